@@ -1,0 +1,1 @@
+//! Package archives to verified bytes in the store.

@@ -1,0 +1,47 @@
+//! The contract between host and guest.
+//!
+//! ```text
+//!  image   /usr/lib/plumb/machine.json   MachineSpec   what this machine is: services, directories, volume mounts
+//!  initrd  /plumb/instance.json          InstanceSpec  what this boot is: name, addresses, peers, volumes
+//!  cmdline plumb.root=…                  RootDisk      where the verified root is (see `RootDisk`)
+//!  virtio-serial "plumb.control"         one JSON object per line, each at most MAX_MESSAGE_BYTES long
+//!          host -> guest  HostMessage
+//!          guest -> host  GuestMessage
+//! ```
+//!
+//! Everything numeric that a guest would otherwise have to look up (user ids, group ids) is resolved at build
+//! time, so PID 1 parses no `/etc/passwd` and resolves no name.
+#![forbid(unsafe_code)]
+
+mod line;
+mod message;
+mod spec;
+
+pub use line::{LineError, LineReader, encode_line};
+pub use message::{Event, GuestMessage, HostMessage, ServiceState, ServiceStatus, Status};
+pub use spec::{
+    Command, Directory, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart, RootDisk,
+    RootDiskError, ServiceKind, ServiceSpec, VolumeAttachment, VolumeMount,
+};
+
+/// Version of every document in this crate. A guest refuses a document with another number.
+pub const FORMAT: u32 = 1;
+
+/// Longest line either side accepts, newline included. 64 KiB holds the status of 200 services; anything longer is
+/// a broken or hostile peer.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// Longest part of one service log line that is passed on; the rest is dropped and the line ends in `…`.
+pub const MAX_LOG_LINE_BYTES: usize = 8 * 1024;
+
+/// Where the image keeps its [`MachineSpec`].
+pub const MACHINE_SPEC_PATH: &str = "/usr/lib/plumb/machine.json";
+
+/// Where the initramfs keeps the [`InstanceSpec`] of this boot.
+pub const INSTANCE_SPEC_PATH: &str = "/plumb/instance.json";
+
+/// Where the initramfs keeps the kernel modules to load: one file name per line, in load order, below the same folder.
+pub const MODULE_LIST_PATH: &str = "/plumb/modules/order";
+
+/// Name of the virtio-serial port that carries the messages (`/sys/class/virtio-ports/*/name`).
+pub const CONTROL_PORT: &str = "plumb.control";

@@ -1,0 +1,156 @@
+//! The messages on the control port. One JSON object per line.
+
+use serde::{Deserialize, Serialize};
+
+/// From host to guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum HostMessage {
+    /// Ask for a [`GuestMessage::Hello`] and a [`GuestMessage::Status`]. The host sends it first after every connect.
+    Status,
+    /// Stop all services in reverse order, unmount, power off.
+    Shutdown,
+}
+
+/// From guest to host. Every message is complete in itself: a host that connects late asks for the status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum GuestMessage {
+    /// Who answers.
+    Hello {
+        /// Always [`crate::FORMAT`].
+        format: u32,
+        /// Instance name.
+        instance: String,
+        /// Plan generation of this boot.
+        generation: u64,
+        /// Kernel release.
+        kernel: String,
+    },
+    /// Something happened.
+    Event {
+        /// Milliseconds since the kernel started (CLOCK_BOOTTIME).
+        uptime_ms: u64,
+        /// What.
+        event: Event,
+    },
+    /// The whole state, as an answer and after every change.
+    Status(Status),
+    /// One line that a service wrote to its standard output or error.
+    Log {
+        /// Milliseconds since the kernel started.
+        uptime_ms: u64,
+        /// Service name; `plumb` for PID 1 itself.
+        service: String,
+        /// The line without newline, invalid UTF-8 replaced, at most [`crate::MAX_LOG_LINE_BYTES`] bytes.
+        line: String,
+    },
+    /// So many log lines were dropped because the host did not read.
+    LogDropped {
+        /// How many since the last such message.
+        count: u64,
+    },
+}
+
+/// What happened in a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The verified root is mounted.
+    RootMounted,
+    /// A volume is mounted.
+    VolumeMounted {
+        /// Volume name.
+        name: String,
+        /// It was empty and has been formatted now.
+        formatted: bool,
+        /// The file system was grown to fill its disk.
+        grown: bool,
+        /// Size of the file system in bytes.
+        size_bytes: u64,
+    },
+    /// A service changed its state.
+    Service {
+        /// Service name.
+        name: String,
+        /// The new state.
+        state: ServiceState,
+    },
+    /// All services are ready for the first time in this boot.
+    Ready,
+    /// The guest cannot go on; it powers off after this.
+    Fatal {
+        /// What could not be done, naming the object.
+        message: String,
+    },
+    /// The guest stops, as told.
+    Stopping,
+}
+
+/// The whole state of a guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Milliseconds since the kernel started.
+    pub uptime_ms: u64,
+    /// All services are ready now.
+    pub ready: bool,
+    /// MemTotal of /proc/meminfo, KiB.
+    pub memory_total_kib: u64,
+    /// MemAvailable of /proc/meminfo, KiB.
+    pub memory_available_kib: u64,
+    /// One entry per service, in the machine's order.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// One service of a [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Service name.
+    pub name: String,
+    /// State.
+    pub state: ServiceState,
+    /// Main process, if one runs.
+    pub pid: Option<u32>,
+    /// How often it was restarted in this boot.
+    pub restarts: u32,
+}
+
+/// State of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum ServiceState {
+    /// Waits for the services in `after`.
+    Waiting,
+    /// Commands before the start run, or the start itself.
+    Starting,
+    /// Started, not ready yet.
+    Started,
+    /// Ready.
+    Ready,
+    /// A one-shot that is done.
+    Done,
+    /// Waits for its restart.
+    Backoff {
+        /// Why the last run ended.
+        reason: String,
+        /// Delay before the next start.
+        delay_ms: u64,
+    },
+    /// Ended and not to be restarted, or its start failed for good.
+    Failed {
+        /// Why, for a person: `exited with status 1`, `killed by SIGSEGV`, `not ready after 30 s: connection refused`.
+        reason: String,
+    },
+    /// Being stopped.
+    Stopping,
+    /// Stopped on request.
+    Stopped,
+}
+
+impl ServiceState {
+    /// Counts as up for readiness of the machine.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self, ServiceState::Ready | ServiceState::Done)
+    }
+}

@@ -1,0 +1,1 @@
+//! The definition: what the user writes in `plumb.toml`, checked.

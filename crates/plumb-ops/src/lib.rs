@@ -1,0 +1,1 @@
+//! The use cases: load, decide, do, save. They return values, never text.

@@ -1,0 +1,1 @@
+//! Decides the ordered actions that lead from what is observed to what is wanted.

@@ -1,0 +1,1 @@
+//! What this host knows of its deployments: plans, journal, volumes, addresses.

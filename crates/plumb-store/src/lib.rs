@@ -1,0 +1,1 @@
+//! The content-addressed repository of objects, images and releases.

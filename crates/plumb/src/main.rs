@@ -1,0 +1,2 @@
+//! Plumb: one application as one coordinated set of version-managed, minimal virtual machines.
+fn main() {}
