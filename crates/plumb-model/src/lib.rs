@@ -3,9 +3,12 @@
 //! No IO, no clock, no environment: everything here is a value.
 #![forbid(unsafe_code)]
 
+mod canonical;
 pub mod definition;
 mod digest;
 mod name;
+pub mod release;
 
+pub use canonical::{Document, DocumentError};
 pub use digest::{Digest, DigestError};
 pub use name::{AppName, DeploymentName, InstanceName, MachineName, NameError, ServiceName, VolumeName};

@@ -1,1 +1,0 @@
-//! The definition: what the user writes in `plumb.toml`, checked.

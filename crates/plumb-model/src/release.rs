@@ -1,0 +1,178 @@
+//! The release: an immutable, numbered set of images with everything needed to run them as one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::canonical::Document;
+use crate::{AppName, Digest, MachineName, VolumeName};
+
+/// One release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// Always [`Release::FORMAT`].
+    pub format: u32,
+    /// Application.
+    pub app: AppName,
+    /// Number, from 1, without gaps.
+    pub number: u64,
+    /// Digest of the release before it.
+    pub previous: Option<Digest>,
+    /// When it was made, seconds since 1970.
+    pub created_s: i64,
+    /// What the author says about it.
+    pub note: String,
+    /// The definition's text, an object of the store.
+    pub definition: Digest,
+    /// The lock's text, an object of the store.
+    pub lock: Digest,
+    /// What runs.
+    pub content: Content,
+}
+
+/// What a release runs. Two releases with equal content behave equally.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Content {
+    /// Lowest release number that a rollback from this release may reach; 0 is no limit.
+    pub fence: u64,
+    /// The machines.
+    pub machines: BTreeMap<MachineName, ReleaseMachine>,
+}
+
+/// One machine of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseMachine {
+    /// Digest of the image manifest.
+    pub image: Digest,
+    /// How many instances.
+    pub instances: u32,
+    /// Memory of each, MiB.
+    pub memory_mib: u32,
+    /// Virtual processors of each.
+    pub cpus: u32,
+    /// Machines that must be ready first.
+    pub needs: Vec<MachineName>,
+    /// Published ports.
+    pub publish: Vec<Publish>,
+    /// Volumes of each instance.
+    pub volumes: BTreeMap<VolumeName, VolumeSize>,
+    /// Longest time from start to ready, milliseconds, of all its services together.
+    pub ready_timeout_ms: u64,
+}
+
+/// A port of the host that leads to a port of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// Address of the host.
+    pub address: Ipv4Addr,
+    /// Port of the host.
+    pub host_port: u16,
+    /// Port of each instance.
+    pub guest_port: u16,
+}
+
+/// Size of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSize {
+    /// Bytes.
+    pub size_bytes: u64,
+}
+
+impl Document for Release {
+    const WHAT: &'static str = "release";
+    const FORMAT: u32 = 1;
+
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl Release {
+    /// Its name, for example `shop@3`.
+    #[must_use]
+    pub fn name(&self) -> ReleaseName {
+        ReleaseName { app: self.app.clone(), number: self.number }
+    }
+}
+
+/// Name of a release: `shop@3`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseName {
+    /// Application.
+    pub app: AppName,
+    /// Number.
+    pub number: u64,
+}
+
+/// Why a text is not a [`ReleaseName`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{value}` is not a release name; write it as `app@number`, for example `shop@3`")]
+pub struct ReleaseNameError {
+    /// What was given.
+    pub value: String,
+}
+
+impl fmt::Display for ReleaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.app, self.number)
+    }
+}
+
+impl FromStr for ReleaseName {
+    type Err = ReleaseNameError;
+
+    fn from_str(value: &str) -> Result<Self, ReleaseNameError> {
+        let refuse = || ReleaseNameError { value: value.to_owned() };
+        let (app, number) = value.split_once('@').ok_or_else(refuse)?;
+        let number: u64 = number.parse().map_err(|_| refuse())?;
+        let app = app.parse().map_err(|_| refuse())?;
+        if number == 0 { Err(refuse()) } else { Ok(ReleaseName { app, number }) }
+    }
+}
+
+impl Serialize for ReleaseName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn release_names() {
+        assert_eq!("shop@3".parse::<ReleaseName>().expect("a name").to_string(), "shop@3");
+        for bad in ["shop", "shop@", "shop@0", "@3", "shop@x", "Shop@1"] {
+            assert!(bad.parse::<ReleaseName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn canonical_form_is_insisted_on() {
+        let release = Release {
+            format: 1,
+            app: "shop".parse().expect("name"),
+            number: 1,
+            previous: None,
+            created_s: 0,
+            note: String::new(),
+            definition: Digest::of(b""),
+            lock: Digest::of(b""),
+            content: Content { fence: 0, machines: BTreeMap::new() },
+        };
+        let bytes = release.to_bytes();
+        assert_eq!(Release::from_bytes(&bytes).expect("canonical"), release);
+        let mut loose = bytes.clone();
+        loose.insert(1, b' ');
+        assert!(Release::from_bytes(&loose).is_err());
+    }
+}
