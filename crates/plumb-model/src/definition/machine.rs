@@ -1,0 +1,353 @@
+//! Reading `[machine.NAME]`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use plumb_debian::{PackageName, Version};
+
+use super::diagnostic::{Report, Span, quoted};
+use super::table::{Field, Table};
+use super::{AppContent, Machine, Publish, Service, Volume, check, service, value};
+use crate::{MachineName, ServiceName, VolumeName};
+
+/// Smallest and largest memory in MiB. Debian's kernel deadlocks on memory below 72 MiB while it boots; 1 TiB is
+/// more than any host of a single application has.
+const MEMORY_MIB: (u64, u64) = (80, 1 << 20);
+
+/// Memory of a machine that asks for nothing.
+const DEFAULT_MEMORY_MIB: u32 = 256;
+
+/// Smallest and largest volume in MiB: what ext4 needs for itself, and ext4's limit with 4 KiB blocks (16 TiB).
+const VOLUME_MIB: (u64, u64) = (16, 16 << 20);
+
+/// Most virtual processors of one instance; the kernel of Debian's cloud image takes more, no small machine does.
+const MAX_CPUS: u64 = 64;
+
+/// Most instances of one machine; an application's private network has 254 addresses for all of them.
+const MAX_INSTANCES: u64 = 50;
+
+/// Most volumes of one machine: one virtio disk each, beside the root disk.
+const MAX_VOLUMES: usize = 16;
+
+/// Most services of one machine; as many as a status message of the guest holds.
+const MAX_SERVICES: usize = 100;
+
+/// Directories that the image itself fills; a volume there would hide the machine.
+const SYSTEM_DIRECTORIES: &[&str] = &["/bin", "/boot", "/etc", "/lib", "/lib64", "/sbin", "/usr"];
+
+const KEYS: &[&str] = &[
+    "app",
+    "cpus",
+    "instances",
+    "memory",
+    "middleware",
+    "needs",
+    "os",
+    "publish",
+    "service",
+    "volume",
+    "without",
+];
+
+/// A machine, and where in the text stands what is checked against the other machines.
+pub(super) struct Draft {
+    pub(super) machine: Machine,
+    /// The machine's name.
+    pub(super) key: Span,
+    /// For each of `machine.needs`.
+    pub(super) needs: Vec<Span>,
+    /// For each of `machine.publish`.
+    pub(super) publish: Vec<Span>,
+}
+
+pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
+    table.allow(KEYS, report);
+    let middleware = relations(table, "middleware", report);
+    let os = relations(table, "os", report);
+    let (without, _) = names::<PackageName>(table, "without", "[\"perl\"]", report);
+    let memory_mib = table.get("memory").and_then(|field| value::size_mib(&field, MEMORY_MIB, report));
+    let cpus = table.get("cpus").and_then(|field| field.integer(1..=MAX_CPUS, report));
+    let instances = table.get("instances").and_then(|field| field.integer(1..=MAX_INSTANCES, report));
+    let volumes = read_volumes(table, report);
+    let app = read_app(table, &volumes, report);
+    let services = read_services(table, report);
+    let (needs, need_spans) = names::<MachineName>(table, "needs", "[\"db\"]", report);
+    let (publish, publish_spans) = read_publish(table, report);
+    let small = |number: Option<u64>, default| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(default);
+    Draft {
+        machine: Machine {
+            middleware,
+            os,
+            without,
+            app,
+            memory_mib: small(memory_mib, DEFAULT_MEMORY_MIB),
+            cpus: small(cpus, 1),
+            volumes: volumes.into_iter().map(|(name, (_, volume))| (name, volume)).collect(),
+            services,
+            needs,
+            instances: small(instances, 1),
+            publish,
+        },
+        key: table.at.clone(),
+        needs: need_spans,
+        publish: publish_spans,
+    }
+}
+
+/// A list of names, each with its place; a name that stands twice is reported.
+pub(super) fn names<T>(
+    table: &Table<'_>,
+    key: &str,
+    example: &str,
+    report: &mut Report<'_>,
+) -> (Vec<T>, Vec<Span>)
+where
+    T: FromStr<Err: Display> + PartialEq + Display,
+{
+    let mut found = (Vec::new(), Vec::new());
+    let Some(field) = table.get(key) else { return found };
+    for item in field.list(example, report) {
+        let Some(name) = item.parsed::<T>(example, report) else { continue };
+        if found.0.contains(&name) {
+            report.add(&item.span, format!("`{name}` stands twice in {}", item.what()));
+            continue;
+        }
+        found.0.push(name);
+        found.1.push(item.span);
+    }
+    found
+}
+
+/// A list of Debian relations. They stay text here: the resolver gives them their meaning.
+fn relations(table: &Table<'_>, key: &str, report: &mut Report<'_>) -> Vec<String> {
+    let Some(field) = table.get(key) else { return Vec::new() };
+    let mut found: Vec<String> = Vec::new();
+    for item in field.list("[\"nginx-light\"]", report) {
+        let Some(text) = item.text("\"nginx-light\"", report) else { continue };
+        match relation(text) {
+            Ok(()) if found.iter().any(|other| other == text) => {
+                report.add(&item.span, format!("{} stands twice in {}", quoted(text), item.what()));
+            }
+            Ok(()) => found.push(text.to_owned()),
+            Err(reason) => {
+                report.add(&item.span, format!("{}: {reason}", item.what())).hint(
+                    "Write a package like `nginx-light`, or with a version like `postgresql-15 (>= 15.4)`.",
+                );
+            }
+        }
+    }
+    found
+}
+
+/// Checks one relation: `name` or `name (operator version)`, as in Debian Policy 7.1. Alternatives are the packages'
+/// business: a definition says which one it wants.
+fn relation(text: &str) -> Result<(), String> {
+    let (name, restriction) = match text.split_once('(') {
+        Some((name, rest)) => (name, Some(rest.strip_suffix(')').ok_or("the `(` is not closed")?)),
+        None => (text, None),
+    };
+    name.trim_end().parse::<PackageName>().map_err(|error| error.to_string())?;
+    let Some(restriction) = restriction else { return Ok(()) };
+    let version = ["<<", "<=", ">=", ">>", "="]
+        .iter()
+        .find_map(|operator| restriction.strip_prefix(operator))
+        .ok_or_else(|| {
+            format!("{} does not start with one of `<<`, `<=`, `=`, `>=`, `>>`", quoted(restriction))
+        })?;
+    version.trim().parse::<Version>().map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+fn read_volumes(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<VolumeName, (Span, Volume)> {
+    let example = "volume.data = { size = \"1GiB\", mount = \"/var/lib/data\" }";
+    let mut volumes: BTreeMap<VolumeName, (Span, Volume)> = BTreeMap::new();
+    let Some(all) = table.get("volume").and_then(|field| field.table(example, report)) else {
+        return volumes;
+    };
+    let fields = all.fields();
+    if fields.len() > MAX_VOLUMES {
+        report.add(&all.at, format!("{} volumes, but a machine has at most {MAX_VOLUMES}", fields.len()));
+        return volumes;
+    }
+    for field in fields {
+        let name = field.parsed_name::<VolumeName>(report);
+        let volume = field.table(example, report).and_then(|table| read_volume(&table, report));
+        let (Some(name), Some((span, volume))) = (name, volume) else { continue };
+        for (other_name, (_, other)) in &volumes {
+            if value::within(&volume.mount, &other.mount) || value::within(&other.mount, &volume.mount) {
+                report.add(
+                    &span,
+                    format!(
+                        "volumes `{other_name}` and `{name}` are mounted in each other: `{}` and `{}`",
+                        other.mount, volume.mount
+                    ),
+                );
+            }
+        }
+        volumes.insert(name, (span, volume));
+    }
+    volumes
+}
+
+fn read_volume(table: &Table<'_>, report: &mut Report<'_>) -> Option<(Span, Volume)> {
+    table.allow(&["mount", "owner", "size"], report);
+    let size_mib = table
+        .required("size", "\"1GiB\"", report)
+        .and_then(|field| value::size_mib(&field, VOLUME_MIB, report));
+    let mount = table.required("mount", "\"/var/lib/data\"", report).and_then(|field| {
+        let path = absolute(&field, report)?;
+        if SYSTEM_DIRECTORIES.contains(&path.as_str()) {
+            report.add(
+                &field.span,
+                format!("{}: a volume at `{path}` would hide the machine's own files", field.what()),
+            );
+            return None;
+        }
+        Some((field.span, path))
+    });
+    let owner = table.get("owner").and_then(|field| account(&field, report));
+    let (span, mount) = mount?;
+    Some((span, Volume { size_bytes: size_mib? << 20, mount, owner }))
+}
+
+fn read_app(
+    table: &Table<'_>,
+    volumes: &BTreeMap<VolumeName, (Span, Volume)>,
+    report: &mut Report<'_>,
+) -> Vec<AppContent> {
+    let Some(all) = table.get("app").and_then(|f| f.table("{ \"/srv/api\" = \"api/\" }", report)) else {
+        return Vec::new();
+    };
+    let mut contents: Vec<AppContent> = Vec::new();
+    for field in all.fields() {
+        let target = match value::absolute_path(field.name()) {
+            Ok(target) => target,
+            Err(reason) => {
+                report.add(&field.key, format!("`app`{}: {reason}", table.inside()));
+                continue;
+            }
+        };
+        if contents.iter().any(|other| other.target == target) {
+            report.add(&field.key, format!("`{target}` stands twice in `app`{}", table.inside()));
+        }
+        let hiding = volumes.iter().find(|(_, (_, volume))| value::within(&target, &volume.mount));
+        if let Some((name, (_, volume))) = hiding {
+            report.add(
+                &field.key,
+                format!("`{target}` would be hidden by the volume `{name}` at `{}`", volume.mount),
+            );
+        }
+        contents.extend(read_content(target, &field, report));
+    }
+    contents.sort_by(|a, b| a.target.cmp(&b.target));
+    contents
+}
+
+/// `"web/shop.conf"` or `{ from = "web/shop.conf", owner = "api", mode = "0640" }`.
+fn read_content(target: String, field: &Field<'_>, report: &mut Report<'_>) -> Option<AppContent> {
+    if field.is_text() {
+        let source = source(field, report)?;
+        return Some(AppContent { target, source, owner: None, group: None, mode: None });
+    }
+    let table = field.table("{ from = \"api/\", owner = \"api\" }", report)?;
+    table.allow(&["from", "group", "mode", "owner"], report);
+    let source = table.required("from", "\"api/\"", report).and_then(|field| source(&field, report));
+    let owner = table.get("owner").and_then(|field| account(&field, report));
+    let group = table.get("group").and_then(|field| account(&field, report));
+    let mode = table.get("mode").and_then(|field| mode(&field, report));
+    Some(AppContent { target, source: source?, owner, group, mode })
+}
+
+fn source(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
+    match value::relative_path(field.text("\"api/\"", report)?) {
+        Ok(source) => Some(source),
+        Err(reason) => {
+            report
+                .add(&field.span, format!("{}: {reason}", field.what()))
+                .hint("Name a file or directory beside the definition, like `api/`.");
+            None
+        }
+    }
+}
+
+/// `"0755"` or `0o755`.
+fn mode(field: &Field<'_>, report: &mut Report<'_>) -> Option<u32> {
+    let mode = if field.is_text() {
+        let text = field.text("\"0755\"", report)?;
+        let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+        is_octal.then(|| u32::from_str_radix(text, 8).ok()).flatten()
+    } else {
+        field.octal().filter(|mode| *mode <= 0o7777)
+    };
+    if mode.is_none() {
+        report
+            .add(&field.span, format!("{} is not a mode of octal digits", field.what()))
+            .hint("Write it like `\"0755\"`.");
+    }
+    mode
+}
+
+pub(super) fn account(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
+    let name = field.text("\"www-data\"", report)?;
+    if value::is_account(name) {
+        return Some(name.to_owned());
+    }
+    report
+        .add(&field.span, format!("{}: {} is not a user or group name", field.what(), quoted(name)))
+        .hint("Names are a-z, 0-9, `-` and `_`, start with a letter or `_`, and have at most 32 characters.");
+    None
+}
+
+pub(super) fn absolute(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
+    match value::absolute_path(field.text("\"/var/lib/data\"", report)?) {
+        Ok(path) => Some(path),
+        Err(reason) => {
+            report.add(&field.span, format!("{}: {reason}", field.what()));
+            None
+        }
+    }
+}
+
+fn read_services(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<ServiceName, Service> {
+    let example = "service.nginx = { ready.http = \":80/\" }";
+    let Some(all) = table.get("service").and_then(|field| field.table(example, report)) else {
+        return BTreeMap::new();
+    };
+    let fields = all.fields();
+    if fields.len() > MAX_SERVICES {
+        report.add(&all.at, format!("{} services, but a machine has at most {MAX_SERVICES}", fields.len()));
+        return BTreeMap::new();
+    }
+    let mut drafts = BTreeMap::new();
+    for field in fields {
+        let name = field.parsed_name::<ServiceName>(report);
+        let table = field.table(example, report);
+        if let (Some(name), Some(table)) = (name, table) {
+            let draft = service::read(&name, &table, report);
+            drafts.insert(name, draft);
+        }
+    }
+    check::services(&drafts, report);
+    drafts.into_iter().map(|(name, draft)| (name, draft.service)).collect()
+}
+
+fn read_publish(table: &Table<'_>, report: &mut Report<'_>) -> (Vec<Publish>, Vec<Span>) {
+    let mut found = (Vec::new(), Vec::new());
+    let Some(field) = table.get("publish") else { return found };
+    for item in field.list("[\"8080:80\"]", report) {
+        let Some(text) = item.text("\"8080:80\"", report) else { continue };
+        let Some(publish) = value::publish(text) else {
+            let wrong =
+                report.add(&item.span, format!("{}: {} is not `host:guest`", item.what(), quoted(text)));
+            match value::port(text) {
+                Some(port) => wrong.hint(format!("Did you mean `\"{port}:{port}\"`?")),
+                None => wrong.hint("Write two ports like `8080:80`, or with an address `0.0.0.0:8080:80`."),
+            };
+            continue;
+        };
+        found.0.push(publish);
+        found.1.push(item.span);
+    }
+    found
+}

@@ -1,0 +1,344 @@
+//! The definition: what the user writes in `plumb.toml`, checked.
+//!
+//! ```text
+//! app, fence                              Definition
+//! [base]                                  Base
+//! [machine.NAME]                          Machine    read in machine.rs
+//!   app.TARGET                            AppContent
+//!   volume.NAME                           Volume
+//!   service.NAME                          Service    read in service.rs
+//!   publish = ["HOST:GUEST"]              Publish
+//! ```
+//!
+//! Reading goes on after an error, so that all of them are told at once. What concerns one machine is checked where
+//! it is read; what concerns several (`needs`, published ports, names) is checked in check.rs.
+
+mod check;
+mod diagnostic;
+mod machine;
+mod service;
+mod table;
+mod value;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use plumb_debian::PackageName;
+use serde::{Serialize, Serializer};
+use toml::de::DeTable;
+
+use crate::{AppName, MachineName, ServiceName, VolumeName};
+use diagnostic::{Report, quoted};
+use machine::Draft;
+use table::{Field, Table};
+
+pub use diagnostic::{DefinitionErrors, Diagnostic};
+
+/// Largest definition that is read. One of a hundred machines has some 30 KiB; a file beyond this is not a definition.
+pub const MAX_DEFINITION_BYTES: usize = 1024 * 1024;
+
+/// Most machines of one application. Far more than anyone oversees in one file; keeps every check quick.
+pub const MAX_MACHINES: usize = 100;
+
+/// Syntax errors that are shown. One missing quote causes many after it that tell nothing new.
+const MAX_SYNTAX_ERRORS: usize = 5;
+
+/// Where Debian's packages come from unless the definition says otherwise.
+const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
+
+/// Debian stable as of the examples and tests.
+const DEFAULT_SUITE: &str = "bookworm";
+
+/// A whole `plumb.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Definition {
+    /// The application.
+    pub app: AppName,
+    /// What all machines are made from.
+    pub base: Base,
+    /// The machines; at least one.
+    pub machines: BTreeMap<MachineName, Machine>,
+    /// How far back a rollback is safe for the data.
+    pub fence: Option<Fence>,
+}
+
+/// The release below which a rollback is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fence {
+    /// `fence = "this"`: the release that is made from this definition.
+    This,
+    /// `fence = 2`: release 2 of the application; from 1.
+    Release(u64),
+}
+
+/// `"this"` or the number, as in the definition.
+impl Serialize for Fence {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Fence::This => serializer.serialize_str("this"),
+            Fence::Release(number) => serializer.serialize_u64(*number),
+        }
+    }
+}
+
+/// `[base]`: the archive and the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Base {
+    /// Debian suite by code name; its updates and security belong to it.
+    pub suite: String,
+    /// URL of the archive, without `/` at the end.
+    pub mirror: String,
+    /// URL of the security archive, without `/` at the end; `None` if the definition does not name one.
+    pub security_mirror: Option<String>,
+    /// Kernel package of every machine.
+    pub kernel: PackageName,
+    /// Archive components: `main`, `contrib`, …
+    pub components: Vec<String>,
+}
+
+/// `[machine.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// Debian relations, each a package with or without a version, like `postgresql-15 (>= 15.4)`.
+    pub middleware: Vec<String>,
+    /// More packages for the os layer, written like `middleware`.
+    pub os: Vec<String>,
+    /// Packages that must not be in the image although something depends on them.
+    pub without: Vec<PackageName>,
+    /// The user's own files, in the order of their targets; no target twice.
+    pub app: Vec<AppContent>,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Volumes; every instance has its own.
+    pub volumes: BTreeMap<VolumeName, Volume>,
+    /// Services.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Machines that must be ready before this one starts. Every name exists and there is no circle.
+    pub needs: Vec<MachineName>,
+    /// Number of instances, 1 to 50.
+    pub instances: u32,
+    /// Ports of the host that lead to this machine's instances.
+    pub publish: Vec<Publish>,
+}
+
+/// A file or directory of the user's, put into the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AppContent {
+    /// Absolute path in the image, without `/` at the end.
+    pub target: String,
+    /// Path from the definition's directory, without `..` and without `/` at the end.
+    pub source: String,
+    /// Owning user of everything in it; `None` is root.
+    pub owner: Option<String>,
+    /// Owning group of everything in it; `None` is root.
+    pub group: Option<String>,
+    /// Permission bits of files, at most `0o7777`; `None` keeps whether the source is executable.
+    pub mode: Option<u32>,
+}
+
+/// `volume.NAME`: a disk that outlives its instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Volume {
+    /// Size in bytes, a multiple of 1 MiB.
+    pub size_bytes: u64,
+    /// Absolute mount point; no other volume's mount lies in it.
+    pub mount: String,
+    /// Owning user of the volume's root directory when it is formatted; `None` is root.
+    pub owner: Option<String>,
+}
+
+/// `service.NAME`. Exactly one of `from` and `exec` is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// The package's systemd unit, without `.service`; the service's own name if the definition names neither.
+    pub from: Option<String>,
+    /// Command line, words quoted as in a shell. The first word may be a bare program name.
+    pub exec: Option<String>,
+    /// User it runs as; `None` is the unit's, or root.
+    pub user: Option<String>,
+    /// Group it runs as; `None` is the unit's, or the user's own.
+    pub group: Option<String>,
+    /// Command line that is run before every start and must be idempotent.
+    pub prepare: Option<String>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory.
+    pub directory: Option<String>,
+    /// When it counts as ready; `None` is as soon as it has started.
+    pub ready: Option<plumb_guest_proto::Ready>,
+    /// How long readiness may take, in milliseconds.
+    pub ready_timeout_ms: Option<u64>,
+    /// When it is started again.
+    pub restart: Option<plumb_guest_proto::Restart>,
+    /// Services of the same machine that must be ready first. Every name exists and there is no circle.
+    pub after: Vec<ServiceName>,
+}
+
+/// A port of the host that leads to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Publish {
+    /// Address of the host that is listened on.
+    pub address: Ipv4Addr,
+    /// Port on the host.
+    pub host_port: u16,
+    /// Port in the instance.
+    pub guest_port: u16,
+}
+
+impl Definition {
+    /// Reads and checks a definition. `file_name` is only for messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in the order of the text.
+    pub fn parse(text: &str, file_name: &str) -> Result<Definition, DefinitionErrors> {
+        let mut report = Report::new(text, file_name);
+        if text.len() > MAX_DEFINITION_BYTES {
+            report.add(
+                &(0..0),
+                format!("the file has {} bytes, a definition at most {MAX_DEFINITION_BYTES}", text.len()),
+            );
+            return Err(report.into_errors());
+        }
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors.iter().take(MAX_SYNTAX_ERRORS) {
+            report.add(&error.span().unwrap_or(text.len()..text.len()), error.message());
+        }
+        if !report.is_empty() {
+            return Err(report.into_errors());
+        }
+        match read(&Table::root(table.get_ref()), &mut report) {
+            Some(definition) if report.is_empty() => Ok(definition),
+            _ => Err(report.into_errors()),
+        }
+    }
+}
+
+fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
+    root.allow(&["app", "base", "fence", "machine"], report);
+    let app = root.required("app", "\"shop\"", report).and_then(|field| field.parsed("\"shop\"", report));
+    let fence = root.get("fence").and_then(|field| read_fence(&field, report));
+    let base = read_base(root.get("base").as_ref(), report);
+    let drafts = read_machines(root, report);
+    check::machines(&drafts, report);
+    let machines = drafts.into_iter().map(|(name, draft)| (name, draft.machine)).collect();
+    Some(Definition { app: app?, base: base?, machines, fence })
+}
+
+fn read_fence(field: &Field<'_>, report: &mut Report<'_>) -> Option<Fence> {
+    if !field.is_text() {
+        // Release numbers are file names in the store, so more than 15 digits would only be a typing error.
+        return field.integer(1..=999_999_999_999_999, report).map(Fence::Release);
+    }
+    match field.text("\"this\"", report)? {
+        "this" => Some(Fence::This),
+        other => {
+            report
+                .add(
+                    &field.span,
+                    format!("`fence` is {}, but must be `\"this\"` or a release's number", quoted(other)),
+                )
+                .hint("`fence = \"this\"` refuses a rollback below the release made from this definition.");
+            None
+        }
+    }
+}
+
+fn read_machines(root: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<MachineName, Draft> {
+    let example = "[machine.web]";
+    let Some(field) = root.get("machine") else {
+        report
+            .add(&root.at, "the definition names no machine")
+            .hint("Add `[machine.web]` with `middleware = [\"nginx-light\"]` below it.");
+        return BTreeMap::new();
+    };
+    let Some(table) = field.table(example, report) else { return BTreeMap::new() };
+    let fields = table.fields();
+    if fields.is_empty() {
+        report.add(&field.key, "the definition names no machine").hint("Add `[machine.web]`.");
+    }
+    if fields.len() > MAX_MACHINES {
+        report.add(&field.key, format!("{} machines, but at most {MAX_MACHINES} are possible", fields.len()));
+        return BTreeMap::new();
+    }
+    let mut drafts = BTreeMap::new();
+    for field in fields {
+        let name = field.parsed_name::<MachineName>(report);
+        let table = field.table(example, report);
+        if let (Some(name), Some(table)) = (name, table) {
+            drafts.insert(name, machine::read(&table, report));
+        }
+    }
+    drafts
+}
+
+fn read_base(field: Option<&Field<'_>>, report: &mut Report<'_>) -> Option<Base> {
+    let default_kernel = "linux-image-cloud-amd64".parse().ok();
+    let Some(field) = field else {
+        return Some(Base {
+            suite: DEFAULT_SUITE.to_owned(),
+            mirror: DEFAULT_MIRROR.to_owned(),
+            security_mirror: None,
+            kernel: default_kernel?,
+            components: vec!["main".to_owned()],
+        });
+    };
+    let table = field.table("[base]", report)?;
+    table.allow(&["components", "kernel", "mirror", "security_mirror", "suite"], report);
+    let suite = table.get("suite").and_then(|field| read_archive_word(&field, report));
+    let mirror = table.get("mirror").and_then(|field| read_mirror(&field, report));
+    let security_mirror = table.get("security_mirror").and_then(|field| read_mirror(&field, report));
+    let kernel = match table.get("kernel") {
+        Some(field) => field.parsed("\"linux-image-cloud-amd64\"", report),
+        None => default_kernel,
+    };
+    let components = match table.get("components") {
+        Some(field) => {
+            let items = field.list("[\"main\"]", report);
+            if items.is_empty() {
+                report
+                    .add(&field.span, "`components` in `[base]` is empty")
+                    .hint("Write `components = [\"main\"]`.");
+            }
+            items.iter().filter_map(|item| read_archive_word(item, report)).collect()
+        }
+        None => vec!["main".to_owned()],
+    };
+    Some(Base {
+        suite: suite.unwrap_or_else(|| DEFAULT_SUITE.to_owned()),
+        mirror: mirror.unwrap_or_else(|| DEFAULT_MIRROR.to_owned()),
+        security_mirror,
+        kernel: kernel?,
+        components,
+    })
+}
+
+/// A suite or component: it becomes part of a URL, so only what Debian's are made of.
+fn read_archive_word(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
+    let text = field.text("\"bookworm\"", report)?;
+    let is_plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if !text.is_empty() && is_plain {
+        return Some(text.to_owned());
+    }
+    report
+        .add(&field.span, format!("{}: {} is not made of a-z, 0-9 and `-`", field.what(), quoted(text)))
+        .suggest(text, ["bookworm", "trixie", "forky", "main", "contrib", "non-free", "non-free-firmware"]);
+    None
+}
+
+fn read_mirror(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
+    let text = field.text("\"http://deb.debian.org/debian\"", report)?;
+    let rest = ["http://", "https://", "file://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let is_plain = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'"' | b'\\'));
+    if rest.is_some_and(|rest| !rest.trim_end_matches('/').is_empty()) && is_plain {
+        return Some(text.trim_end_matches('/').to_owned());
+    }
+    report
+        .add(&field.span, format!("{}: {} is not the URL of an archive", field.what(), quoted(text)))
+        .hint(format!("Write it like `\"{DEFAULT_MIRROR}\"`."));
+    None
+}
+
+#[cfg(test)]
+mod tests;
