@@ -1,1 +1,138 @@
-//! The content-addressed repository of objects, images and releases.
+//! The content-addressed repository of objects, images and releases, on a local file system.
+//!
+//! ```text
+//! <root>/                        0700
+//!   format                       "1\n"; another number is refused
+//!   objects/<2 hex>/<62 hex>     0444, named by the SHA-256 of its bytes; never changed, only removed
+//!   entries/<kind>/<key>         small named values, replaced atomically
+//!   releases/<app>/<number>      0444, immutable: a number is given once
+//!   locks/<name>                 flock(2); holds "<pid> (<command>)" while taken
+//!   partial/<64 hex>             a download in progress, named by the digest that its whole will have
+//!   damaged/<64 hex>.<n>         objects whose bytes no longer had their digest, kept for a look
+//!   tmp/<pid>-<n>/<n>            files being written; the directory is flocked by its process, so that what a dead
+//!                                process left behind is told from what a living one still writes
+//! ```
+//!
+//! Everything appears by `rename(2)` or `link(2)` of a finished file, so a reader never sees half of one, also after
+//! `kill -9`. Objects are not synced one by one: a build writes tens of thousands. [`Store::sync`] makes all of them
+//! durable at once and must come before anything durable refers to them; [`Store::add_release`] does so by itself.
+//!
+//! This crate knows bytes, names and numbers. It never knows what a virtual machine is.
+#![forbid(unsafe_code)]
+
+mod entry;
+mod error;
+mod lock;
+mod object;
+mod partial;
+mod place;
+mod release;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+pub use error::Error;
+pub use lock::{Holder, LockGuard};
+pub use object::ObjectWriter;
+pub use partial::Partial;
+
+use place::Scratch;
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The layout drawn at the head of this module.
+const FORMAT: &[u8] = b"1\n";
+
+/// Longest `format` file that is read: a number of a few digits; more is not ours.
+const FORMAT_LIMIT_BYTES: u64 = 32;
+
+/// The directories of the layout.
+const PLACES: [&str; 7] = ["objects", "entries", "releases", "locks", "partial", "damaged", "tmp"];
+
+/// A store below one root directory. Cheap to clone; every method may be called from any thread and any process.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    root_fd: OwnedFd,
+    objects_fd: OwnedFd,
+    scratch: Scratch,
+    /// Numbers damaged objects, so that a second loss of the same object does not overwrite the first.
+    damaged: AtomicU64,
+}
+
+impl Store {
+    /// Opens the store below `root`, creating it (mode 0700) if nothing is there, and removes what dead processes left
+    /// in `tmp/`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFormat`] if another version of Plumb wrote it, [`Error::Write`] or [`Error::Read`] naming the
+    /// path otherwise.
+    pub fn open(root: &Path) -> Result<Store> {
+        let what = "the store's directories";
+        place::create_private_dirs(root).map_err(|source| Error::write(what, root, source))?;
+        check_format(root)?;
+        for name in PLACES {
+            let path = root.join(name);
+            place::create_dir(&path).map_err(|source| Error::write(what, &path, source))?;
+        }
+        let root_fd = open_dir(root)?;
+        let objects_fd = open_dir(&root.join("objects"))?;
+        let scratch = Scratch::open(&root.join("tmp"))?;
+        let inner = Inner { root: root.to_owned(), root_fd, objects_fd, scratch, damaged: AtomicU64::new(0) };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// The directory that was given to [`Store::open`].
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Makes everything written so far durable: one `syncfs(2)` of the store's file system.
+    ///
+    /// # Errors
+    /// [`Error::Write`] if the kernel reports that something could not be written back.
+    pub fn sync(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.inner.root_fd)
+            .map_err(|errno| Error::write("the store's changes", self.root(), errno.into()))
+    }
+}
+
+/// Checks the format number, writing ours into a store that has none yet.
+fn check_format(root: &Path) -> Result<()> {
+    let path = root.join("format");
+    match place::read_limited(&path, FORMAT_LIMIT_BYTES) {
+        Ok(found) if found == FORMAT => Ok(()),
+        Ok(found) => {
+            let found = String::from_utf8_lossy(&found).trim().to_owned();
+            Err(Error::UnknownFormat { path, found })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Two processes may create the same store at the same time: both rename the same bytes into place.
+            let draft = root.join(format!("format.{}", std::process::id()));
+            place::write_synced(&draft, FORMAT)
+                .and_then(|()| std::fs::rename(&draft, &path))
+                .map_err(|source| Error::write("the store's format", &path, source))
+        }
+        Err(source) => Err(Error::read("the store's format", &path, source)),
+    }
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::read("the store's directories", path, errno.into()))
+}
+
+#[cfg(test)]
+mod tests;

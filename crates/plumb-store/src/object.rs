@@ -1,0 +1,355 @@
+//! Objects: bytes named by their SHA-256.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use plumb_model::Digest;
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use crate::{Error, Result, Store, place};
+
+/// What is held in memory before an object gets a file. Most files of a package are smaller, and then an object that is
+/// already in the store costs one `stat(2)` and no write at all.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Objects are read-only: nobody may change bytes that are named by their digest.
+const OBJECT_MODE: u32 = 0o444;
+
+impl Store {
+    /// Stores `bytes`; they may be there already.
+    ///
+    /// # Errors
+    /// [`Error::Write`] naming the object and the path.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        if self.size(&digest)? == Some(bytes.len() as u64) {
+            return Ok(digest);
+        }
+        let draft = self.draft(&digest)?;
+        draft.fill(bytes).and_then(|draft| draft.publish(&digest))?;
+        Ok(digest)
+    }
+
+    /// Stores everything that `reader` gives. Returns the digest and the number of bytes.
+    ///
+    /// # Errors
+    /// [`Error::Source`] if the reader fails (nothing is stored then), [`Error::Write`] if the store does.
+    pub fn put_reader(&self, reader: &mut dyn Read) -> Result<(Digest, u64)> {
+        let mut writer = self.writer();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return writer.commit(),
+                Ok(count) => writer.append(&buffer[..count])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Source { source }),
+            }
+        }
+    }
+
+    /// A writer for one new object. Nothing is visible in the store before it is committed.
+    #[must_use]
+    pub fn writer(&self) -> ObjectWriter {
+        ObjectWriter { store: self.clone(), hash: Sha256::new(), size: 0, buffer: Vec::new(), draft: None }
+    }
+
+    /// Whether the object is in the store. Its bytes are not looked at: see [`Store::verify`].
+    #[must_use]
+    pub fn contains(&self, digest: &Digest) -> bool {
+        matches!(self.size(digest), Ok(Some(_)))
+    }
+
+    /// The object's size in bytes, or None if it is not in the store.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the file system cannot say.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        match rustix::fs::statat(&self.inner.objects_fd, object_name(digest), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.st_size.unsigned_abs())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::read(format!("object `{digest}`"), &self.path(digest), errno.into())),
+        }
+    }
+
+    /// Where the object is (or would be), for programs that need a file name. Never write to it.
+    #[must_use]
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.root().join("objects").join(object_name(digest))
+    }
+
+    /// Opens the object for reading.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it is not in the store, [`Error::Read`] otherwise.
+    pub fn open_object(&self, digest: &Digest) -> Result<File> {
+        let path = self.path(digest);
+        match File::open(&path) {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::Missing { digest: *digest }),
+            Err(source) => Err(Error::read(format!("object `{digest}`"), &path, source)),
+        }
+    }
+
+    /// The object's bytes, at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::TooLarge`] or [`Error::Read`].
+    pub fn read_bytes(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let file = self.open_object(digest)?;
+        let fail = |source| Error::read(format!("object `{digest}`"), &self.path(digest), source);
+        let size = file.metadata().map_err(fail)?.len();
+        if size > limit {
+            return Err(Error::TooLarge { digest: *digest, size, limit });
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        file.take(limit).read_to_end(&mut bytes).map_err(fail)?;
+        Ok(bytes)
+    }
+
+    /// Hashes the object again. A damaged one is moved to `damaged/`, so that it can be fetched or built anew.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] with the place it was moved to, [`Error::Missing`] or [`Error::Read`].
+    pub fn verify(&self, digest: &Digest) -> Result<()> {
+        let mut file = self.open_object(digest)?;
+        let mut hash = Sha256::new();
+        io::copy(&mut file, &mut HashSink(&mut hash))
+            .map_err(|source| Error::read(format!("object `{digest}`"), &self.path(digest), source))?;
+        let found = Digest::from_bytes(hash.finalize().into());
+        if found == *digest {
+            return Ok(());
+        }
+        let moved_to = self.set_aside(digest)?;
+        Err(Error::Damaged { digest: *digest, found, moved_to })
+    }
+
+    /// Moves an object that is known to be wrong to `damaged/`. Returns where it is now.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] or [`Error::Write`].
+    pub fn set_aside(&self, digest: &Digest) -> Result<PathBuf> {
+        loop {
+            let number = self.inner.damaged.fetch_add(1, Ordering::Relaxed);
+            let target = self.root().join("damaged").join(format!("{}.{number}", digest.hex()));
+            // link(2), unlike rename(2), does not overwrite what an earlier process put there.
+            match fs::hard_link(self.path(digest), &target) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(Error::Missing { digest: *digest });
+                }
+                Err(source) => {
+                    return Err(Error::write(format!("damaged object `{digest}`"), &target, source));
+                }
+            }
+            let path = self.path(digest);
+            return match fs::remove_file(&path) {
+                Ok(()) => Ok(target),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(target),
+                Err(source) => Err(Error::write(format!("damaged object `{digest}`"), &path, source)),
+            };
+        }
+    }
+
+    /// A file in `tmp/` for the object `label`.
+    fn draft(&self, label: &Digest) -> Result<Draft> {
+        self.draft_for(&format!("object `{label}`"))
+    }
+
+    fn draft_for(&self, what: &str) -> Result<Draft> {
+        let scratch = &self.inner.scratch;
+        let (file, name) =
+            scratch.create(OBJECT_MODE).map_err(|source| Error::write(what, &scratch.path_of(""), source))?;
+        Ok(Draft { store: self.clone(), file, name, what: what.to_owned(), published: false })
+    }
+
+    /// Gives the finished file `from` (on the store's file system) the object's name. For files already verified.
+    pub(crate) fn adopt(&self, from: &std::path::Path, digest: &Digest) -> Result<()> {
+        let target = self.path(digest);
+        let fail = |source| Error::write(format!("object `{digest}`"), &target, source);
+        let mode = Mode::from_raw_mode(OBJECT_MODE);
+        rustix::fs::chmod(from, mode).map_err(|errno| fail(errno.into()))?;
+        match fs::rename(from, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.create_fan(digest)?;
+                fs::rename(from, &target).map_err(fail)
+            }
+            other => other.map_err(fail),
+        }
+    }
+
+    /// Creates `objects/<2 hex>`. Done only when it turns out to be missing: 256 times in the life of a store.
+    fn create_fan(&self, digest: &Digest) -> Result<()> {
+        let path = self.root().join("objects").join(&digest.hex()[..2]);
+        place::create_dir(&path)
+            .map_err(|source| Error::write(format!("object `{digest}`"), &path, source))?;
+        Ok(())
+    }
+}
+
+/// `<2 hex>/<62 hex>`: 256 directories keep each of them short for a million objects.
+fn object_name(digest: &Digest) -> String {
+    let mut name = digest.hex();
+    name.insert(2, '/');
+    name
+}
+
+/// Hashes what is written to it.
+struct HashSink<'a>(&'a mut Sha256);
+
+impl Write for HashSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file in `tmp/` that goes away unless it is published.
+#[derive(Debug)]
+struct Draft {
+    store: Store,
+    file: File,
+    name: String,
+    what: String,
+    published: bool,
+}
+
+impl Draft {
+    fn fill(mut self, bytes: &[u8]) -> Result<Draft> {
+        self.append(bytes)?;
+        Ok(self)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|source| {
+            Error::write(self.what.as_str(), &self.store.inner.scratch.path_of(&self.name), source)
+        })
+    }
+
+    fn publish(mut self, digest: &Digest) -> Result<()> {
+        let inner = &self.store.inner;
+        let target = object_name(digest);
+        let fail = |source| Error::write(format!("object `{digest}`"), &self.store.path(digest), source);
+        match inner.scratch.publish(&self.name, &inner.objects_fd, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.store.create_fan(digest)?;
+                inner.scratch.publish(&self.name, &inner.objects_fd, &target).map_err(fail)?;
+            }
+            other => other.map_err(fail)?,
+        }
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.published {
+            // Not fatal: the whole scratch directory is removed with the store, or by the next process.
+            let _ = self.store.inner.scratch.discard(&self.name);
+        }
+    }
+}
+
+/// Streams one new object into the store, hashing on the way. Dropping it uncommitted leaves nothing behind.
+#[derive(Debug)]
+pub struct ObjectWriter {
+    store: Store,
+    hash: Sha256,
+    size: u64,
+    buffer: Vec<u8>,
+    draft: Option<Draft>,
+}
+
+impl ObjectWriter {
+    /// Bytes written so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Makes what was written an object. Returns its digest and size in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Write`] naming the object and the path.
+    pub fn commit(self) -> Result<(Digest, u64)> {
+        let ObjectWriter { store, hash, size, buffer, draft } = self;
+        finish(&store, Digest::from_bytes(hash.finalize().into()), size, &buffer, draft)
+    }
+
+    /// As [`ObjectWriter::commit`], but only if the bytes have the digest `expected`.
+    ///
+    /// # Errors
+    /// [`Error::WrongDigest`] (nothing is kept) or [`Error::Write`].
+    pub fn commit_expecting(self, expected: &Digest) -> Result<(Digest, u64)> {
+        let ObjectWriter { store, hash, size, buffer, draft } = self;
+        let found = Digest::from_bytes(hash.finalize().into());
+        if found != *expected {
+            return Err(Error::WrongDigest { expected: *expected, found });
+        }
+        finish(&store, found, size, &buffer, draft)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
+        if self.buffer.len() + bytes.len() <= BUFFER_BYTES {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let draft = match &mut self.draft {
+            Some(draft) => draft,
+            empty => empty.insert(self.store.draft_for("a new object")?),
+        };
+        draft.append(&self.buffer)?;
+        self.buffer.clear();
+        if bytes.len() < BUFFER_BYTES {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        draft.append(bytes)
+    }
+}
+
+/// Publishes the written bytes unless the store has them already.
+fn finish(
+    store: &Store,
+    digest: Digest,
+    size: u64,
+    rest: &[u8],
+    draft: Option<Draft>,
+) -> Result<(Digest, u64)> {
+    if store.size(&digest)? == Some(size) {
+        return Ok((digest, size));
+    }
+    let draft = match draft {
+        Some(draft) => draft,
+        None => store.draft(&digest)?,
+    };
+    draft.fill(rest)?.publish(&digest)?;
+    Ok((digest, size))
+}
+
+impl Write for ObjectWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // The typed error travels inside, so a caller that goes through `io::copy` still learns path and object.
+        self.append(bytes).map_err(|error| match &error {
+            Error::Write { source, .. } => io::Error::new(source.kind(), error),
+            _ => io::Error::other(error),
+        })?;
+        Ok(bytes.len())
+    }
+
+    /// Nothing to do: what counts is [`ObjectWriter::commit`].
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

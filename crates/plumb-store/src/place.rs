@@ -1,0 +1,159 @@
+//! Files and directories of the store: how they come to be, and where unfinished ones live.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::{Error, Result};
+
+/// How many names are tried for a scratch directory. Each loss means that another process cleaned in the same
+/// microsecond; a handful of losses in a row does not happen by chance.
+const SCRATCH_TRIES: u32 = 16;
+
+/// Distinguishes the scratch directories of several stores in one process.
+static SCRATCH_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// Creates `path` and its parents; what is created is for its owner only.
+pub(crate) fn create_private_dirs(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Creates one directory if it is not there. True if it was created.
+pub(crate) fn create_dir(path: &Path) -> io::Result<bool> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a new file and makes its bytes durable. The file is read-only for later writers.
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Reads a file of at most `limit` bytes; a longer one is [`io::ErrorKind::FileTooLarge`].
+pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The directory of unfinished files of this process, held by a lock as long as the process lives.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    path: PathBuf,
+    /// Also carries the flock, which the kernel drops when the process ends in any way.
+    fd: OwnedFd,
+    next: AtomicU64,
+}
+
+impl Scratch {
+    /// Removes what dead processes left in `tmp` and makes a directory for this one.
+    pub(crate) fn open(tmp: &Path) -> Result<Scratch> {
+        remove_abandoned(tmp)?;
+        for _ in 0..SCRATCH_TRIES {
+            let number = SCRATCH_NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = tmp.join(format!("{}-{number}", std::process::id()));
+            let fail = |source| Error::write("a directory for unfinished files", &path, source);
+            if !create_dir(&path).map_err(fail)? {
+                continue;
+            }
+            if let Some(fd) = claim(&path).map_err(fail)? {
+                return Ok(Scratch { path, fd, next: AtomicU64::new(0) });
+            }
+        }
+        let source = io::Error::new(io::ErrorKind::AlreadyExists, "no free name");
+        Err(Error::write("a directory for unfinished files", tmp, source))
+    }
+
+    /// Creates a new file with the given mode; returns it and its name in this directory.
+    pub(crate) fn create(&self, mode: u32) -> io::Result<(File, String)> {
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, &name, flags, Mode::from_raw_mode(mode))?;
+        Ok((File::from(fd), name))
+    }
+
+    /// Gives a finished file its final name, replacing what has that name.
+    pub(crate) fn publish(&self, name: &str, dir: &OwnedFd, target: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.fd, name, dir, target)?)
+    }
+
+    /// Gives a finished file its final name unless the name is taken ([`io::ErrorKind::AlreadyExists`]).
+    pub(crate) fn publish_new(&self, name: &str, target: &Path) -> io::Result<()> {
+        rustix::fs::linkat(&self.fd, name, rustix::fs::CWD, target, AtFlags::empty())?;
+        self.discard(name)
+    }
+
+    /// Removes an unfinished file.
+    pub(crate) fn discard(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+    }
+
+    /// Where the file `name` is, for messages.
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is removed by the next `Scratch::open`: the lock is gone with this value.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Locks a directory of `tmp`. None if somebody else has it, or had it and has removed it.
+fn claim(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let dir = match File::open(path) {
+        Ok(dir) => dir,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    }
+    // A cleaner may have removed the directory between our open and our lock: then the lock guards nothing.
+    match fs::metadata(path) {
+        Ok(found) if found.ino() == dir.metadata()?.ino() => Ok(Some(dir.into())),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the directories in `tmp` that no living process holds.
+fn remove_abandoned(tmp: &Path) -> Result<()> {
+    let what = "unfinished files of an ended process";
+    let entries = fs::read_dir(tmp).map_err(|source| Error::read(what, tmp, source))?;
+    for entry in entries {
+        let path = entry.map_err(|source| Error::read(what, tmp, source))?.path();
+        // A file that is no directory is not of this layout and not ours to remove.
+        if !path.is_dir() {
+            continue;
+        }
+        let Some(held) = claim(&path).map_err(|source| Error::read(what, &path, source))? else { continue };
+        fs::remove_dir_all(&path).map_err(|source| Error::write(what, &path, source))?;
+        drop(held);
+    }
+    Ok(())
+}
