@@ -100,7 +100,8 @@ impl<'a> Report<'a> {
     pub(super) fn add(&mut self, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
         let (line, column, snippet) = locate(self.text, span);
         let diagnostic = Diagnostic {
-            message: message.into(),
+            // Messages of other crates hold the value as it was written.
+            message: message.into().chars().map(printable).collect(),
             file: self.file.to_owned(),
             line,
             column,

@@ -1,10 +1,11 @@
 //! Reading `[machine.NAME]`.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use plumb_debian::{PackageName, Version};
+use plumb_debian::{Alternatives, PackageName};
 
 use super::diagnostic::{Report, Span, quoted};
 use super::table::{Field, Table};
@@ -140,23 +141,18 @@ fn relations(table: &Table<'_>, key: &str, report: &mut Report<'_>) -> Vec<Strin
     found
 }
 
-/// Checks one relation: `name` or `name (operator version)`, as in Debian Policy 7.1. Alternatives are the packages'
-/// business: a definition says which one it wants.
+/// Checks one relation: `name` or `name (operator version)`. Alternatives, architectures and profiles are the
+/// packages' business: a definition says which package it wants.
 fn relation(text: &str) -> Result<(), String> {
-    let (name, restriction) = match text.split_once('(') {
-        Some((name, rest)) => (name, Some(rest.strip_suffix(')').ok_or("the `(` is not closed")?)),
-        None => (text, None),
-    };
-    name.trim_end().parse::<PackageName>().map_err(|error| error.to_string())?;
-    let Some(restriction) = restriction else { return Ok(()) };
-    let version = ["<<", "<=", ">=", ">>", "="]
-        .iter()
-        .find_map(|operator| restriction.strip_prefix(operator))
-        .ok_or_else(|| {
-            format!("{} does not start with one of `<<`, `<=`, `=`, `>=`, `>>`", quoted(restriction))
-        })?;
-    version.trim().parse::<Version>().map_err(|error| error.to_string())?;
-    Ok(())
+    let alternatives = text.parse::<Alternatives>().map_err(|error| match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })?;
+    match &alternatives.0[..] {
+        [relation] if relation.qualifier.is_some() => Err(format!("{} names an architecture", quoted(text))),
+        [relation] if relation.architectures.is_empty() && relation.profiles.is_empty() => Ok(()),
+        _ => Err(format!("{} is not one package", quoted(text))),
+    }
 }
 
 fn read_volumes(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<VolumeName, (Span, Volume)> {
