@@ -6,6 +6,8 @@
 mod canonical;
 pub mod definition;
 mod digest;
+pub mod image;
+pub mod lock;
 mod name;
 pub mod release;
 

@@ -175,7 +175,8 @@ impl Lock {
     /// # Errors
     /// [`LockError`].
     pub fn parse(text: &str) -> Result<Self, LockError> {
-        let lock: Lock = toml::from_str(text).map_err(|error| LockError::Malformed { message: error.to_string() })?;
+        let lock: Lock =
+            toml::from_str(text).map_err(|error| LockError::Malformed { message: error.to_string() })?;
         if lock.format != FORMAT {
             return Err(LockError::Format { found: lock.format });
         }
@@ -309,7 +310,10 @@ mod tests {
     #[test]
     fn refuses() {
         let text = sample().to_text();
-        assert!(matches!(Lock::parse(&text.replace("format = 1", "format = 9")), Err(LockError::Format { found: 9 })));
+        assert!(matches!(
+            Lock::parse(&text.replace("format = 1", "format = 9")),
+            Err(LockError::Format { found: 9 })
+        ));
         let dangling = text.replace("name = \"nginx-light\"", "name = \"nginx\"");
         assert!(matches!(Lock::parse(&dangling), Err(LockError::Dangling { .. })));
         assert!(matches!(Lock::parse("format ="), Err(LockError::Malformed { .. })));

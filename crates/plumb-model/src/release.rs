@@ -144,6 +144,12 @@ impl Serialize for ReleaseName {
     }
 }
 
+impl<'de> Deserialize<'de> for ReleaseName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,1 +1,17 @@
 //! Decides the ordered actions that lead from what is observed to what is wanted.
+//!
+//! A plan is a value: made once, numbered, never changed. The executor makes no choices; `plumb-plan` never sees a
+//! host, a clock or a file.
+#![forbid(unsafe_code)]
+
+mod boot;
+mod check;
+mod document;
+mod order;
+mod planner;
+
+pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
+pub use check::{Violation, check};
+pub use document::{Action, Plan, PlanKind};
+pub use order::{NeedsCycle, start_order};
+pub use planner::{Observed, ObservedInstance, PlanError, Wanted, plan_down, plan_up};

@@ -1,1 +1,310 @@
-//! What this host knows of its deployments: plans, journal, volumes, addresses.
+//! What this host knows of its deployments: the wanted release, plans with their journal, volumes and addresses.
+//!
+//! One SQLite database in WAL mode with `synchronous = FULL`: a transaction that returned is on disk. What really runs
+//! is never read from here; the target observes it.
+//!
+//! ```text
+//!  deployment(name, app, current)
+//!  address(deployment, instance, address)          kept as long as the deployment's volumes may be
+//!  volume(deployment, instance, volume, size_bytes, initialized)
+//!  plan(deployment, generation, document, status, reason, started_ms, ended_ms)
+//!  step(deployment, generation, seq, status, at_ms)
+//! ```
+#![forbid(unsafe_code)]
+
+mod plan;
+mod schema;
+mod volume;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use plumb_model::release::ReleaseName;
+use plumb_model::{AppName, DeploymentName, InstanceName};
+use plumb_plan::Addresses;
+use rusqlite::{Connection, OptionalExtension, params};
+
+pub use plan::{PlanRecord, PlanStatus, StepStatus};
+pub use volume::VolumeRecord;
+
+/// How long a statement waits for another process's transaction. Transactions here take milliseconds; ten seconds only
+/// pass on a disk that is as good as dead.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The database.
+#[derive(Debug)]
+pub struct State {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// A deployment as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentRecord {
+    /// Name.
+    pub name: DeploymentName,
+    /// Application.
+    pub app: AppName,
+    /// Release that was committed last; `None` before the first and after `down`.
+    pub current: Option<ReleaseName>,
+}
+
+/// Why the state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// SQLite refused.
+    #[error("cannot {action} the state in `{path}`")]
+    Database {
+        /// What was being done.
+        action: &'static str,
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The database was made by a newer Plumb.
+    #[error("the state in `{path}` has version {found}; this plumb knows versions up to {known}")]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// Version found.
+        found: u32,
+        /// Newest known.
+        known: u32,
+    },
+    /// A stored value does not read back.
+    #[error("the state in `{path}` holds a damaged {what} of deployment `{deployment}`")]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What is damaged.
+        what: &'static str,
+        /// Whose.
+        deployment: String,
+    },
+    /// The deployment belongs to another application.
+    #[error("deployment `{deployment}` belongs to application `{app}`, not to `{wanted}`")]
+    OtherApp {
+        /// Deployment.
+        deployment: DeploymentName,
+        /// Its application.
+        app: AppName,
+        /// The one asked for.
+        wanted: AppName,
+    },
+}
+
+impl State {
+    /// Opens the database at `path`, making or migrating it as needed.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let failed = |source| StateError::Database { action: "open", path: path.to_owned(), source };
+        let connection = Connection::open(path).map_err(failed)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+            .map_err(failed)?;
+        let mut state = State { connection, path: path.to_owned() };
+        schema::migrate(&mut state)?;
+        Ok(state)
+    }
+
+    pub(crate) fn failed(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> StateError + use<> {
+        let path = self.path.clone();
+        move |source| StateError::Database { action, path, source }
+    }
+
+    pub(crate) fn damaged(&self, what: &'static str, deployment: &DeploymentName) -> StateError {
+        StateError::Damaged { path: self.path.clone(), what, deployment: deployment.to_string() }
+    }
+
+    /// Records the deployment if it is new.
+    ///
+    /// # Errors
+    /// [`StateError::OtherApp`] if the name is taken by another application.
+    pub fn ensure_deployment(
+        &mut self,
+        name: &DeploymentName,
+        app: &AppName,
+    ) -> Result<DeploymentRecord, StateError> {
+        self.connection
+            .execute(
+                "INSERT INTO deployment (name, app) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
+                params![name.as_str(), app.as_str()],
+            )
+            .map_err(self.failed("write"))?;
+        let record = self.deployment(name)?.ok_or_else(|| self.damaged("record", name))?;
+        if record.app == *app {
+            Ok(record)
+        } else {
+            Err(StateError::OtherApp { deployment: name.clone(), app: record.app, wanted: app.clone() })
+        }
+    }
+
+    /// The deployment with this name.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn deployment(&self, name: &DeploymentName) -> Result<Option<DeploymentRecord>, StateError> {
+        Ok(self.deployments()?.into_iter().find(|record| record.name == *name))
+    }
+
+    /// All deployments, by name.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn deployments(&self) -> Result<Vec<DeploymentRecord>, StateError> {
+        let read = || -> rusqlite::Result<Vec<(String, String, Option<u64>)>> {
+            let mut statement =
+                self.connection.prepare("SELECT name, app, current FROM deployment ORDER BY name")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            rows.collect()
+        };
+        let rows = read().map_err(self.failed("read"))?;
+        rows.into_iter()
+            .map(|(name, app, current)| {
+                let damaged = || StateError::Damaged {
+                    path: self.path.clone(),
+                    what: "record",
+                    deployment: name.clone(),
+                };
+                let app: AppName = app.parse().map_err(|_| damaged())?;
+                let name: DeploymentName = name.parse().map_err(|_| damaged())?;
+                let current = current.map(|number| ReleaseName { app: app.clone(), number });
+                Ok(DeploymentRecord { name, app, current })
+            })
+            .collect()
+    }
+
+    /// Records which release is current.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn set_current(&mut self, name: &DeploymentName, number: Option<u64>) -> Result<(), StateError> {
+        self.connection
+            .execute("UPDATE deployment SET current = ?2 WHERE name = ?1", params![name.as_str(), number])
+            .map_err(self.failed("write"))?;
+        Ok(())
+    }
+
+    /// Addresses given to instances of a deployment.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn addresses(&self, name: &DeploymentName) -> Result<Addresses, StateError> {
+        let read = || -> rusqlite::Result<Vec<(String, String)>> {
+            let mut statement =
+                self.connection.prepare("SELECT instance, address FROM address WHERE deployment = ?1")?;
+            let rows = statement.query_map([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        };
+        let rows = read().map_err(self.failed("read"))?;
+        rows.into_iter()
+            .map(|(instance, address)| {
+                let instance: InstanceName = instance.parse().map_err(|_| self.damaged("address", name))?;
+                let address: Ipv4Addr = address.parse().map_err(|_| self.damaged("address", name))?;
+                Ok((instance, address))
+            })
+            .collect()
+    }
+
+    /// Records addresses; those that are known stay.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn add_addresses(&mut self, name: &DeploymentName, addresses: &Addresses) -> Result<(), StateError> {
+        let write = |connection: &mut Connection| -> rusqlite::Result<()> {
+            let transaction = connection.transaction()?;
+            for (instance, address) in addresses {
+                transaction.execute(
+                    "INSERT INTO address (deployment, instance, address) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                    params![name.as_str(), instance.as_str(), address.to_string()],
+                )?;
+            }
+            transaction.commit()
+        };
+        let failed = self.failed("write");
+        write(&mut self.connection).map_err(failed)
+    }
+
+    /// Forgets a deployment that has neither instances nor volumes.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn forget_deployment(&mut self, name: &DeploymentName) -> Result<(), StateError> {
+        self.connection
+            .execute("DELETE FROM deployment WHERE name = ?1", [name.as_str()])
+            .map_err(self.failed("write"))?;
+        Ok(())
+    }
+
+    pub(crate) fn query_one<T>(
+        &self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+        map: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StateError> {
+        self.connection.query_row(sql, parameters, map).optional().map_err(self.failed("read"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plumb_model::VolumeName;
+    use plumb_plan::{Observed, plan_down};
+
+    fn names() -> (DeploymentName, AppName) {
+        ("shop-test".parse().expect("name"), "shop".parse().expect("name"))
+    }
+
+    #[test]
+    fn deployments_addresses_and_volumes_survive_reopening() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.db");
+        let (name, app) = names();
+        let web: InstanceName = "web-1".parse().expect("name");
+        let data: VolumeName = "data".parse().expect("name");
+        {
+            let mut state = State::open(&path).expect("opens");
+            state.ensure_deployment(&name, &app).expect("records");
+            state.set_current(&name, Some(3)).expect("records");
+            state.add_addresses(&name, &[(web.clone(), [10, 77, 0, 10].into())].into()).expect("records");
+            state.put_volume(&name, &web, &data, 5).expect("records");
+            state.put_volume(&name, &web, &data, 7).expect("grows");
+            state.put_volume(&name, &web, &data, 6).expect("never shrinks");
+            state.set_volume_initialized(&name, &web, &data).expect("records");
+        }
+        let mut state = State::open(&path).expect("opens again");
+        let record = state.deployment(&name).expect("reads").expect("is there");
+        assert_eq!(record.current.map(|release| release.to_string()).as_deref(), Some("shop@3"));
+        assert_eq!(state.addresses(&name).expect("reads").len(), 1);
+        let volumes = state.volumes(&name).expect("reads");
+        assert_eq!((volumes[0].size_bytes, volumes[0].initialized), (7, true));
+        let other: AppName = "other".parse().expect("name");
+        assert!(matches!(state.ensure_deployment(&name, &other), Err(StateError::OtherApp { .. })));
+    }
+
+    #[test]
+    fn plans_are_numbered_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut state = State::open(&folder.path().join("state.db")).expect("opens");
+        let (name, app) = names();
+        state.ensure_deployment(&name, &app).expect("records");
+        let plan = plan_down(&name, &Observed::default(), &[], None);
+        state.add_plan(&plan, 10).expect("records");
+        assert!(state.add_plan(&plan, 10).is_err(), "a generation is used once");
+        state.record_step(&name, 1, 0, StepStatus::Done, 11).expect("records");
+        state.end_plan(&name, 1, PlanStatus::Failed, Some("why"), 12).expect("records");
+        let last = state.last_plan(&name).expect("reads").expect("is there");
+        assert_eq!(last.plan, plan);
+        assert_eq!(
+            (last.status, last.reason.as_deref(), last.steps_done),
+            (PlanStatus::Failed, Some("why"), 1)
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! What one boot of an instance consists of, and the addresses it gets.
+//!
+//! ```text
+//!  private network of a deployment   10.77.0.0/24   instances 10.77.0.10 … 10.77.0.250, lowest free first, kept for life
+//!  published-port network            10.0.2.0/24    the instance is 10.0.2.15, only where the machine publishes ports
+//!  MAC addresses                     52:54:00:<3 bytes of SHA-256(deployment/instance)>; second interface: 52:55:…
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use plumb_guest_proto::{FORMAT, InstanceSpec, Interface, Peer, VolumeAttachment};
+use plumb_model::release::{Release, ReleaseMachine, ReleaseName};
+use plumb_model::{DeploymentName, Digest, InstanceName, MachineName, VolumeName};
+use serde::{Deserialize, Serialize};
+
+use crate::planner::PlanError;
+
+/// Address of every instance of a deployment on its private network.
+pub type Addresses = BTreeMap<InstanceName, Ipv4Addr>;
+
+/// First and last octet given to instances; below stays free for what the host side may need later.
+const FIRST: u8 = 10;
+const LAST: u8 = 250;
+
+/// Where user-mode networking puts a guest (QEMU's default).
+const PUBLISH_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+
+/// What the target needs to start an instance, besides what the guest is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootSpec {
+    /// Instance.
+    pub instance: InstanceName,
+    /// Its machine.
+    pub machine: MachineName,
+    /// Release it belongs to.
+    pub release: ReleaseName,
+    /// Plan generation.
+    pub generation: u64,
+    /// Image manifest.
+    pub image: Digest,
+    /// Memory, MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Ports of the guest that are published.
+    pub guest_ports: Vec<u16>,
+    /// Volumes with their virtio-blk serials.
+    pub volumes: BTreeMap<VolumeName, String>,
+    /// Digest of everything above and of what the guest is told, except release and generation: an instance that runs
+    /// with an equal digest need not be replaced.
+    pub boot: Digest,
+}
+
+/// Gives every instance in `wanted` an address and keeps those in `known`.
+///
+/// # Errors
+/// [`PlanError::NoAddress`] if more than 241 addresses are in use.
+pub fn allocate(known: &Addresses, wanted: &[InstanceName]) -> Result<Addresses, PlanError> {
+    let mut addresses = known.clone();
+    for instance in wanted {
+        if addresses.contains_key(instance) {
+            continue;
+        }
+        let free = (FIRST..=LAST)
+            .map(|octet| Ipv4Addr::new(10, 77, 0, octet))
+            .find(|address| !addresses.values().any(|taken| taken == address))
+            .ok_or_else(|| PlanError::NoAddress { instance: instance.clone() })?;
+        addresses.insert(instance.clone(), free);
+    }
+    Ok(addresses)
+}
+
+/// Hardware address of an instance's interface number `interface` (0 or 1).
+#[must_use]
+pub fn mac_address(deployment: &DeploymentName, instance: &InstanceName, interface: u8) -> String {
+    let digest = Digest::of(format!("{deployment}/{instance}").as_bytes());
+    let bytes = digest.as_bytes();
+    format!("52:{:02x}:00:{:02x}:{:02x}:{:02x}", 0x54 + interface, bytes[0], bytes[1], bytes[2])
+}
+
+/// All instances of a release, machine by machine.
+pub(crate) fn instances(release: &Release) -> Result<Vec<(MachineName, InstanceName)>, PlanError> {
+    let mut all = Vec::new();
+    for (name, machine) in &release.content.machines {
+        for number in 1..=machine.instances {
+            all.push((name.clone(), InstanceName::of(name, number).map_err(PlanError::Name)?));
+        }
+    }
+    Ok(all)
+}
+
+/// What to start for `instance`, and what to tell its guest. `initialized` names the volumes known to be formatted.
+///
+/// # Errors
+/// [`PlanError`] if the release has no such machine or an instance has no address.
+pub fn boot_spec(
+    release: &Release,
+    deployment: &DeploymentName,
+    instance: (&MachineName, &InstanceName),
+    addresses: &Addresses,
+    generation: u64,
+) -> Result<(BootSpec, InstanceSpec), PlanError> {
+    let (machine_name, name) = instance;
+    let machine = release
+        .content
+        .machines
+        .get(machine_name)
+        .ok_or_else(|| PlanError::NoMachine { machine: machine_name.clone(), release: release.name() })?;
+    let mut spec = InstanceSpec {
+        format: FORMAT,
+        deployment: deployment.to_string(),
+        instance: name.to_string(),
+        machine: machine_name.to_string(),
+        release: String::new(),
+        generation: 0,
+        interfaces: interfaces(machine, deployment, name, addresses)?,
+        peers: peers(release, machine_name, machine, addresses)?,
+        volumes: Vec::new(),
+    };
+    let volumes: BTreeMap<VolumeName, String> =
+        machine.volumes.keys().map(|volume| (volume.clone(), serial(volume))).collect();
+    spec.volumes = volumes
+        .iter()
+        .map(|(volume, serial)| VolumeAttachment {
+            name: volume.to_string(),
+            serial: serial.clone(),
+            initialized: false,
+        })
+        .collect();
+    let mut guest_ports: Vec<u16> = machine.publish.iter().map(|publish| publish.guest_port).collect();
+    guest_ports.sort_unstable();
+    guest_ports.dedup();
+    let identity = (&machine.image, machine.memory_mib, machine.cpus, &guest_ports, &volumes, &spec);
+    let boot = Digest::of(&serde_json::to_vec(&identity).expect("numbers, strings, lists and maps"));
+    spec.release = release.name().to_string();
+    spec.generation = generation;
+    let boot = BootSpec {
+        instance: name.clone(),
+        machine: machine_name.clone(),
+        release: release.name(),
+        generation,
+        image: machine.image,
+        memory_mib: machine.memory_mib,
+        cpus: machine.cpus,
+        guest_ports,
+        volumes,
+        boot,
+    };
+    Ok((boot, spec))
+}
+
+/// virtio-blk serials hold 20 bytes (virtio 1.2, 5.2.6.1); a digest keeps long volume names apart.
+fn serial(volume: &VolumeName) -> String {
+    format!("vol-{}", Digest::of(volume.as_str().as_bytes()).short())
+}
+
+fn interfaces(
+    machine: &ReleaseMachine,
+    deployment: &DeploymentName,
+    name: &InstanceName,
+    addresses: &Addresses,
+) -> Result<Vec<Interface>, PlanError> {
+    let mut interfaces = vec![Interface {
+        mac: mac_address(deployment, name, 0),
+        address: address_of(addresses, name)?,
+        prefix: 24,
+        gateway: None,
+    }];
+    if !machine.publish.is_empty() {
+        interfaces.push(Interface {
+            mac: mac_address(deployment, name, 1),
+            address: PUBLISH_ADDRESS,
+            prefix: 24,
+            gateway: None,
+        });
+    }
+    Ok(interfaces)
+}
+
+/// A machine knows itself and what it needs, nothing else: so that scaling one machine restarts only those that need it.
+fn peers(
+    release: &Release,
+    machine_name: &MachineName,
+    machine: &ReleaseMachine,
+    addresses: &Addresses,
+) -> Result<Vec<Peer>, PlanError> {
+    let mut peers = Vec::new();
+    for (other, instance) in instances(release)? {
+        if other == *machine_name || machine.needs.contains(&other) {
+            let address = address_of(addresses, &instance)?;
+            peers.push(Peer { names: vec![instance.to_string(), other.to_string()], address });
+        }
+    }
+    Ok(peers)
+}
+
+fn address_of(addresses: &Addresses, instance: &InstanceName) -> Result<Ipv4Addr, PlanError> {
+    addresses.get(instance).copied().ok_or_else(|| PlanError::NoAddress { instance: instance.clone() })
+}

@@ -1,0 +1,105 @@
+//! An independent check of a plan, by simulation: it knows nothing of how the planner works.
+
+use std::collections::BTreeSet;
+
+use plumb_model::InstanceName;
+use plumb_model::release::Release;
+
+use crate::document::{Action, Plan};
+use crate::planner::Observed;
+
+/// A promise that a plan breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// Started although something it needs has no ready instance.
+    StartedBeforeNeeds(InstanceName),
+    /// Started while it ran.
+    StartedTwice(InstanceName),
+    /// Published without having been waited for.
+    PublishedNotReady(InstanceName),
+    /// Stopped while it was published.
+    StoppedWhilePublished(InstanceName),
+    /// Runs at the end although the release does not have it, or the other way round.
+    WrongAtEnd(InstanceName),
+    /// The release was committed before all of its instances were ready, or never.
+    WrongCommit,
+}
+
+/// Simulates `plan` from `observed` and lists every broken promise. `release` is the plan's wanted release.
+#[must_use]
+pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec<Violation> {
+    let mut running: BTreeSet<InstanceName> = observed
+        .instances
+        .iter()
+        .filter(|(_, instance)| instance.running)
+        .map(|(name, _)| name.clone())
+        .collect();
+    let mut ready: BTreeSet<InstanceName> = BTreeSet::new();
+    let mut published: BTreeSet<InstanceName> = running.clone();
+    let mut violations = Vec::new();
+    let mut committed = false;
+    for action in &plan.actions {
+        match action {
+            Action::Withdraw { instance } => {
+                published.remove(instance);
+            }
+            Action::Stop { instance } => {
+                if published.contains(instance) {
+                    violations.push(Violation::StoppedWhilePublished(instance.clone()));
+                }
+                running.remove(instance);
+                ready.remove(instance);
+            }
+            Action::Start { boot, .. } => {
+                if !running.insert(boot.instance.clone()) {
+                    violations.push(Violation::StartedTwice(boot.instance.clone()));
+                }
+                let needs = release.and_then(|release| release.content.machines.get(&boot.machine));
+                let unmet = needs.is_some_and(|machine| {
+                    machine
+                        .needs
+                        .iter()
+                        .any(|need| !ready.iter().any(|name| machine_of(name) == need.as_str()))
+                });
+                if unmet {
+                    violations.push(Violation::StartedBeforeNeeds(boot.instance.clone()));
+                }
+            }
+            Action::AwaitReady { instance, .. } => {
+                if running.contains(instance) {
+                    ready.insert(instance.clone());
+                }
+            }
+            Action::Publish { instances, .. } => {
+                for instance in instances {
+                    let old = observed.instances.get(instance).is_some_and(|old| old.running);
+                    if !running.contains(instance) || (!ready.contains(instance) && !old) {
+                        violations.push(Violation::PublishedNotReady(instance.clone()));
+                    }
+                    published.insert(instance.clone());
+                }
+            }
+            Action::Commit { .. } => committed = running.is_subset(&ready) || release.is_none(),
+            Action::Network | Action::Volume { .. } | Action::Remove { .. } | Action::Teardown => {}
+        }
+    }
+    if committed != release.is_some() {
+        violations.push(Violation::WrongCommit);
+    }
+    violations.extend(wrong_at_end(&running, release));
+    violations
+}
+
+fn machine_of(instance: &InstanceName) -> &str {
+    instance.as_str().rsplit_once('-').map_or("", |(machine, _)| machine)
+}
+
+fn wrong_at_end(running: &BTreeSet<InstanceName>, release: Option<&Release>) -> Vec<Violation> {
+    let wanted: BTreeSet<InstanceName> = release
+        .and_then(|release| crate::boot::instances(release).ok())
+        .into_iter()
+        .flatten()
+        .map(|(_, instance)| instance)
+        .collect();
+    running.symmetric_difference(&wanted).cloned().map(Violation::WrongAtEnd).collect()
+}

@@ -1,0 +1,132 @@
+//! The plan as a document.
+
+use plumb_guest_proto::InstanceSpec;
+use plumb_model::release::{Publish, ReleaseName};
+use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, VolumeName};
+use serde::{Deserialize, Serialize};
+
+use crate::boot::BootSpec;
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanKind {
+    /// Nothing ran before, or the same release is completed.
+    Up,
+    /// Another, newer release.
+    Upgrade,
+    /// An older release, on request.
+    Rollback,
+    /// The release before, because the wanted one did not become healthy.
+    Return,
+    /// Stop everything.
+    Down,
+}
+
+/// One step. Every step is idempotent: doing it again after an interruption is safe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum Action {
+    /// Make sure the private network and its keeper run.
+    Network,
+    /// Make sure the volume exists and has at least this size.
+    Volume {
+        /// Instance it belongs to.
+        instance: InstanceName,
+        /// Volume.
+        volume: VolumeName,
+        /// Bytes.
+        size_bytes: u64,
+    },
+    /// Take the instance out of its published ports.
+    Withdraw {
+        /// Instance.
+        instance: InstanceName,
+    },
+    /// Stop the instance in order.
+    Stop {
+        /// Instance.
+        instance: InstanceName,
+    },
+    /// Start the instance.
+    Start {
+        /// What to start.
+        boot: Box<BootSpec>,
+        /// What the guest is told.
+        spec: Box<InstanceSpec>,
+    },
+    /// Wait until the instance is ready; otherwise the plan has failed.
+    AwaitReady {
+        /// Instance.
+        instance: InstanceName,
+        /// Limit in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Lead the machine's published ports to these instances.
+    Publish {
+        /// Machine.
+        machine: MachineName,
+        /// Ports.
+        ports: Vec<Publish>,
+        /// Instances, all of them ready.
+        instances: Vec<InstanceName>,
+    },
+    /// Remove what is left of a stopped instance, except its volumes.
+    Remove {
+        /// Instance.
+        instance: InstanceName,
+    },
+    /// From now on this release is the deployment's current one.
+    Commit {
+        /// The release.
+        number: u64,
+    },
+    /// Take the network and everything else of the deployment away, except its volumes.
+    Teardown,
+}
+
+/// The ordered actions from what was observed to what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Always [`Plan::FORMAT`].
+    pub format: u32,
+    /// The deployment.
+    pub deployment: DeploymentName,
+    /// Number of this plan; grows by one with every plan of the deployment.
+    pub generation: u64,
+    /// Digest of the plan before it.
+    pub parent: Option<Digest>,
+    /// What it is for.
+    pub kind: PlanKind,
+    /// Release that was current when it was made.
+    pub from: Option<ReleaseName>,
+    /// Wanted release; `None` for [`PlanKind::Down`].
+    pub to: Option<ReleaseName>,
+    /// The steps, in order.
+    pub actions: Vec<Action>,
+}
+
+impl Document for Plan {
+    const WHAT: &'static str = "plan";
+    const FORMAT: u32 = 1;
+
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl Action {
+    /// The instance it concerns, if it concerns one.
+    #[must_use]
+    pub fn instance(&self) -> Option<&InstanceName> {
+        match self {
+            Action::Volume { instance, .. }
+            | Action::Withdraw { instance }
+            | Action::Stop { instance }
+            | Action::AwaitReady { instance, .. }
+            | Action::Remove { instance } => Some(instance),
+            Action::Start { boot, .. } => Some(&boot.instance),
+            Action::Network | Action::Publish { .. } | Action::Commit { .. } | Action::Teardown => None,
+        }
+    }
+}

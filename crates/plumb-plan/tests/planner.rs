@@ -1,0 +1,301 @@
+//! What the planner decides, seen as text, and its promises on random cases.
+
+use std::collections::BTreeMap;
+
+use expect_test::{Expect, expect};
+use plumb_model::release::{Content, Publish, Release, ReleaseMachine, VolumeSize};
+use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
+use plumb_plan::{
+    Action, Addresses, Observed, ObservedInstance, Plan, PlanError, PlanKind, Wanted, allocate, boot_spec,
+    check, plan_down, plan_up,
+};
+use proptest::prelude::*;
+
+fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
+    ReleaseMachine {
+        image: Digest::of(image.as_bytes()),
+        instances,
+        memory_mib: 256,
+        cpus: 1,
+        needs: needs.iter().map(|name| name.parse().expect("name")).collect(),
+        publish: vec![],
+        volumes: BTreeMap::new(),
+        ready_timeout_ms: 1000,
+    }
+}
+
+fn release(number: u64, fence: u64, machines: Vec<(&str, ReleaseMachine)>) -> Release {
+    Release {
+        format: 1,
+        app: "shop".parse().expect("name"),
+        number,
+        previous: None,
+        created_s: 0,
+        note: String::new(),
+        definition: Digest::of(b""),
+        lock: Digest::of(b""),
+        content: Content {
+            fence,
+            machines: machines
+                .into_iter()
+                .map(|(name, machine)| (name.parse().expect("name"), machine))
+                .collect(),
+        },
+    }
+}
+
+fn shop(number: u64, version: &str) -> Release {
+    let mut db = machine("db", 1, &[]);
+    db.volumes.insert("data".parse().expect("name"), VolumeSize { size_bytes: 1 << 30 });
+    let mut web = machine(&format!("web{version}"), 2, &["api"]);
+    web.publish = vec![Publish { address: [127, 0, 0, 1].into(), host_port: 8080, guest_port: 80 }];
+    release(number, 0, vec![("db", db), ("api", machine(&format!("api{version}"), 1, &["db"])), ("web", web)])
+}
+
+fn name() -> DeploymentName {
+    "shop".parse().expect("name")
+}
+
+fn addresses_for(release: &Release) -> Addresses {
+    let names: Vec<InstanceName> = release
+        .content
+        .machines
+        .iter()
+        .flat_map(|(name, machine)| (1..=machine.instances).map(|n| InstanceName::of(name, n).expect("name")))
+        .collect();
+    allocate(&Addresses::new(), &names).expect("addresses")
+}
+
+/// Everything of `release` runs.
+fn running(release: &Release) -> Observed {
+    let addresses = addresses_for(release);
+    let mut observed =
+        Observed { current: Some(release.name()), fence: release.content.fence, ..Observed::default() };
+    for instance in addresses.keys() {
+        let machine: MachineName =
+            instance.as_str().rsplit_once('-').expect("numbered").0.parse().expect("name");
+        let (boot, _) = boot_spec(release, &name(), (&machine, instance), &addresses, 1).expect("boots");
+        observed
+            .instances
+            .insert(instance.clone(), ObservedInstance { machine, running: true, boot: boot.boot });
+    }
+    observed
+}
+
+fn up(observed: &Observed, release: &Release, kind: PlanKind) -> Result<Plan, PlanError> {
+    let mut addresses = addresses_for(release);
+    for instance in observed.instances.keys() {
+        addresses = allocate(&addresses, std::slice::from_ref(instance)).expect("addresses");
+    }
+    plan_up(&name(), observed, &Wanted { release, kind, addresses: &addresses }, None)
+}
+
+fn text(plan: &Plan) -> String {
+    let join = |names: &[InstanceName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    plan.actions
+        .iter()
+        .map(|action| match action {
+            Action::Network => "network\n".to_owned(),
+            Action::Volume { instance, volume, size_bytes } => {
+                format!("volume {instance}/{volume} {size_bytes}\n")
+            }
+            Action::Withdraw { instance } => format!("withdraw {instance}\n"),
+            Action::Stop { instance } => format!("stop {instance}\n"),
+            Action::Start { boot, spec } => format!(
+                "start {} {}\n",
+                boot.instance,
+                spec.peers.iter().map(|peer| peer.names[0].clone()).collect::<Vec<_>>().join(",")
+            ),
+            Action::AwaitReady { instance, .. } => format!("await {instance}\n"),
+            Action::Publish { machine, instances, .. } => format!("publish {machine}: {}\n", join(instances)),
+            Action::Remove { instance } => format!("remove {instance}\n"),
+            Action::Commit { number } => format!("commit {number}\n"),
+            Action::Teardown => "teardown\n".to_owned(),
+        })
+        .collect()
+}
+
+fn expect_plan(observed: &Observed, release: &Release, kind: PlanKind, expected: &Expect) {
+    let plan = up(observed, release, kind).expect("a plan");
+    assert_eq!(check(&plan, observed, Some(release)), []);
+    expected.assert_eq(&text(&plan));
+}
+
+#[test]
+fn up_from_nothing_starts_by_needs() {
+    expect_plan(
+        &Observed::default(),
+        &shop(1, "1"),
+        PlanKind::Up,
+        &expect![[r#"
+            network
+            volume db-1/data 1073741824
+            start db-1 db-1
+            await db-1
+            start api-1 api-1,db-1
+            await api-1
+            start web-1 api-1,web-1,web-2
+            start web-2 api-1,web-1,web-2
+            await web-1
+            await web-2
+            publish web: web-1 web-2
+            commit 1
+        "#]],
+    );
+}
+
+#[test]
+fn up_again_only_looks() {
+    let release = shop(1, "1");
+    expect_plan(
+        &running(&release),
+        &release,
+        PlanKind::Up,
+        &expect![[r#"
+            network
+            volume db-1/data 1073741824
+            await db-1
+            await api-1
+            await web-1
+            await web-2
+            publish web: web-1 web-2
+            commit 1
+        "#]],
+    );
+}
+
+#[test]
+fn upgrade_replaces_what_changed_one_by_one() {
+    expect_plan(
+        &running(&shop(1, "1")),
+        &shop(2, "2"),
+        PlanKind::Upgrade,
+        &expect![[r#"
+            network
+            volume db-1/data 1073741824
+            await db-1
+            withdraw api-1
+            stop api-1
+            start api-1 api-1,db-1
+            await api-1
+            withdraw web-1
+            stop web-1
+            start web-1 api-1,web-1,web-2
+            await web-1
+            publish web: web-1 web-2
+            withdraw web-2
+            stop web-2
+            start web-2 api-1,web-1,web-2
+            await web-2
+            publish web: web-1 web-2
+            commit 2
+        "#]],
+    );
+}
+
+#[test]
+fn a_crashed_instance_is_started_and_a_lost_machine_removed() {
+    let old = release(1, 0, vec![("web", machine("w", 2, &[])), ("old", machine("o", 1, &[]))]);
+    let new = release(2, 0, vec![("web", machine("w", 1, &[]))]);
+    let mut observed = running(&old);
+    observed.instances.get_mut(&"web-1".parse().expect("name")).expect("runs").running = false;
+    let plan = up(&observed, &new, PlanKind::Upgrade).expect("a plan");
+    expect![[r#"
+        network
+        start web-1 web-1
+        await web-1
+        withdraw web-2
+        stop web-2
+        remove web-2
+        withdraw old-1
+        stop old-1
+        remove old-1
+        commit 2
+    "#]]
+    .assert_eq(&text(&plan));
+}
+
+#[test]
+fn the_fence_is_kept() {
+    let mut second = shop(2, "2");
+    second.content.fence = 2;
+    let error = up(&running(&second), &shop(1, "1"), PlanKind::Rollback).expect_err("is refused");
+    expect!["`shop@2` cannot be rolled back to `shop@1`: its definition sets the fence at release 2, because data written by `shop@2` is not readable below it"]
+        .assert_eq(&error.to_string());
+    assert!(up(&running(&second), &shop(3, "3"), PlanKind::Upgrade).is_ok());
+}
+
+#[test]
+fn down_stops_in_reverse() {
+    let release = shop(1, "1");
+    let order = plumb_plan::start_order(&release.content.machines).expect("no cycle");
+    let observed = running(&release);
+    let plan = plan_down(&name(), &observed, &order, None);
+    assert_eq!(check(&plan, &observed, None), []);
+    expect![[r#"
+        withdraw web-2
+        stop web-2
+        remove web-2
+        withdraw web-1
+        stop web-1
+        remove web-1
+        withdraw api-1
+        stop api-1
+        remove api-1
+        withdraw db-1
+        stop db-1
+        remove db-1
+        teardown
+    "#]]
+    .assert_eq(&text(&plan));
+}
+
+#[test]
+fn a_circle_of_needs_is_refused() {
+    let release = release(1, 0, vec![("a", machine("a", 1, &["b"])), ("b", machine("b", 1, &["a"]))]);
+    let error = up(&Observed::default(), &release, PlanKind::Up).expect_err("is refused");
+    assert_eq!(error.to_string(), "machines need each other in a circle: `a`, `b`");
+}
+
+fn random_release(number: u64) -> impl Strategy<Value = Release> {
+    proptest::collection::btree_map(
+        0u8..6,
+        (0u8..3, 1u32..4, proptest::collection::vec(0u8..6, 0..3), any::<bool>()),
+        1..6,
+    )
+    .prop_map(move |machines| {
+        let known: Vec<u8> = machines.keys().copied().collect();
+        let machines = machines.into_iter().map(|(key, (image, instances, needs, publishes))| {
+            // Only needs of smaller keys, so there is no cycle.
+            let needs: Vec<String> = needs
+                .into_iter()
+                .filter(|need| *need < key && known.contains(need))
+                .map(|n| format!("m{n}"))
+                .collect();
+            let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
+            let mut made = machine(&image.to_string(), instances, &needs);
+            if publishes {
+                made.publish = vec![Publish {
+                    address: [127, 0, 0, 1].into(),
+                    host_port: 8000 + u16::from(key),
+                    guest_port: 80,
+                }];
+            }
+            (format!("m{key}"), made)
+        });
+        let machines: Vec<(String, ReleaseMachine)> = machines.collect();
+        release(number, 0, machines.iter().map(|(name, machine)| (name.as_str(), machine.clone())).collect())
+    })
+}
+
+proptest! {
+    #[test]
+    fn promises_hold_from_any_state(old in random_release(1), new in random_release(2), down in proptest::collection::vec(any::<bool>(), 20)) {
+        let mut observed = running(&old);
+        for (instance, stopped) in observed.instances.values_mut().zip(down) {
+            instance.running = !stopped;
+        }
+        let plan = up(&observed, &new, PlanKind::Upgrade).expect("a plan");
+        prop_assert_eq!(check(&plan, &observed, Some(&new)), vec![]);
+    }
+}
