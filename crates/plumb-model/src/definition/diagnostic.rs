@@ -185,7 +185,9 @@ fn closest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Op
     }
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&wrong.to_lowercase(), candidate), candidate))
+        .map(|candidate| {
+            (strsim::damerau_levenshtein(&wrong.to_lowercase(), &candidate.to_lowercase()), candidate)
+        })
         .filter(|(distance, candidate)| *distance <= (candidate.chars().count().max(3)) / 3)
         .min()
         .map(|(_, candidate)| candidate)

@@ -170,6 +170,8 @@ pub struct Service {
     pub ready: Option<plumb_guest_proto::Ready>,
     /// How long readiness may take, in milliseconds.
     pub ready_timeout_ms: Option<u64>,
+    /// Signal that asks it to stop (signal(7)); `None` is the unit's, or SIGTERM.
+    pub stop_signal: Option<i32>,
     /// When it is started again.
     pub restart: Option<plumb_guest_proto::Restart>,
     /// Services of the same machine that must be ready first. Every name exists and there is no circle.

@@ -14,8 +14,30 @@ use crate::ServiceName;
 /// Longest `ready.timeout`. What takes longer is not starting any more, and an upgrade would wait for it.
 const MAX_READY_TIMEOUT_MS: u64 = 60 * 60 * 1000;
 
-const KEYS: &[&str] =
-    &["after", "directory", "environment", "exec", "from", "group", "prepare", "ready", "restart", "user"];
+const KEYS: &[&str] = &[
+    "after",
+    "directory",
+    "environment",
+    "exec",
+    "from",
+    "group",
+    "prepare",
+    "ready",
+    "restart",
+    "stop_signal",
+    "user",
+];
+
+/// Signals that ask a service to stop, by their number on Linux (signal(7)); the others kill, or mean something else.
+const STOP_SIGNALS: &[(&str, i32)] = &[
+    ("SIGHUP", 1),
+    ("SIGINT", 2),
+    ("SIGQUIT", 3),
+    ("SIGTERM", 15),
+    ("SIGUSR1", 10),
+    ("SIGUSR2", 12),
+    ("SIGWINCH", 28),
+];
 
 const RESTARTS: &[(&str, Restart)] = &[
     ("always", Restart::Always),
@@ -56,7 +78,8 @@ pub(super) fn read(name: &ServiceName, table: &Table<'_>, report: &mut Report<'_
         directory: table.get("directory").and_then(|field| absolute(&field, report)),
         ready,
         ready_timeout_ms,
-        restart: table.get("restart").and_then(|field| read_restart(&field, report)),
+        stop_signal: table.get("stop_signal").and_then(|field| one_of(&field, STOP_SIGNALS, report)),
+        restart: table.get("restart").and_then(|field| one_of(&field, RESTARTS, report)),
         after,
     };
     Draft { service, after: after_spans }
@@ -126,16 +149,17 @@ fn read_environment(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<Stri
     environment
 }
 
-fn read_restart(field: &Field<'_>, report: &mut Report<'_>) -> Option<Restart> {
-    let text = field.text("\"on-failure\"", report)?;
-    if let Some((_, restart)) = RESTARTS.iter().find(|(name, _)| *name == text) {
-        return Some(*restart);
+/// The value that a word stands for.
+fn one_of<T: Copy>(field: &Field<'_>, known: &[(&str, T)], report: &mut Report<'_>) -> Option<T> {
+    let text = field.text(&format!("\"{}\"", known.first()?.0), report)?;
+    if let Some((_, value)) = known.iter().find(|(name, _)| *name == text) {
+        return Some(*value);
     }
-    let known = RESTARTS.iter().map(|(name, _)| *name);
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     let found = report.add(&field.span, format!("{}: {} is not known", field.what(), quoted(text)));
-    found.suggest(text, known.clone());
+    found.suggest(text, names.iter().copied());
     if found.hints.is_empty() {
-        found.hint(format!("Known values: {}.", known.collect::<Vec<_>>().join(", ")));
+        found.hint(format!("Known values: {}.", names.join(", ")));
     }
     None
 }

@@ -1,4 +1,5 @@
 //! One test per shape and per error. A new error gets its message here, as people will read it.
+#![expect(clippy::too_many_lines, reason = "what is said stands beside the text that it is said about")]
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -39,7 +40,7 @@ service.postgres = { from = "postgresql@15-main.service", prepare = "/usr/libexe
 [machine.api]
 app        = { "/srv/api/" = "api/", "/etc/api.key" = { from = "./key", owner = "api", group = "api", mode = "0640" } }
 service.api = { exec = "gunicorn -b :8000 app:app", user = "api", ready.http = ":8000/health", ready.timeout = "2min", environment = { LANG = "C.UTF-8" } }
-service.worker = { exec = "worker", directory = "/srv/api", after = ["api"], restart = "on-failure", ready.exec = "worker 'is ready'" }
+service.worker = { exec = "worker", directory = "/srv/api", after = ["api"], restart = "on-failure", stop_signal = "SIGINT", ready.exec = "worker 'is ready'" }
 needs      = ["db"]
 
 [machine.web]
@@ -108,6 +109,7 @@ fn every_key() {
                         }
                       },
                       "ready_timeout_ms": 120000,
+                      "stop_signal": null,
                       "restart": null,
                       "after": []
                     },
@@ -132,6 +134,7 @@ fn every_key() {
                         }
                       },
                       "ready_timeout_ms": null,
+                      "stop_signal": 2,
                       "restart": "on-failure",
                       "after": [
                         "api"
@@ -179,6 +182,7 @@ fn every_key() {
                         }
                       },
                       "ready_timeout_ms": null,
+                      "stop_signal": null,
                       "restart": null,
                       "after": []
                     }
@@ -213,6 +217,7 @@ fn every_key() {
                         }
                       },
                       "ready_timeout_ms": null,
+                      "stop_signal": null,
                       "restart": null,
                       "after": []
                     }
@@ -842,7 +847,7 @@ service.c = { exec = "", prepare = 1, directory = "srv" }
 service.d = { from = "../d" }
 service.E = {}
 service.f = { exec = "f", restart = "on-fail", environment = { "A-B" = "1", C = 2 } }
-service.g = { exec = "g", restart = "sometimes" }"#,
+service.g = { exec = "g", restart = "sometimes", stop_signal = "INT" }"#,
         &expect![[r#"
             error: `shop/plumb.toml` line 3: both `from` and `exec` in `[machine.web.service.a]`
               |
@@ -902,9 +907,15 @@ service.g = { exec = "g", restart = "sometimes" }"#,
 
             error: `shop/plumb.toml` line 9: `restart` in `[machine.web.service.g]`: `sometimes` is not known
               |
-            9 | service.g = { exec = "g", restart = "sometimes" }
+            9 | service.g = { exec = "g", restart = "sometimes", stop_signal = "INT" }
               |                                     ^^^^^^^^^^^
-            hint: Known values: always, no, on-abnormal, on-abort, on-failure, on-success."#]],
+            hint: Known values: always, no, on-abnormal, on-abort, on-failure, on-success.
+
+            error: `shop/plumb.toml` line 9: `stop_signal` in `[machine.web.service.g]`: `INT` is not known
+              |
+            9 | service.g = { exec = "g", restart = "sometimes", stop_signal = "INT" }
+              |                                                                ^^^^^
+            hint: Known values: SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH."#]],
     );
 }
 
@@ -1117,5 +1128,18 @@ proptest! {
                 prop_assert!(error.column >= 1);
             }
         }
+    }
+}
+
+/// The examples are what people copy: they must be right.
+#[test]
+fn examples() {
+    for text in [
+        include_str!("../../../../examples/hello/plumb.toml"),
+        include_str!("../../../../examples/shop/v1/plumb.toml"),
+        include_str!("../../../../examples/shop/v2/plumb.toml"),
+        include_str!("../../../../examples/shop/v3/plumb.toml"),
+    ] {
+        Definition::parse(text, "plumb.toml").unwrap_or_else(|errors| panic!("{errors}"));
     }
 }
