@@ -1,0 +1,298 @@
+//! One file from a server into the store: resumed, retried, bounded.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use plumb_model::Digest;
+use plumb_store::{Partial, Store};
+
+use crate::http::{Answer, Body, Client, Request, Validators};
+use crate::{Error, FetchOptions, Progress, Result, limit};
+
+/// What transfers share.
+pub(crate) struct Session<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) options: &'a FetchOptions,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) client: Client,
+    stop: Stop,
+}
+
+/// Set by the first transfer that fails; the others see it between two blocks and while they pause.
+#[derive(Default)]
+struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// A file whose size and digest are signed.
+pub(crate) struct Wanted<'a> {
+    pub(crate) url: &'a str,
+    /// Its name for [`Progress`].
+    pub(crate) item: &'a str,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        store: &'a Store,
+        options: &'a FetchOptions,
+        progress: &'a dyn Progress,
+    ) -> Session<'a> {
+        let connections = options.connections.clamp(1, limit::CONNECTIONS_MAX);
+        let client = Client::new(&options.proxies, connections);
+        Session { store, options, progress, client, stop: Stop::default() }
+    }
+
+    /// Runs `job` for each of `0..count` on at most `workers` threads. The first failure stops the rest; of several
+    /// failures, the one with the lowest number is reported, so that the same cause gives the same message.
+    pub(crate) fn each<T: Send>(
+        &self,
+        count: usize,
+        workers: usize,
+        job: &(dyn Fn(usize) -> Result<T> + Sync),
+    ) -> Result<Vec<T>> {
+        let next = Mutex::new(0..count);
+        let work = || {
+            let mut done = Vec::new();
+            while !self.stopped() {
+                let Some(number) = next.lock().unwrap_or_else(PoisonError::into_inner).next() else { break };
+                let outcome = job(number);
+                if outcome.is_err() {
+                    self.stop();
+                }
+                done.push((number, outcome));
+            }
+            done
+        };
+        let mut outcomes: Vec<(usize, Result<T>)> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..workers.min(count)).map(|_| scope.spawn(work)).collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        });
+        outcomes.sort_by_key(|(number, outcome)| (matches!(outcome, Err(Error::GivenUp { .. })), *number));
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    /// Transfers the file into `partial`, going on from what is there. Its size is right afterwards; its digest is
+    /// checked when `partial` is committed.
+    fn transfer(&self, wanted: &Wanted<'_>, partial: &mut Partial) -> Result<()> {
+        if partial.size() > wanted.size {
+            partial.restart()?;
+        }
+        self.progress.begin(wanted.item, Some(wanted.size));
+        self.progress.advance(wanted.item, partial.size());
+        self.retried(wanted.url, &mut || self.attempt(wanted, partial))
+    }
+
+    /// Brings a file into the store as an object.
+    pub(crate) fn fetch_object(&self, wanted: &Wanted<'_>) -> Result<()> {
+        self.fetch(wanted, &wanted.digest, &mut |partial| {
+            partial.commit().map_err(|error| name_file(wanted.url, error))
+        })
+    }
+
+    /// Brings a file here, checks it and gives it to `make`, which makes the object `result` from it.
+    pub(crate) fn fetch_verified(
+        &self,
+        wanted: &Wanted<'_>,
+        result: &Digest,
+        make: &mut dyn FnMut(File) -> Result<()>,
+    ) -> Result<()> {
+        self.fetch(wanted, result, &mut |partial| {
+            make(partial.into_verified_file().map_err(|error| name_file(wanted.url, error))?)
+        })
+    }
+
+    /// Transfers a file and lets `finish` check it. Bytes from an earlier run that turn out wrong get a second chance
+    /// from zero: the fault may be in them and not on the server.
+    fn fetch(
+        &self,
+        wanted: &Wanted<'_>,
+        result: &Digest,
+        finish: &mut dyn FnMut(Partial) -> Result<()>,
+    ) -> Result<()> {
+        let mut resumed = true;
+        loop {
+            let mut partial = self.store.partial(&wanted.digest)?;
+            // Another process may have finished the same file while we waited for it.
+            if self.store.contains(result) {
+                return Ok(partial.discard()?);
+            }
+            resumed = resumed && partial.size() > 0;
+            match self.transfer(wanted, &mut partial) {
+                Ok(()) => {}
+                Err(error @ Error::WrongSize { .. }) => {
+                    partial.discard()?;
+                    return Err(error);
+                }
+                Err(error) if partial.size() == 0 => {
+                    partial.discard()?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+            match finish(partial) {
+                Err(Error::WrongDigest { .. }) if resumed => resumed = false,
+                other => return other,
+            }
+        }
+    }
+
+    /// The whole small file at `url`, or None if it still is the known one.
+    pub(crate) fn read(
+        &self,
+        url: &str,
+        item: &str,
+        known: &Validators,
+    ) -> Result<Option<(Vec<u8>, Validators)>> {
+        let request = Request { offset: 0, known: known.clone() };
+        self.retried(url, &mut || match self.client.get(url, &request)? {
+            Answer::Body(body) => self.read_body(url, item, body).map(Some),
+            Answer::NotModified | Answer::RangeRefused => Ok(None),
+        })
+    }
+
+    fn read_body(&self, url: &str, item: &str, body: Body) -> Result<(Vec<u8>, Validators)> {
+        self.progress.begin(item, body.length);
+        let mut bytes = Vec::new();
+        let mut block = vec![0; limit::BLOCK_BYTES];
+        let mut reader = body.reader.take(limit::IN_RELEASE_BYTES + 1);
+        loop {
+            let count = self.next_block(url, &mut reader, &mut block)?;
+            if count == 0 {
+                break;
+            }
+            bytes.extend_from_slice(&block[..count]);
+            self.progress.advance(item, count as u64);
+        }
+        if bytes.len() as u64 > limit::IN_RELEASE_BYTES {
+            return Err(Error::TooLarge { url: url.to_owned(), limit: limit::IN_RELEASE_BYTES });
+        }
+        match body.length {
+            Some(expected) if expected != bytes.len() as u64 => {
+                Err(Error::Cut { url: url.to_owned(), expected, found: bytes.len() as u64 })
+            }
+            _ => Ok((bytes, body.validators)),
+        }
+    }
+
+    /// Calls `attempt` until it succeeds, fails for good, or has failed often enough.
+    fn retried<T>(&self, url: &str, attempt: &mut dyn FnMut() -> Result<T>) -> Result<T> {
+        let mut pause = Duration::from_millis(self.options.retry_pause_ms);
+        for _ in 1..limit::TRIES {
+            match attempt() {
+                Err(error) if error.is_transient() => {
+                    self.pause(url, pause)?;
+                    pause *= 2;
+                }
+                other => return other,
+            }
+        }
+        attempt()
+    }
+
+    fn attempt(&self, wanted: &Wanted<'_>, partial: &mut Partial) -> Result<()> {
+        let request = Request { offset: partial.size(), known: Validators::default() };
+        if request.offset == wanted.size && request.offset > 0 {
+            return Ok(());
+        }
+        let body = match self.client.get(wanted.url, &request)? {
+            Answer::Body(body) => body,
+            Answer::NotModified | Answer::RangeRefused => {
+                self.restart(wanted, partial)?;
+                let source = "the server refused to go on where the transfer stopped".into();
+                return Err(Error::Connection { url: wanted.url.to_owned(), source });
+            }
+        };
+        if body.start != partial.size() {
+            self.restart(wanted, partial)?;
+            if body.start != 0 {
+                let source = "the server sent another part of the file than the one asked for".into();
+                return Err(Error::Connection { url: wanted.url.to_owned(), source });
+            }
+        }
+        let wrong_size =
+            |found| Error::WrongSize { url: wanted.url.to_owned(), expected: wanted.size, found };
+        match body.length {
+            Some(length) if body.start.saturating_add(length) != wanted.size => {
+                return Err(wrong_size(body.start.saturating_add(length)));
+            }
+            _ => {}
+        }
+        // One byte more than wanted: it tells a file that is too long, and lets the connection be used again.
+        let mut reader = body.reader.take(wanted.size - partial.size() + 1);
+        let mut block = vec![0; limit::BLOCK_BYTES];
+        loop {
+            let count = self.next_block(wanted.url, &mut reader, &mut block)?;
+            let found = partial.size() + count as u64;
+            if found > wanted.size {
+                return Err(wrong_size(found));
+            }
+            if count == 0 {
+                break;
+            }
+            partial.append(&block[..count])?;
+            self.progress.advance(wanted.item, count as u64);
+        }
+        if partial.size() < wanted.size {
+            return Err(Error::Cut {
+                url: wanted.url.to_owned(),
+                expected: wanted.size,
+                found: partial.size(),
+            });
+        }
+        Ok(())
+    }
+
+    fn restart(&self, wanted: &Wanted<'_>, partial: &mut Partial) -> Result<()> {
+        partial.restart()?;
+        self.progress.begin(wanted.item, Some(wanted.size));
+        Ok(())
+    }
+
+    fn next_block(&self, url: &str, reader: &mut dyn std::io::Read, block: &mut [u8]) -> Result<usize> {
+        loop {
+            if self.stopped() {
+                return Err(Error::GivenUp { url: url.to_owned() });
+            }
+            match reader.read(block) {
+                Ok(count) => return Ok(count),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::Connection { url: url.to_owned(), source: error.into() }),
+            }
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        *self.stop.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        *self.stop.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.changed.notify_all();
+    }
+
+    /// Waits, unless another transfer fails meanwhile.
+    fn pause(&self, url: &str, pause: Duration) -> Result<()> {
+        let stopped = self.stop.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.stop.changed.wait_timeout_while(stopped, pause, |stopped| !*stopped);
+        let (stopped, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if *stopped { Err(Error::GivenUp { url: url.to_owned() }) } else { Ok(()) }
+    }
+}
+
+/// Turns the store's complaint about bytes into one that names the file.
+pub(crate) fn name_file(url: &str, error: plumb_store::Error) -> Error {
+    match error {
+        plumb_store::Error::WrongDigest { expected, found } => {
+            Error::WrongDigest { url: url.to_owned(), expected, found }
+        }
+        other => Error::Store(other),
+    }
+}
