@@ -2,4 +2,21 @@
 //!
 //! Never sees a definition, a clock, a user id of the host or a directory order.
 
+pub mod assemble;
+mod binary;
+pub mod closure;
+pub mod deb;
+pub mod rule;
 pub mod tree;
+pub mod unit;
+pub mod cpio;
+pub mod erofs;
+pub mod image;
+pub mod initramfs;
+pub mod kernel;
+pub mod module;
+pub mod verity;
+
+mod compression;
+#[cfg(test)]
+mod fixture;
