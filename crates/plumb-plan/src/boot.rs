@@ -2,8 +2,7 @@
 //!
 //! ```text
 //!  private network of a deployment   10.77.0.0/24   instances 10.77.0.10 … 10.77.0.250, lowest free first, kept for life
-//!  published-port network            10.0.2.0/24    the instance is 10.0.2.15, only where the machine publishes ports
-//!  MAC addresses                     52:54:00:<3 bytes of SHA-256(deployment/instance)>; second interface: 52:55:…
+//!  MAC addresses                     52:54:00:<3 bytes of SHA-256(deployment/instance)>
 //! ```
 
 use std::collections::BTreeMap;
@@ -22,9 +21,6 @@ pub type Addresses = BTreeMap<InstanceName, Ipv4Addr>;
 /// First and last octet given to instances; below stays free for what the host side may need later.
 const FIRST: u8 = 10;
 const LAST: u8 = 250;
-
-/// Where user-mode networking puts a guest (QEMU's default).
-const PUBLISH_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
 /// What the target needs to start an instance, besides what the guest is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,12 +67,12 @@ pub fn allocate(known: &Addresses, wanted: &[InstanceName]) -> Result<Addresses,
     Ok(addresses)
 }
 
-/// Hardware address of an instance's interface number `interface` (0 or 1).
+/// Hardware address of an instance on its private network.
 #[must_use]
-pub fn mac_address(deployment: &DeploymentName, instance: &InstanceName, interface: u8) -> String {
+pub fn mac_address(deployment: &DeploymentName, instance: &InstanceName) -> String {
     let digest = Digest::of(format!("{deployment}/{instance}").as_bytes());
     let bytes = digest.as_bytes();
-    format!("52:{:02x}:00:{:02x}:{:02x}:{:02x}", 0x54 + interface, bytes[0], bytes[1], bytes[2])
+    format!("52:54:00:{:02x}:{:02x}:{:02x}", bytes[0], bytes[1], bytes[2])
 }
 
 /// All instances of a release, machine by machine.
@@ -90,7 +86,8 @@ pub(crate) fn instances(release: &Release) -> Result<Vec<(MachineName, InstanceN
     Ok(all)
 }
 
-/// What to start for `instance`, and what to tell its guest. `initialized` names the volumes known to be formatted.
+/// What to start for `instance`, and what to tell its guest. Whether a volume holds a file system already is a fact that
+/// only the target knows; it fills that in.
 ///
 /// # Errors
 /// [`PlanError`] if the release has no such machine or an instance has no address.
@@ -114,7 +111,12 @@ pub fn boot_spec(
         machine: machine_name.to_string(),
         release: String::new(),
         generation: 0,
-        interfaces: interfaces(machine, deployment, name, addresses)?,
+        interfaces: vec![Interface {
+            mac: mac_address(deployment, name),
+            address: address_of(addresses, name)?,
+            prefix: 24,
+            gateway: None,
+        }],
         peers: peers(release, machine_name, machine, addresses)?,
         volumes: Vec::new(),
     };
@@ -153,29 +155,6 @@ pub fn boot_spec(
 /// virtio-blk serials hold 20 bytes (virtio 1.2, 5.2.6.1); a digest keeps long volume names apart.
 fn serial(volume: &VolumeName) -> String {
     format!("vol-{}", Digest::of(volume.as_str().as_bytes()).short())
-}
-
-fn interfaces(
-    machine: &ReleaseMachine,
-    deployment: &DeploymentName,
-    name: &InstanceName,
-    addresses: &Addresses,
-) -> Result<Vec<Interface>, PlanError> {
-    let mut interfaces = vec![Interface {
-        mac: mac_address(deployment, name, 0),
-        address: address_of(addresses, name)?,
-        prefix: 24,
-        gateway: None,
-    }];
-    if !machine.publish.is_empty() {
-        interfaces.push(Interface {
-            mac: mac_address(deployment, name, 1),
-            address: PUBLISH_ADDRESS,
-            prefix: 24,
-            gateway: None,
-        });
-    }
-    Ok(interfaces)
 }
 
 /// A machine knows itself and what it needs, nothing else: so that scaling one machine restarts only those that need it.

@@ -35,14 +35,16 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
         .map(|(name, _)| name.clone())
         .collect();
     let mut ready: BTreeSet<InstanceName> = BTreeSet::new();
-    let mut published: BTreeSet<InstanceName> = running.clone();
+    let publishes = |name: &&InstanceName| {
+        let machine =
+            release.and_then(|release| release.content.machines.get(&observed.instances[*name].machine));
+        machine.is_none_or(|machine| !machine.publish.is_empty())
+    };
+    let mut published: BTreeSet<InstanceName> = running.iter().filter(publishes).cloned().collect();
     let mut violations = Vec::new();
     let mut committed = false;
     for action in &plan.actions {
         match action {
-            Action::Withdraw { instance } => {
-                published.remove(instance);
-            }
             Action::Stop { instance } => {
                 if published.contains(instance) {
                     violations.push(Violation::StoppedWhilePublished(instance.clone()));
@@ -70,13 +72,13 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
                     ready.insert(instance.clone());
                 }
             }
-            Action::Publish { instances, .. } => {
-                for instance in instances {
+            Action::Ports { published: now } => {
+                published = now.values().flat_map(|machine| machine.instances.iter().cloned()).collect();
+                for instance in &published {
                     let old = observed.instances.get(instance).is_some_and(|old| old.running);
                     if !running.contains(instance) || (!ready.contains(instance) && !old) {
                         violations.push(Violation::PublishedNotReady(instance.clone()));
                     }
-                    published.insert(instance.clone());
                 }
             }
             Action::Commit { .. } => committed = running.is_subset(&ready) || release.is_none(),

@@ -1,5 +1,7 @@
 //! The plan as a document.
 
+use std::collections::BTreeMap;
+
 use plumb_guest_proto::InstanceSpec;
 use plumb_model::release::{Publish, ReleaseName};
 use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, VolumeName};
@@ -23,6 +25,15 @@ pub enum PlanKind {
     Down,
 }
 
+/// The published ports of one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Ports.
+    pub ports: Vec<Publish>,
+    /// Instances that serve them.
+    pub instances: Vec<InstanceName>,
+}
+
 /// One step. Every step is idempotent: doing it again after an interruption is safe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
@@ -38,10 +49,10 @@ pub enum Action {
         /// Bytes.
         size_bytes: u64,
     },
-    /// Take the instance out of its published ports.
-    Withdraw {
-        /// Instance.
-        instance: InstanceName,
+    /// From now on exactly these ports of the host are published, each led to the instances named.
+    Ports {
+        /// By machine.
+        published: BTreeMap<MachineName, Published>,
     },
     /// Stop the instance in order.
     Stop {
@@ -61,15 +72,6 @@ pub enum Action {
         instance: InstanceName,
         /// Limit in milliseconds.
         timeout_ms: u64,
-    },
-    /// Lead the machine's published ports to these instances.
-    Publish {
-        /// Machine.
-        machine: MachineName,
-        /// Ports.
-        ports: Vec<Publish>,
-        /// Instances, all of them ready.
-        instances: Vec<InstanceName>,
     },
     /// Remove what is left of a stopped instance, except its volumes.
     Remove {
@@ -121,12 +123,11 @@ impl Action {
     pub fn instance(&self) -> Option<&InstanceName> {
         match self {
             Action::Volume { instance, .. }
-            | Action::Withdraw { instance }
             | Action::Stop { instance }
             | Action::AwaitReady { instance, .. }
             | Action::Remove { instance } => Some(instance),
             Action::Start { boot, .. } => Some(&boot.instance),
-            Action::Network | Action::Publish { .. } | Action::Commit { .. } | Action::Teardown => None,
+            Action::Network | Action::Ports { .. } | Action::Commit { .. } | Action::Teardown => None,
         }
     }
 }

@@ -12,6 +12,6 @@ mod planner;
 
 pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
 pub use check::{Violation, check};
-pub use document::{Action, Plan, PlanKind};
+pub use document::{Action, Plan, PlanKind, Published};
 pub use order::{NeedsCycle, start_order};
 pub use planner::{Observed, ObservedInstance, PlanError, Wanted, plan_down, plan_up};

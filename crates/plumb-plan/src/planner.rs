@@ -7,7 +7,7 @@ use plumb_model::release::{Release, ReleaseMachine, ReleaseName};
 use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, NameError};
 
 use crate::boot::{Addresses, BootSpec, boot_spec, instances};
-use crate::document::{Action, Plan, PlanKind};
+use crate::document::{Action, Plan, PlanKind, Published};
 use crate::order::{NeedsCycle, start_order};
 
 /// What the target and the state say about a deployment.
@@ -100,36 +100,25 @@ pub fn plan_up(
     let release = wanted.release;
     refuse_below_fence(observed, release)?;
     let sequence = next_in_sequence(parent);
-    let order = start_order(&release.content.machines)?;
-    let mut actions = vec![Action::Network];
-    let mut wanted_names = BTreeSet::new();
+    let mut steps = Steps::new(observed, release);
     let all = instances(release)?;
-    for machine_name in &order {
+    for machine_name in start_order(&release.content.machines)? {
         let mut boots = Vec::new();
-        for (_, instance) in all.iter().filter(|(machine, _)| machine == machine_name) {
-            wanted_names.insert(instance.clone());
-            let name = (machine_name, instance);
+        for (_, instance) in all.iter().filter(|(machine, _)| *machine == machine_name) {
+            let name = (&machine_name, instance);
             boots.push(boot_spec(release, deployment, name, wanted.addresses, sequence.generation)?);
         }
-        actions.extend(machine_actions(
-            machine_name,
-            &release.content.machines[machine_name],
-            &boots,
-            observed,
-        ));
+        steps.machine(&machine_name, &boots);
     }
     // Machines and instances that the release does not have go last, when nothing needs them any more.
+    let wanted_names: BTreeSet<&InstanceName> = all.iter().map(|(_, instance)| instance).collect();
+    steps.serving.values_mut().for_each(|instances| instances.retain(|name| wanted_names.contains(name)));
+    steps.ports();
     for (name, instance) in observed.instances.iter().rev().filter(|(name, _)| !wanted_names.contains(*name))
     {
-        if instance.running {
-            actions.extend([
-                Action::Withdraw { instance: name.clone() },
-                Action::Stop { instance: name.clone() },
-            ]);
-        }
-        actions.push(Action::Remove { instance: name.clone() });
+        steps.actions.extend(removal(name, instance));
     }
-    actions.push(Action::Commit { number: release.number });
+    steps.actions.push(Action::Commit { number: release.number });
     Ok(Plan {
         format: Plan::FORMAT,
         deployment: deployment.clone(),
@@ -138,7 +127,7 @@ pub fn plan_up(
         kind: wanted.kind,
         from: observed.current.clone(),
         to: Some(release.name()),
-        actions,
+        actions: steps.actions,
     })
 }
 
@@ -157,15 +146,10 @@ pub fn plan_down(
     let mut names: Vec<_> = observed.instances.iter().collect();
     names.sort_by_key(|(name, instance)| std::cmp::Reverse((position(&instance.machine), (*name).clone())));
     let mut actions = Vec::new();
-    for (name, instance) in names {
-        if instance.running {
-            actions.extend([
-                Action::Withdraw { instance: name.clone() },
-                Action::Stop { instance: name.clone() },
-            ]);
-        }
-        actions.push(Action::Remove { instance: name.clone() });
+    if observed.instances.values().any(|instance| instance.running) {
+        actions.push(Action::Ports { published: BTreeMap::new() });
     }
+    actions.extend(names.into_iter().flat_map(|(name, instance)| removal(name, instance)));
     actions.push(Action::Teardown);
     Plan {
         format: Plan::FORMAT,
@@ -177,6 +161,11 @@ pub fn plan_down(
         to: None,
         actions,
     }
+}
+
+fn removal(name: &InstanceName, instance: &ObservedInstance) -> impl Iterator<Item = Action> {
+    let stop = instance.running.then(|| Action::Stop { instance: name.clone() });
+    stop.into_iter().chain([Action::Remove { instance: name.clone() }])
 }
 
 fn next_in_sequence(parent: Option<&Plan>) -> Sequence {
@@ -197,65 +186,92 @@ fn refuse_below_fence(observed: &Observed, release: &Release) -> Result<(), Plan
     }
 }
 
-/// Instances that do not run yet start together; those that must be replaced go one by one, so that a machine with
-/// several instances never loses all of them at once.
-fn machine_actions(
-    name: &MachineName,
-    machine: &ReleaseMachine,
-    boots: &[(BootSpec, InstanceSpec)],
-    observed: &Observed,
-) -> Vec<Action> {
-    let await_ready = |boot: &BootSpec| Action::AwaitReady {
-        instance: boot.instance.clone(),
-        timeout_ms: machine.ready_timeout_ms,
-    };
-    let runs =
-        |boot: &BootSpec| observed.instances.get(&boot.instance).is_some_and(|instance| instance.running);
-    let equal = |boot: &BootSpec| {
-        observed.instances.get(&boot.instance).is_some_and(|instance| instance.boot == boot.boot)
-    };
-    let publish = |instances: &[InstanceName]| {
-        (!machine.publish.is_empty()).then(|| Action::Publish {
-            machine: name.clone(),
-            ports: machine.publish.clone(),
-            instances: instances.to_vec(),
-        })
-    };
-    let mut actions = Vec::new();
-    for (boot, _) in boots {
-        for (volume, size) in &machine.volumes {
-            actions.push(Action::Volume {
+/// The steps so far, and which instances serve published ports after them.
+struct Steps<'a> {
+    observed: &'a Observed,
+    release: &'a Release,
+    actions: Vec<Action>,
+    serving: BTreeMap<MachineName, BTreeSet<InstanceName>>,
+    /// What the last [`Action::Ports`] said.
+    published: Option<BTreeMap<MachineName, BTreeSet<InstanceName>>>,
+}
+
+impl<'a> Steps<'a> {
+    fn new(observed: &'a Observed, release: &'a Release) -> Self {
+        let mut serving: BTreeMap<MachineName, BTreeSet<InstanceName>> = BTreeMap::new();
+        for (name, instance) in observed.instances.iter().filter(|(_, instance)| instance.running) {
+            let publishes =
+                release.content.machines.get(&instance.machine).is_some_and(|m| !m.publish.is_empty());
+            if publishes {
+                serving.entry(instance.machine.clone()).or_default().insert(name.clone());
+            }
+        }
+        Steps { observed, release, actions: vec![Action::Network], serving, published: None }
+    }
+
+    /// Says which ports are published, if that differs from what was said last.
+    fn ports(&mut self) {
+        if self.published.as_ref() == Some(&self.serving) {
+            return;
+        }
+        let published =
+            self.serving.iter().filter(|(_, instances)| !instances.is_empty()).map(|(name, instances)| {
+                let ports = self.release.content.machines[name].publish.clone();
+                (name.clone(), Published { ports, instances: instances.iter().cloned().collect() })
+            });
+        let published = published.collect();
+        self.actions.push(Action::Ports { published });
+        self.published = Some(self.serving.clone());
+    }
+
+    /// Instances that do not run yet start together; those that must be replaced go one by one, so that a machine with
+    /// several instances never loses all of them at once.
+    fn machine(&mut self, name: &MachineName, boots: &[(BootSpec, InstanceSpec)]) {
+        let machine = &self.release.content.machines[name];
+        for (boot, _) in boots {
+            self.actions.extend(machine.volumes.iter().map(|(volume, size)| Action::Volume {
                 instance: boot.instance.clone(),
                 volume: volume.clone(),
                 size_bytes: size.size_bytes,
-            });
+            }));
+        }
+        let before = |boot: &BootSpec| self.observed.instances.get(&boot.instance);
+        let runs = |boot: &BootSpec| before(boot).is_some_and(|instance| instance.running);
+        let equal = |boot: &BootSpec| before(boot).is_some_and(|instance| instance.boot == boot.boot);
+        let (kept, changed): (Vec<_>, Vec<_>) = boots.iter().partition(|(boot, _)| runs(boot) && equal(boot));
+        let (replaced, fresh): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(boot, _)| runs(boot));
+        for (boot, spec) in &fresh {
+            self.start(boot, spec);
+        }
+        for (boot, _) in kept.iter().chain(&fresh) {
+            self.await_ready(machine, boot);
+        }
+        if !machine.publish.is_empty() && !(kept.is_empty() && fresh.is_empty()) {
+            self.ports();
+        }
+        for (boot, spec) in &replaced {
+            if let Some(serving) = self.serving.get_mut(name) {
+                serving.remove(&boot.instance);
+                self.ports();
+            }
+            self.actions.push(Action::Stop { instance: boot.instance.clone() });
+            self.start(boot, spec);
+            self.await_ready(machine, boot);
+            if !machine.publish.is_empty() {
+                self.ports();
+            }
         }
     }
-    let (kept, changed): (Vec<_>, Vec<_>) = boots.iter().partition(|(boot, _)| runs(boot) && equal(boot));
-    let (replaced, fresh): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(boot, _)| runs(boot));
-    for (boot, spec) in &fresh {
-        actions.push(Action::Start { boot: Box::new(boot.clone()), spec: Box::new(spec.clone()) });
+
+    fn start(&mut self, boot: &BootSpec, spec: &InstanceSpec) {
+        self.actions.push(Action::Start { boot: Box::new(boot.clone()), spec: Box::new(spec.clone()) });
     }
-    let mut serving = Vec::new();
-    for (boot, _) in kept.iter().chain(&fresh) {
-        actions.push(await_ready(boot));
-        serving.push(boot.instance.clone());
+
+    fn await_ready(&mut self, machine: &ReleaseMachine, boot: &BootSpec) {
+        let timeout_ms = machine.ready_timeout_ms;
+        self.actions.push(Action::AwaitReady { instance: boot.instance.clone(), timeout_ms });
+        if !machine.publish.is_empty() {
+            self.serving.entry(boot.machine.clone()).or_default().insert(boot.instance.clone());
+        }
     }
-    if !serving.is_empty() {
-        let still_old = replaced.iter().map(|(boot, _)| boot.instance.clone());
-        let all: Vec<InstanceName> = serving.iter().cloned().chain(still_old).collect();
-        actions.extend(publish(&all));
-    }
-    for (boot, spec) in &replaced {
-        let instance = || boot.instance.clone();
-        actions.extend([Action::Withdraw { instance: instance() }, Action::Stop { instance: instance() }]);
-        actions.push(Action::Start { boot: Box::new(boot.clone()), spec: Box::new(spec.clone()) });
-        actions.push(await_ready(boot));
-        serving.push(instance());
-        let pending =
-            replaced.iter().map(|(other, _)| &other.instance).filter(|other| !serving.contains(other));
-        let all: Vec<InstanceName> = serving.iter().chain(pending).cloned().collect();
-        actions.extend(publish(&all));
-    }
-    actions
 }

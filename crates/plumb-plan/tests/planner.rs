@@ -99,7 +99,6 @@ fn text(plan: &Plan) -> String {
             Action::Volume { instance, volume, size_bytes } => {
                 format!("volume {instance}/{volume} {size_bytes}\n")
             }
-            Action::Withdraw { instance } => format!("withdraw {instance}\n"),
             Action::Stop { instance } => format!("stop {instance}\n"),
             Action::Start { boot, spec } => format!(
                 "start {} {}\n",
@@ -107,7 +106,12 @@ fn text(plan: &Plan) -> String {
                 spec.peers.iter().map(|peer| peer.names[0].clone()).collect::<Vec<_>>().join(",")
             ),
             Action::AwaitReady { instance, .. } => format!("await {instance}\n"),
-            Action::Publish { machine, instances, .. } => format!("publish {machine}: {}\n", join(instances)),
+            Action::Ports { published } => {
+                let all = published
+                    .iter()
+                    .map(|(machine, ports)| format!(" {machine}: {}", join(&ports.instances)));
+                format!("ports{}\n", all.collect::<String>())
+            }
             Action::Remove { instance } => format!("remove {instance}\n"),
             Action::Commit { number } => format!("commit {number}\n"),
             Action::Teardown => "teardown\n".to_owned(),
@@ -138,7 +142,7 @@ fn up_from_nothing_starts_by_needs() {
             start web-2 api-1,web-1,web-2
             await web-1
             await web-2
-            publish web: web-1 web-2
+            ports web: web-1 web-2
             commit 1
         "#]],
     );
@@ -158,7 +162,7 @@ fn up_again_only_looks() {
             await api-1
             await web-1
             await web-2
-            publish web: web-1 web-2
+            ports web: web-1 web-2
             commit 1
         "#]],
     );
@@ -174,20 +178,19 @@ fn upgrade_replaces_what_changed_one_by_one() {
             network
             volume db-1/data 1073741824
             await db-1
-            withdraw api-1
             stop api-1
             start api-1 api-1,db-1
             await api-1
-            withdraw web-1
+            ports web: web-2
             stop web-1
             start web-1 api-1,web-1,web-2
             await web-1
-            publish web: web-1 web-2
-            withdraw web-2
+            ports web: web-1 web-2
+            ports web: web-1
             stop web-2
             start web-2 api-1,web-1,web-2
             await web-2
-            publish web: web-1 web-2
+            ports web: web-1 web-2
             commit 2
         "#]],
     );
@@ -204,10 +207,9 @@ fn a_crashed_instance_is_started_and_a_lost_machine_removed() {
         network
         start web-1 web-1
         await web-1
-        withdraw web-2
+        ports
         stop web-2
         remove web-2
-        withdraw old-1
         stop old-1
         remove old-1
         commit 2
@@ -233,16 +235,13 @@ fn down_stops_in_reverse() {
     let plan = plan_down(&name(), &observed, &order, None);
     assert_eq!(check(&plan, &observed, None), []);
     expect![[r#"
-        withdraw web-2
+        ports
         stop web-2
         remove web-2
-        withdraw web-1
         stop web-1
         remove web-1
-        withdraw api-1
         stop api-1
         remove api-1
-        withdraw db-1
         stop db-1
         remove db-1
         teardown

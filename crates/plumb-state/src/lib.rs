@@ -1,4 +1,4 @@
-//! What this host knows of its deployments: the wanted release, plans with their journal, volumes and addresses.
+//! What this host knows of its deployments: the wanted release, plans with their journal, and addresses.
 //!
 //! One SQLite database in WAL mode with `synchronous = FULL`: a transaction that returned is on disk. What really runs
 //! is never read from here; the target observes it.
@@ -6,7 +6,6 @@
 //! ```text
 //!  deployment(name, app, current)
 //!  address(deployment, instance, address)          kept as long as the deployment's volumes may be
-//!  volume(deployment, instance, volume, size_bytes, initialized)
 //!  plan(deployment, generation, document, status, reason, started_ms, ended_ms)
 //!  step(deployment, generation, seq, status, at_ms)
 //! ```
@@ -14,7 +13,6 @@
 
 mod plan;
 mod schema;
-mod volume;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -26,7 +24,6 @@ use plumb_plan::Addresses;
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub use plan::{PlanRecord, PlanStatus, StepStatus};
-pub use volume::VolumeRecord;
 
 /// How long a statement waits for another process's transaction. Transactions here take milliseconds; ten seconds only
 /// pass on a disk that is as good as dead.
@@ -255,7 +252,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plumb_model::VolumeName;
     use plumb_plan::{Observed, plan_down};
 
     fn names() -> (DeploymentName, AppName) {
@@ -263,28 +259,21 @@ mod tests {
     }
 
     #[test]
-    fn deployments_addresses_and_volumes_survive_reopening() {
+    fn deployments_and_addresses_survive_reopening() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("state.db");
         let (name, app) = names();
         let web: InstanceName = "web-1".parse().expect("name");
-        let data: VolumeName = "data".parse().expect("name");
         {
             let mut state = State::open(&path).expect("opens");
             state.ensure_deployment(&name, &app).expect("records");
             state.set_current(&name, Some(3)).expect("records");
             state.add_addresses(&name, &[(web.clone(), [10, 77, 0, 10].into())].into()).expect("records");
-            state.put_volume(&name, &web, &data, 5).expect("records");
-            state.put_volume(&name, &web, &data, 7).expect("grows");
-            state.put_volume(&name, &web, &data, 6).expect("never shrinks");
-            state.set_volume_initialized(&name, &web, &data).expect("records");
         }
         let mut state = State::open(&path).expect("opens again");
         let record = state.deployment(&name).expect("reads").expect("is there");
         assert_eq!(record.current.map(|release| release.to_string()).as_deref(), Some("shop@3"));
         assert_eq!(state.addresses(&name).expect("reads").len(), 1);
-        let volumes = state.volumes(&name).expect("reads");
-        assert_eq!((volumes[0].size_bytes, volumes[0].initialized), (7, true));
         let other: AppName = "other".parse().expect("name");
         assert!(matches!(state.ensure_deployment(&name, &other), Err(StateError::OtherApp { .. })));
     }

@@ -16,14 +16,6 @@ CREATE TABLE address (
     PRIMARY KEY (deployment, instance),
     UNIQUE (deployment, address)
 );
-CREATE TABLE volume (
-    deployment  TEXT NOT NULL REFERENCES deployment (name) ON DELETE CASCADE,
-    instance    TEXT NOT NULL,
-    volume      TEXT NOT NULL,
-    size_bytes  INTEGER NOT NULL,
-    initialized INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (deployment, instance, volume)
-);
 CREATE TABLE plan (
     deployment TEXT NOT NULL REFERENCES deployment (name) ON DELETE CASCADE,
     generation INTEGER NOT NULL,
