@@ -1,2 +1,166 @@
-//! PID 1 of every machine.
-fn main() {}
+//! PID 1 of every machine: boots from the initramfs to the verified root, brings up volumes and network, runs the
+//! services, and powers off in order. One thread, one loop, no resolver, no shell.
+//!
+//! ```text
+//!  initramfs ─► modules ─► control port ─► dm-verity ─► EROFS root ─► writable places ─► volumes, network ─► services
+//!      └────────────────────────────── any error: said, sent, power off ──────────────────────────────┘
+//! ```
+
+mod clock;
+mod console;
+mod control;
+mod disk;
+mod document;
+mod error;
+mod ext4;
+mod file;
+mod identity;
+mod limit;
+mod module;
+mod mount;
+mod network;
+mod report;
+mod service;
+mod signal;
+mod tool;
+mod verity;
+mod volume;
+
+use std::convert::Infallible;
+use std::process::ExitCode;
+
+use plumb_guest_proto::{Event, FORMAT, GuestMessage, InstanceSpec, MachineSpec, RootDisk};
+use rustix::mount::MountFlags;
+use rustix::system::{RebootCommand, reboot};
+
+use crate::console::Console;
+use crate::control::Control;
+use crate::error::Error;
+use crate::report::{Reporter, shorten};
+use crate::signal::Signals;
+
+fn main() -> ExitCode {
+    // Started by hand this would unmount, kill and power off somebody's machine.
+    if std::process::id() != 1 {
+        eprintln!("plumb-guest is PID 1 of a machine; it does nothing else");
+        return ExitCode::from(2);
+    }
+    let mounted = mount::kernel_file_systems();
+    let mut reporter = Reporter { console: Console::open(), control: Control::default() };
+    let result = mounted.and_then(|()| live(&mut reporter));
+    if let Err(error) = result {
+        let message = error.chain();
+        // The port may not have been looked for yet when the boot failed.
+        reporter.control.open();
+        reporter.event(Event::Fatal { message: shorten(message.clone(), limit::TOOL_OUTPUT_BYTES) });
+        reporter.say(&format!("fatal: {message}"));
+    }
+    let Err(error) = power_off(&mut reporter);
+    // Without power management all that is left is a panic, which the setting kernel.panic ends.
+    reporter.say(&format!("fatal: {}", error.chain()));
+    std::process::abort();
+}
+
+/// A whole life: boot, run, stop.
+fn live(reporter: &mut Reporter) -> Result<(), Error> {
+    let signals = Signals::open()?;
+    reporter.say("up");
+    let instance = document::instance()?;
+    let count = module::load_all()?;
+    reporter.control.open();
+    reporter.say(&format!("{count} kernel modules loaded"));
+    let machine = enter_root(reporter)?;
+    document::check(&machine, &instance)?;
+    for missing in network::apply_settings()? {
+        reporter.say(&format!("this kernel has no setting `{missing}`"));
+    }
+    identity::write(&instance)?;
+    for line in network::configure(&instance.interfaces)? {
+        reporter.say(&line);
+    }
+    bring_up_volumes(&machine, &instance, reporter)?;
+    for directory in &machine.directories {
+        if let Err(problem) = service::make_directory(directory) {
+            reporter.say(&problem);
+        }
+    }
+    reporter.control.open();
+    let InstanceSpec { instance: name, machine: of, release, generation, .. } = &instance;
+    reporter.say(&format!("instance {name} of machine {of}, release {release}, generation {generation}"));
+    let hello = GuestMessage::Hello {
+        format: FORMAT,
+        instance: name.clone(),
+        generation: *generation,
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+    };
+    service::Runtime::new(&machine, hello, signals, reporter)?.run();
+    take_down(&machine, reporter);
+    Ok(())
+}
+
+/// From the initramfs to the verified root; returns what the image says it is.
+fn enter_root(reporter: &mut Reporter) -> Result<MachineSpec, Error> {
+    let root = root_disk()?;
+    let disk = disk::find(&root.serial)?;
+    let device = verity::open(&root, &disk)?;
+    mount::file_system(
+        "erofs",
+        &device.display().to_string(),
+        "/sysroot",
+        MountFlags::RDONLY | MountFlags::NODEV,
+        "",
+    )?;
+    module::free_initramfs()?;
+    mount::switch_root()?;
+    mount::writable_places()?;
+    reporter.say(&format!("root mounted, verified by {}", &root.root_hash[..16]));
+    reporter.event(Event::RootMounted);
+    document::machine()
+}
+
+/// `plumb.root=` of the kernel command line.
+fn root_disk() -> Result<RootDisk, Error> {
+    let line = file::read_text("/proc/cmdline").map_err(Error::file("read", "/proc/cmdline"))?;
+    let value = line.split_whitespace().find_map(|word| word.strip_prefix("plumb.root="));
+    Ok(value.ok_or(Error::NoRoot)?.parse()?)
+}
+
+fn bring_up_volumes(
+    machine: &MachineSpec,
+    instance: &InstanceSpec,
+    reporter: &mut Reporter,
+) -> Result<(), Error> {
+    for volume in &machine.volumes {
+        let Some(attachment) = instance.volumes.iter().find(|attached| attached.name == volume.name) else {
+            continue; // `document::check` has refused this
+        };
+        let event = volume::bring_up(volume, attachment)?;
+        if let Event::VolumeMounted { name, formatted, grown, size_bytes } = &event {
+            let formatted = if *formatted { "formatted, " } else { "" };
+            let grown = if *grown { "grown, " } else { "" };
+            reporter.say(&format!("volume {name} mounted ({formatted}{grown}{})", volume::size(*size_bytes)));
+        }
+        reporter.event(event);
+    }
+    Ok(())
+}
+
+/// After the last process: volumes, deepest mount first.
+fn take_down(machine: &MachineSpec, reporter: &mut Reporter) {
+    rustix::fs::sync();
+    for volume in machine.volumes.iter().rev() {
+        match volume::take_down(&volume.mount) {
+            Ok(()) => reporter.say(&format!("volume {} unmounted", volume.name)),
+            Err(problem) => reporter.say(&problem),
+        }
+    }
+}
+
+fn power_off(reporter: &mut Reporter) -> Result<Infallible, Error> {
+    rustix::fs::sync();
+    reporter.say("power off");
+    reporter.drain();
+    reboot(RebootCommand::PowerOff).map_err(|errno| Error::system("power off")(errno.into()))?;
+    // The call does not return when it succeeds.
+    Err(Error::system("power off")(std::io::Error::other("the kernel went on")))
+}

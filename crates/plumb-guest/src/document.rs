@@ -1,0 +1,184 @@
+//! The two documents of a boot: read with a limit, checked before anything is done with them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use plumb_guest_proto::{
+    Command, FORMAT, INSTANCE_SPEC_PATH, InstanceSpec, MACHINE_SPEC_PATH, MachineSpec, Ready, ServiceKind,
+    ServiceSpec,
+};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::service::{is_known_limit, is_safe_name};
+use crate::{file, limit};
+
+/// Reads the [`InstanceSpec`] of this boot from the initramfs.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Document`], [`Error::Format`].
+pub fn instance() -> Result<InstanceSpec, Error> {
+    let value = read(INSTANCE_SPEC_PATH)?;
+    serde_json::from_value(value).map_err(|source| Error::Document { path: INSTANCE_SPEC_PATH, source })
+}
+
+/// Reads the [`MachineSpec`] from the verified root.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Document`], [`Error::Format`].
+pub fn machine() -> Result<MachineSpec, Error> {
+    let value = read(MACHINE_SPEC_PATH)?;
+    serde_json::from_value(value).map_err(|source| Error::Document { path: MACHINE_SPEC_PATH, source })
+}
+
+/// The JSON of a document whose format is ours: the number is looked at first, for the rest may have changed.
+fn read(path: &'static str) -> Result<Value, Error> {
+    let bytes =
+        file::read_bounded(Path::new(path), limit::DOCUMENT_BYTES).map_err(Error::file("read", path))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|source| Error::Document { path, source })?;
+    let found = value.get("format").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    if found != FORMAT {
+        return Err(Error::Format { path, found, expected: FORMAT });
+    }
+    Ok(value)
+}
+
+/// Checks what the types cannot say.
+///
+/// # Errors
+/// [`Error::WrongMachine`], [`Error::Contradiction`] naming the object.
+pub fn check(machine: &MachineSpec, instance: &InstanceSpec) -> Result<(), Error> {
+    if machine.machine != instance.machine {
+        return Err(Error::WrongMachine {
+            image: machine.machine.clone(),
+            instance: instance.machine.clone(),
+        });
+    }
+    let wrong = |path, problem| Err(Error::Contradiction { path, problem });
+    for volume in &machine.volumes {
+        if !volume.mount.starts_with('/') {
+            return wrong(
+                MACHINE_SPEC_PATH,
+                format!("volume `{}` is mounted on `{}`", volume.name, volume.mount),
+            );
+        }
+        if !instance.volumes.iter().any(|attached| attached.name == volume.name) {
+            return wrong(INSTANCE_SPEC_PATH, format!("volume `{}` is not attached", volume.name));
+        }
+    }
+    if let Some(peer) = instance.peers.iter().flat_map(|p| &p.names).find(|name| !is_safe_name(name)) {
+        return wrong(INSTANCE_SPEC_PATH, format!("peer name `{}` is not a host name", peer.escape_debug()));
+    }
+    let mut known = BTreeSet::new();
+    for service in &machine.services {
+        if let Err(problem) = check_service(service, &known) {
+            return wrong(MACHINE_SPEC_PATH, format!("service `{}` {problem}", service.name.escape_debug()));
+        }
+        known.insert(service.name.as_str());
+    }
+    Ok(())
+}
+
+fn check_service(service: &ServiceSpec, known: &BTreeSet<&str>) -> Result<(), String> {
+    if !is_safe_name(&service.name) {
+        return Err("has a name that cannot be a directory".to_owned());
+    }
+    if known.contains(service.name.as_str()) {
+        return Err("is there twice".to_owned());
+    }
+    if let Some(name) = service.after.iter().find(|name| !known.contains(name.as_str())) {
+        return Err(format!("comes after `{name}`, which is not before it"));
+    }
+    if service.kind != ServiceKind::Oneshot && service.start.len() != 1 {
+        return Err(format!("has {} start commands instead of one", service.start.len()));
+    }
+    if let Some(name) = service.limits.keys().find(|name| !is_known_limit(name)) {
+        return Err(format!("has an unknown limit `{name}`"));
+    }
+    if !(1..=64).contains(&service.kill_signal) {
+        return Err(format!("has kill signal {}", service.kill_signal));
+    }
+    let lists = [&service.prepare, &service.start_pre, &service.start, &service.start_post, &service.stop];
+    let mut commands: Vec<&Command> = lists.into_iter().flatten().collect();
+    match &service.ready {
+        Some(Ready::Http { path, .. })
+            if !path.starts_with('/') || path.contains(|c: char| c.is_control() || c == ' ') =>
+        {
+            return Err(format!("has the readiness path `{}`", path.escape_debug()));
+        }
+        Some(Ready::Exec { command }) => commands.push(command),
+        _ => {}
+    }
+    match commands
+        .iter()
+        .find(|command| !command.argv.first().is_some_and(|program| program.starts_with('/')))
+    {
+        Some(command) => Err(format!("runs `{}`, which is not an absolute path", command.argv.join(" "))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plumb_guest_proto::VolumeMount;
+
+    use super::*;
+    use crate::service::test_spec as spec;
+
+    fn machine(services: Vec<ServiceSpec>) -> MachineSpec {
+        MachineSpec {
+            format: 1,
+            app: "shop".into(),
+            machine: "db".into(),
+            directories: vec![],
+            volumes: vec![],
+            services,
+        }
+    }
+
+    fn instance(machine: &str) -> InstanceSpec {
+        InstanceSpec {
+            format: 1,
+            deployment: "shop".into(),
+            instance: "db-1".into(),
+            machine: machine.into(),
+            release: "shop@1".into(),
+            generation: 1,
+            interfaces: vec![],
+            peers: vec![],
+            volumes: vec![],
+        }
+    }
+
+    fn problem(services: Vec<ServiceSpec>) -> String {
+        check(&machine(services), &instance("db")).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        assert!(check(&machine(vec![spec()]), &instance("db")).is_ok());
+        let other = check(&machine(vec![]), &instance("web")).expect_err("refused");
+        assert_eq!(other.to_string(), "the image is machine `db`, the instance is of machine `web`");
+        assert!(problem(vec![spec(), spec()]).contains("service `a` is there twice"));
+        assert!(
+            problem(vec![ServiceSpec { name: "../x".into(), ..spec() }]).contains("cannot be a directory")
+        );
+        assert!(problem(vec![ServiceSpec { after: vec!["b".into()], ..spec() }]).contains("comes after `b`"));
+        assert!(problem(vec![ServiceSpec { start: vec![], ..spec() }]).contains("0 start commands"));
+        let path = "/ HTTP/1.1\r\nX: y".to_owned();
+        assert!(
+            problem(vec![ServiceSpec { ready: Some(Ready::Http { port: 1, path }), ..spec() }])
+                .contains("path")
+        );
+        let mut with_volume = machine(vec![]);
+        with_volume.volumes.push(VolumeMount {
+            name: "data".into(),
+            mount: "/d".into(),
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+        });
+        let missing = check(&with_volume, &instance("db")).expect_err("refused");
+        assert!(missing.to_string().ends_with("volume `data` is not attached"));
+    }
+}

@@ -1,0 +1,27 @@
+//! Services: what is decided is pure (`lifecycle`, `group`, `restart`, `expand`, `environment`, `line`), what is done
+//! stands apart (`runtime`, `spawn`, `cgroup`, `directory`, `check`, `notify`).
+
+mod cgroup;
+mod check;
+mod directory;
+mod environment;
+mod event;
+mod expand;
+mod group;
+mod lifecycle;
+mod line;
+mod notify;
+mod restart;
+mod runtime;
+mod slot;
+mod spawn;
+mod wait;
+
+pub use cgroup::is_safe_name;
+pub use directory::make as make_directory;
+pub use restart::Exit;
+pub use runtime::Runtime;
+pub use spawn::is_known_limit;
+
+#[cfg(test)]
+pub use lifecycle::tests::spec as test_spec;
