@@ -51,6 +51,7 @@ impl Accounts for Etc {
             "redis" => (103, 104, "/var/lib/redis"),
             "mysql" => (105, 106, "/nonexistent"),
             "rabbitmq" => (107, 108, "/var/lib/rabbitmq"),
+            "mosquitto" => (111, 112, "/var/lib/mosquitto"),
             "tomcat" => (109, 110, "/var/lib/tomcat"),
             "systemd-resolve" => (997, 997, "/"),
             _ => return None,
@@ -72,10 +73,10 @@ impl Accounts for Etc {
     }
 }
 
-/// Everything is in the image but what belongs to dpkg; bare names are in `/usr/bin`.
+/// Everything is in the image but what belongs to dpkg and coreutils; bare names are in `/usr/bin`.
 fn resolve(program: &str) -> Option<String> {
     match program {
-        "/sbin/start-stop-daemon" | "gunicorm" => None,
+        "/sbin/start-stop-daemon" | "/bin/mkdir" | "/bin/chown" | "gunicorm" => None,
         _ if program.starts_with('/') => Some(program.to_owned()),
         _ => Some(format!("/usr/bin/{program}")),
     }
@@ -423,18 +424,18 @@ fn mosquitto() {
     check(
         "mosquitto",
         expect![[r#"
-        service: it Notify 0:0 []
-        pre: ["/bin/mkdir", "-m", "740", "-p", "/var/log/mosquitto"]
-        pre: ["/bin/chown", "mosquitto", "/var/log/mosquitto"]
-        pre: ["/bin/mkdir", "-m", "740", "-p", "/run/mosquitto"]
-        pre: ["/bin/chown", "mosquitto", "/run/mosquitto"]
-        start: ["/usr/sbin/mosquitto", "-c", "/etc/mosquitto/mosquitto.conf"]
-        run: in / umask 22 nice 0 oom 0
-        restart: OnFailure after 100 ms
-        times: start 90000 ms, stop 90000 ms, ready 90000 ms
-        kill: 15 ControlGroup
-        capabilities: default of root; ambient none
-    "#]],
+            service: it Notify 0:0 []
+            start: ["/usr/sbin/mosquitto", "-c", "/etc/mosquitto/mosquitto.conf"]
+            directory: /var/log/mosquitto 740 111:0
+            directory: /run/mosquitto 740 111:0
+            run: in / umask 22 nice 0 oom 0
+            restart: OnFailure after 100 ms
+            times: start 90000 ms, stop 90000 ms, ready 90000 ms
+            kill: 15 ControlGroup
+            capabilities: default of root; ambient none
+            note: `ExecStartPre=` `/bin/chown` is not in the image, the guest makes the directory itself
+            note: `ExecStartPre=` `/bin/mkdir` is not in the image, the guest makes the directory itself
+        "#]],
     );
 }
 

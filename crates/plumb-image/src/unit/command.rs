@@ -26,11 +26,11 @@ pub(super) struct Place<'a> {
 
 /// One command as written.
 #[derive(Debug, Default)]
-struct Draft {
-    program: String,
-    arguments: Vec<String>,
-    ignore_failure: bool,
-    privileged: bool,
+pub(super) struct Draft {
+    pub program: String,
+    pub arguments: Vec<String>,
+    pub ignore_failure: bool,
+    pub privileged: bool,
     /// `:`: variables are not expanded.
     literal: bool,
     /// `@`: the first argument is `argv[0]`.
@@ -66,12 +66,18 @@ impl Place<'_> {
 
     /// All commands of one line, most often one.
     fn commands(&self, line: &str, notes: &mut Notes) -> Result<Vec<Command>, UnitError> {
+        let placed = self.drafts(line)?.into_iter().map(|draft| self.place(draft, notes));
+        Ok(placed.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// The same, before programs are looked up.
+    pub(super) fn drafts(&self, line: &str) -> Result<Vec<Draft>, UnitError> {
         let mut rest = line;
-        let mut commands = Vec::new();
+        let mut drafts = Vec::new();
         while let Some(draft) = self.draft(line, &mut rest)? {
-            commands.extend(self.place(draft, notes)?);
+            drafts.push(draft);
         }
-        Ok(commands)
+        Ok(drafts)
     }
 
     /// Reads up to the end or a `;` that stands alone.
@@ -128,7 +134,8 @@ impl Place<'_> {
         Ok(draft)
     }
 
-    fn place(&self, draft: Draft, notes: &mut Notes) -> Result<Option<Command>, UnitError> {
+    /// Finds the program. `None` if the command is left out.
+    pub(super) fn place(&self, draft: Draft, notes: &mut Notes) -> Result<Option<Command>, UnitError> {
         let Some(program) = (self.resolve)(&draft.program) else {
             return self.missing(&draft, notes).map(|()| None);
         };

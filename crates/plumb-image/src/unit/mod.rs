@@ -14,6 +14,7 @@
 //! Sources: systemd.syntax(7), systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.kill(5), systemd.time(7),
 //! and, where these are vague, the behaviour of systemd 252 (Debian 12).
 
+mod absorb;
 mod capability;
 mod command;
 mod dependency;
@@ -73,7 +74,7 @@ pub struct ServiceInput<'a> {
     pub user: Option<String>,
     /// Group; wins over `Group=`.
     pub group: Option<String>,
-    /// Environment; wins over `Environment=`.
+    /// Environment; wins over `Environment=`, but what an `EnvironmentFile=` sets at start wins over both.
     pub environment: BTreeMap<String, String>,
     /// Working directory; wins over `WorkingDirectory=`.
     pub working_directory: Option<String>,

@@ -44,6 +44,28 @@ pub trait Accounts {
     fn groups_of(&self, user: &str) -> Vec<u32>;
 }
 
+impl Accounts for crate::rule::account::Accounts {
+    fn user(&self, name: &str) -> Option<UserRecord> {
+        let user = self.users.get(name)?;
+        Some(UserRecord { uid: user.uid, gid: user.gid, home: user.home.clone(), shell: user.shell.clone() })
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        self.groups.get(name).map(|group| group.gid)
+    }
+
+    fn groups_of(&self, user: &str) -> Vec<u32> {
+        let mut ids: Vec<u32> = self
+            .groups
+            .values()
+            .filter(|group| group.members.contains(user))
+            .map(|group| group.gid)
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
 /// Folders of unit files, most important first: systemd.unit(5) "UNIT FILE LOAD PATH", without what a package does
 /// not ship.
 const FOLDERS: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];

@@ -53,7 +53,6 @@ pub const SUPPORTED: &[&str] = &[
     "LimitNPROC",
     "LimitRSS",
     "LimitRTPRIO",
-    "LimitRTTIME",
     "LimitSIGPENDING",
     "LimitSTACK",
     "LogsDirectory",
@@ -155,10 +154,7 @@ pub const COVERED: &[Group] = &[
     ("nobody logs in", &["UtmpIdentifier", "UtmpMode"]),
     ("the root is read-only and verified", &["ProtectSystem", "ReadOnlyDirectories", "ReadOnlyPaths"]),
     ("the machine has no homes of people", &["ProtectHome"]),
-    (
-        "there are no control groups to hand over",
-        &["Delegate", "DelegateSubgroup", "DisableControllers", "Slice"],
-    ),
+    ("control groups belong to the guest", &["Delegate", "DelegateSubgroup", "DisableControllers", "Slice"]),
     (
         "nothing is measured per service",
         &[
@@ -351,6 +347,7 @@ pub const UNSUPPORTED: &[Group] = &[
             "CPUSchedulingResetOnFork",
             "IOSchedulingClass",
             "IOSchedulingPriority",
+            "LimitRTTIME",
             "NUMAMask",
             "NUMAPolicy",
             "TimerSlackNSec",

@@ -1,6 +1,6 @@
 //! From a unit, or a command line of the definition, to a [`ServiceSpec`].
 
-use plumb_guest_proto::{Command, Ready, ServiceKind, ServiceSpec};
+use plumb_guest_proto::{Command, Directory, Ready, ServiceKind, ServiceSpec};
 
 use super::command::Place;
 use super::identity::{Identity, Wanted};
@@ -10,7 +10,7 @@ use super::specifier::UnitName;
 use super::table::{Treatment, treatment};
 use super::{
     Accounts, DEFAULT_READY_TIMEOUT_MS, Notes, ServiceInput, Severity, Translated, UnitError, UnitSource,
-    dependency, value,
+    absorb, dependency, value,
 };
 
 /// What a service written out is, in the words of a unit. A server that ends, ends wrongly, with whatever status.
@@ -92,7 +92,8 @@ impl Translation<'_> {
         let kind = self.kind()?;
         let owner = self.identity()?;
         let start = self.start(kind)?;
-        let (directories, directory_variables) = self.directories(&owner)?;
+        let (mut directories, directory_variables) = self.directories(&owner)?;
+        let start_pre = self.start_pre(&owner, &mut directories)?;
         let environment = self.environment(&owner, directory_variables)?;
         let (bounding, ambient) = self.capabilities(&owner);
         self.streams()?;
@@ -104,7 +105,7 @@ impl Translation<'_> {
             gid: owner.record.gid,
             groups: owner.groups.clone(),
             prepare: self.prepare()?,
-            start_pre: self.commands("ExecStartPre")?,
+            start_pre,
             start,
             start_post: self.commands("ExecStartPost")?,
             stop: self.commands("ExecStop")?,
@@ -201,6 +202,40 @@ impl Translation<'_> {
             _ if kind == ServiceKind::Oneshot => Ok(start),
             count => Err(UnitError::TooManyCommands { service: self.label.clone(), count }),
         }
+    }
+
+    /// Commands before the start. Those that only make directories are done by the guest if the image has no program
+    /// for it: `coreutils` is larger than most services.
+    fn start_pre(
+        &mut self,
+        owner: &Identity,
+        directories: &mut Vec<Directory>,
+    ) -> Result<Vec<Command>, UnitError> {
+        let directive = "ExecStartPre";
+        let resolve = self.input.resolve_program;
+        let place = Place {
+            service: &self.label,
+            directive,
+            unit: self.name.as_ref(),
+            resolve,
+            may_be_missing: true,
+        };
+        let mut commands = Vec::new();
+        for line in self.unit.list("Service", directive) {
+            for draft in place.drafts(line)? {
+                let is_missing = resolve(&draft.program).is_none();
+                if is_missing && absorb::absorb(&draft, owner, self.accounts, directories) {
+                    let message = format!(
+                        "`{}` is not in the image, the guest makes the directory itself",
+                        draft.program
+                    );
+                    self.notes.add(Severity::Info, directive, message);
+                } else {
+                    commands.extend(place.place(draft, &mut self.notes)?);
+                }
+            }
+        }
+        Ok(commands)
     }
 
     fn prepare(&mut self) -> Result<Vec<Command>, UnitError> {

@@ -108,12 +108,12 @@ pub(super) enum Resource {
     Count,
     Bytes,
     Seconds,
-    Micros,
     Nice,
 }
 
-/// systemd.exec(5) "Limit directives": directive, getrlimit(2) name in lower case, what it counts.
-pub(super) const RESOURCES: [(&str, &str, Resource); 16] = [
+/// systemd.exec(5) "Limit directives": directive, getrlimit(2) name in lower case, what it counts. Those that a guest
+/// knows: `LimitRTTIME=` is missing, because no service has a real-time priority.
+pub(super) const RESOURCES: [(&str, &str, Resource); 15] = [
     ("LimitAS", "as", Resource::Bytes),
     ("LimitCORE", "core", Resource::Bytes),
     ("LimitCPU", "cpu", Resource::Seconds),
@@ -127,7 +127,6 @@ pub(super) const RESOURCES: [(&str, &str, Resource); 16] = [
     ("LimitNPROC", "nproc", Resource::Count),
     ("LimitRSS", "rss", Resource::Bytes),
     ("LimitRTPRIO", "rtprio", Resource::Count),
-    ("LimitRTTIME", "rttime", Resource::Micros),
     ("LimitSIGPENDING", "sigpending", Resource::Count),
     ("LimitSTACK", "stack", Resource::Bytes),
 ];
@@ -148,15 +147,13 @@ fn limit_part(text: &str, resource: Resource) -> Option<Option<u64>> {
     if text == "infinity" {
         return Some(None);
     }
-    let in_span = |default_unit, unit: u64| match span(text, default_unit)? {
-        Span::Micros(micros) => Some(Some(micros.div_ceil(unit))),
-        Span::Infinite => Some(None),
-    };
     match resource {
         Resource::Count => text.parse().ok().map(Some),
         Resource::Bytes => size(text).map(Some),
-        Resource::Seconds => in_span(1_000_000, 1_000_000),
-        Resource::Micros => in_span(1, 1),
+        Resource::Seconds => span(text, 1_000_000).map(|span| match span {
+            Span::Micros(micros) => Some(micros.div_ceil(1_000_000)),
+            Span::Infinite => None,
+        }),
         // A signed value is a nice level; the kernel counts 20 minus it (getrlimit(2) RLIMIT_NICE).
         Resource::Nice if text.starts_with(['+', '-']) => {
             let level: i64 = text.parse().ok().filter(|level| (-20..=19).contains(level))?;
