@@ -1,0 +1,257 @@
+use super::*;
+use crate::closure::{self, Severity};
+use crate::fixture::Folder;
+
+fn content(
+    objects: &Folder,
+    control: &str,
+    files: &[(&str, &str)],
+    scripts: &[(&str, &str)],
+) -> PackageContent {
+    let mut content = PackageContent { control: format!("{control}\n"), ..PackageContent::default() };
+    for (path, text) in files {
+        let entry = if let Some(target) = text.strip_prefix("->") {
+            Entry::symlink(target)
+        } else if path.ends_with('/') {
+            Entry::directory(0o755)
+        } else {
+            let (digest, size) = objects.put(&mut text.as_bytes()).unwrap();
+            Entry::file(digest, size, if text.starts_with("#!") { 0o755 } else { 0o644 })
+        };
+        content.entries.insert(path.trim_end_matches('/').to_owned(), entry);
+    }
+    for (name, text) in scripts {
+        content.scripts.insert((*name).to_owned(), format!("#!/bin/sh\nset -e\n{text}"));
+    }
+    content
+}
+
+fn input<'a>(contents: &'a [(&'a str, PackageContent)]) -> AssembleInput<'a> {
+    let packages = contents.iter().map(|(name, content)| PackageInput {
+        name,
+        version: "1",
+        architecture: "amd64",
+        layer: Layer::Middleware,
+        content,
+    });
+    AssembleInput { packages: packages.collect(), suite: "bookworm".into(), ..AssembleInput::default() }
+}
+
+/// One package with one postinst, assembled.
+fn run(postinst: &str, files: &[(&str, &str)]) -> Assembled {
+    let objects = Folder::new();
+    let contents = [("x", content(&objects, "Package: x", files, &[("postinst", postinst)]))];
+    assemble(&input(&contents), &objects).unwrap()
+}
+
+fn unhandled(assembled: &Assembled) -> Vec<&str> {
+    assembled.reports.iter().flat_map(|report| report.unhandled.iter().map(String::as_str)).collect()
+}
+
+#[test]
+fn skeleton_without_any_package() {
+    let objects = Folder::new();
+    let made = assemble(&input(&[]), &objects).unwrap();
+    let entry = |path: &str| made.tree.get(path).unwrap_or_else(|| panic!("{path}"));
+    assert_eq!(entry("/tmp").mode, 0o1777);
+    assert_eq!(entry("/root").mode, 0o700);
+    assert_eq!(entry("/bin").kind, Kind::Symlink { target: "usr/bin".into() });
+    assert_eq!(entry("/etc/resolv.conf").kind, Kind::Symlink { target: "/run/plumb/resolv.conf".into() });
+    assert_eq!((entry("/etc/shadow").mode, entry("/etc/shadow").gid), (0o640, 42));
+    assert!(made.tree.get("/usr/bin/sh").is_none());
+    assert!(made.reports.is_empty());
+    let again = assemble(&input(&[]), &Folder::new()).unwrap();
+    assert_eq!(again.tree, made.tree);
+}
+
+#[test]
+fn usrmerge_moves_and_conflicts_show() {
+    let objects = Folder::new();
+    let a = content(&objects, "Package: a", &[("/bin/x", "one"), ("/usr/share/d/", "")], &[]);
+    let b = content(&objects, "Package: b", &[("/usr/bin/x", "two")], &[]);
+    let contents = [("a", a.clone()), ("b", b.clone())];
+    let error = assemble(&input(&contents), &objects).unwrap_err();
+    assert_eq!(error.to_string(), "packages `a` and `b` both have `/usr/bin/x`");
+    let replacing = PackageContent { control: "Package: b\nReplaces: a (<< 2), z\n".into(), ..b.clone() };
+    let contents = [("a", a.clone()), ("b", replacing)];
+    let made = assemble(&input(&contents), &objects).unwrap();
+    assert_eq!(made.tree.entries["/usr/bin/x"].1.source, "b");
+    let mut diverting = b;
+    let divert = "#!/bin/sh\ncase $1 in install|upgrade)\n dpkg-divert --package b --rename --divert /usr/bin/x.a --add /usr/bin/x\nesac\n";
+    diverting.scripts.insert("preinst".into(), divert.into());
+    let contents = [("a", a), ("b", diverting)];
+    let made = assemble(&input(&contents), &objects).unwrap();
+    assert_eq!(made.tree.entries["/usr/bin/x.a"].1.source, "a");
+    assert_eq!(made.tree.entries["/usr/bin/x"].1.source, "b");
+}
+
+#[test]
+fn files_below_a_link_of_another_package_follow_it() {
+    let objects = Folder::new();
+    let contents = [
+        ("a", content(&objects, "Package: a", &[("/usr/lib/real/", ""), ("/usr/lib/link", "->real")], &[])),
+        ("b", content(&objects, "Package: b", &[("/usr/lib/link/", ""), ("/usr/lib/link/f", "x")], &[])),
+    ];
+    // `a` has a link where `b` has a directory: whoever comes first stays, and nothing lies below a link.
+    let made = assemble(&input(&contents), &objects).unwrap();
+    assert!(made.tree.resolve("/usr/lib/link/f").is_some());
+}
+
+#[test]
+fn accounts_of_scripts() {
+    let made = run(
+        "if [ \"$1\" = configure ]; then\n  if ! getent passwd redis >/dev/null; then\n    adduser --system --quiet \\\n      \
+         --home /var/lib/redis --group --gecos 'Redis server' redis\n  fi\n  adduser --quiet redis adm\n  \
+         useradd -r -g nogroup -d /srv/y -s /bin/false y\n  groupadd -g 150 z\nfi\n",
+        &[],
+    );
+    assert!(made.reports.is_empty(), "{:?}", made.reports);
+    let redis = &made.accounts.users["redis"];
+    assert_eq!((redis.uid, redis.gid, redis.gecos.as_str()), (101, 101, "Redis server"));
+    assert!(made.accounts.groups["adm"].members.contains("redis"));
+    assert_eq!((made.accounts.users["y"].uid, made.accounts.users["y"].gid), (102, 65534));
+    assert_eq!(made.accounts.groups["z"].gid, 150);
+    assert_eq!(
+        (made.tree.get("/var/lib/redis").unwrap().uid, made.accounts.allocated["redis"]),
+        (101, (101, 101))
+    );
+}
+
+#[test]
+fn functions_variables_and_cases() {
+    let made = run(
+        "USER=x\nsetup_dir () {\n DIR=\"${1}\"\n mkdir -p ${DIR}\n if ! dpkg-statoverride --list ${DIR} >/dev/null 2>&1\n \
+         then\n chown ${USER}:adm ${DIR}\n chmod ${2} ${DIR}\n fi\n}\n. /usr/share/debconf/confmodule\ncase \"$1\" in\n \
+         configure)\n addgroup --system x\n adduser --system --ingroup x --no-create-home x\n setup_dir /var/log/x 2750\n \
+         [ -d /var/run/x ] || install -d -m 2775 -o x -g x /var/run/x\n ;;\n abort-upgrade) rm -rf /etc ;;\n *) exit 1;;\n \
+         esac\nif [ -n \"$2\" ]; then reboot; fi\ncat > /etc/x.conf <<-EOF\n\tname=${USER%x}y\n\tEOF\n",
+        &[],
+    );
+    assert!(made.reports.is_empty(), "{:?}", made.reports);
+    let log = made.tree.get("/var/log/x").unwrap();
+    assert_eq!((log.mode, log.uid, log.gid), (0o2750, 101, 4));
+    assert_eq!(made.directories.len(), 1);
+    assert_eq!((made.directories[0].path.as_str(), made.directories[0].mode), ("/run/x", 0o2775));
+    assert!(made.tree.get("/etc/x.conf").is_some());
+}
+
+#[test]
+fn what_no_rule_covers_is_reported() {
+    let made =
+        run("frobnicate --all\nif grep -q x /etc/y; then\n  chmod 700 /etc\nfi\nxyz() { :; }\nxyz\n", &[]);
+    assert_eq!(unhandled(&made), ["frobnicate --all", "chmod 700 /etc"]);
+    assert_eq!(made.tree.get("/etc").unwrap().mode, 0o755);
+    let made = run("if then fi", &[]);
+    assert!(unhandled(&made)[0].starts_with("it cannot be read: line "), "{:?}", made.reports);
+    let made = run("f() { f; }\nf\n", &[]);
+    assert_eq!(unhandled(&made), ["it calls itself too often"]);
+    let made = run(
+        "for a in 1 2 3 4 5 6 7 8; do for b in 1 2 3 4 5 6 7 8; do for c in 1 2 3 4 5 6 7 8; do \
+                    for d in 1 2 3 4 5 6 7 8; do for e in 1 2 3 4 5 6 7 8; do :; done; done; done; done; done",
+        &[],
+    );
+    assert_eq!(unhandled(&made), ["it runs longer than the rules follow it"]);
+}
+
+#[test]
+fn deep_nesting_is_no_stack_overflow() {
+    for text in [
+        "(".repeat(10_000),
+        "$(".repeat(10_000),
+        "if ".repeat(10_000),
+        "${a:-".repeat(10_000),
+        "! ".repeat(10_000),
+    ] {
+        assert_eq!(unhandled(&run(&format!("x {text}\n"), &[])).len(), 1);
+        assert_eq!(unhandled(&run(&format!("{text}\n"), &[])).len(), 1);
+    }
+}
+
+#[test]
+fn alternatives_follow_priority() {
+    let made = run(
+        "update-alternatives --install /usr/bin/awk awk /usr/bin/mawk 5 \\\n --slave /usr/share/man/man1/awk.1.gz awk.1.gz /usr/share/man/man1/mawk.1.gz\n\
+         update-alternatives --quiet --install /usr/bin/awk awk /usr/bin/gawk 10\nupdate-alternatives --install /usr/bin/awk awk /usr/bin/none 99\n",
+        &[("/usr/bin/mawk", "m"), ("/usr/bin/gawk", "g"), ("/usr/share/man/man1/mawk.1.gz", "")],
+    );
+    assert!(made.reports.is_empty(), "{:?}", made.reports);
+    assert_eq!(made.tree.resolve("/usr/bin/awk").as_deref(), Some("/usr/bin/gawk"));
+    assert!(made.tree.get("/usr/share/man/man1/awk.1.gz").is_none());
+}
+
+#[test]
+fn tmpfiles_lines() {
+    let lines = "d /run/x 0750 www-data adm -\nd /var/lib/x 0700 www-data - -\nL+ /etc/x - - - - /usr/share/x\nx /tmp/*\n\
+                 f /etc/y 0600 - - - text here\nw /proc/sys/x - - - - 1\n";
+    let made = run("", &[("/usr/lib/tmpfiles.d/x.conf", lines)]);
+    assert_eq!(unhandled(&made), ["w /proc/sys/x - - - - 1"]);
+    let run = &made.directories[0];
+    assert_eq!((run.path.as_str(), run.mode, run.uid, run.gid), ("/run/x", 0o750, 33, 4));
+    let lib = made.tree.get("/var/lib/x").unwrap();
+    assert_eq!((lib.mode, lib.uid, lib.gid), (0o700, 33, 0));
+    assert_eq!(made.tree.get("/etc/x").unwrap().kind, Kind::Symlink { target: "/usr/share/x".into() });
+    assert_eq!(made.tree.get("/etc/y").unwrap().mode, 0o600);
+}
+
+#[test]
+fn app_files_win_and_are_checked() {
+    let objects = Folder::new();
+    let contents = [("x", content(&objects, "Package: x", &[("/etc/x.conf", "a")], &[]))];
+    let mut input = input(&contents);
+    input.users.insert("api".into());
+    let (digest, size) = objects.put(&mut &b"b"[..]).unwrap();
+    let app = |path: &str| AppFile {
+        path: path.into(),
+        digest,
+        size,
+        mode: 0o644,
+        user: Some("api".into()),
+        group: None,
+    };
+    input.app_files = vec![app("/etc/x.conf"), app("/srv/api/app.py"), app("/bin/tool")];
+    input.mounts = vec!["/var/lib/data".into()];
+    let made = assemble(&input, &objects).unwrap();
+    assert_eq!(made.notes, [Note::Replaced { path: "/etc/x.conf".into(), package: "x".into() }]);
+    assert_eq!(made.tree.get("/srv/api/app.py").unwrap().uid, made.accounts.users["api"].uid);
+    assert!(made.tree.get("/usr/bin/tool").is_some());
+    assert_eq!(made.tree.get("/var/lib/data").unwrap().kind, Kind::Directory);
+    for bad in ["relative", "/a/../b", "/run/x", "/etc/", "/etc", "/a\nb"] {
+        input.app_files = vec![app(bad)];
+        assert!(assemble(&input, &objects).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn scripts_without_interpreter_are_said() {
+    let objects = Folder::new();
+    let contents = [("x", content(&objects, "Package: x", &[("/usr/bin/t", "#!/usr/bin/perl -w\n")], &[]))];
+    let made = assemble(&input(&contents), &objects).unwrap();
+    let missing = closure::check(&made.tree, &objects).unwrap();
+    assert_eq!(missing.len(), 1);
+    assert_eq!((missing[0].severity, missing[0].hint.as_deref()), (Severity::Notice, Some("perl-base")));
+}
+
+#[test]
+fn dpkg_query_reads_the_package_list() {
+    let objects = Folder::new();
+    let control = "Package: x\nVersion: 1:2.3-4\nArchitecture: amd64\nMaintainer: A <a@b.c>\nMulti-Arch: same\n\
+                   Description: short\n long\n .\n more\n\nPackage: forged\nVersion: 1\n";
+    let contents = [("x", content(&objects, control, &[("/usr/bin/t", "t")], &[]))];
+    let made = assemble(&input(&contents), &objects).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (path, (entry, _)) in &made.tree.entries {
+        if let (Some(name), Kind::File { digest, .. }) = (path.strip_prefix("/var/lib/dpkg/"), &entry.kind) {
+            let to = folder.path().join(name);
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(objects.path(digest).unwrap(), to).unwrap();
+        }
+    }
+    let query = |arguments: &[&str]| {
+        let admin = format!("--admindir={}", folder.path().display());
+        let output = std::process::Command::new("dpkg-query").arg(admin).args(arguments).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(query(&["-W", "-f", "${Package} ${Version} ${db:Status-Status}\n"]), "x 1:2.3-4 installed\n");
+    assert!(query(&["-L", "x"]).contains("/usr/bin/t\n"));
+}

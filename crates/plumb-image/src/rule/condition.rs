@@ -1,0 +1,160 @@
+//! What a maintainer script may ask, and the answer for a first installation into this tree.
+
+use super::script::Argument;
+use super::world::World;
+use crate::tree::Kind;
+
+/// Where programs are looked for, in the order of root's `PATH`.
+const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+
+/// The answer of a command that only asks: `Some(status)`, unknown inside if it cannot be told. `None` for a command
+/// that does something.
+pub(super) fn query(world: &World<'_>, name: &str, arguments: &[Argument]) -> Option<Option<bool>> {
+    let text = |at: usize| arguments.get(at).and_then(Option::as_deref);
+    Some(match name {
+        "[" => test(world, arguments.split_last().map_or(arguments, |(_, inner)| inner)),
+        "test" => test(world, arguments),
+        "[[" => None,
+        "command" if matches!(text(0), Some("-v" | "-V")) => {
+            text(1).map(|name| program(world, name).is_some())
+        }
+        "which" | "type" | "hash" => {
+            let name = arguments.iter().flatten().find(|argument| !argument.starts_with('-'));
+            name.map(|name| program(world, name).is_some())
+        }
+        "getent" => match (text(0), text(1)) {
+            (Some("passwd"), Some(name)) => Some(world.accounts.has_user(name)),
+            (Some("group"), Some(name)) => Some(world.accounts.has_group(name)),
+            _ => None,
+        },
+        "id" => {
+            let name = arguments.iter().flatten().find(|argument| !argument.starts_with('-'));
+            name.map(|name| world.accounts.has_user(name))
+        }
+        "dpkg" if text(0) == Some("--compare-versions") => versions(text(1), text(2)),
+        "dpkg-statoverride" if text(0) == Some("--list") => Some(false),
+        "dpkg-divert" if matches!(text(0), Some("--list" | "--listpackage" | "--truename")) => None,
+        // Nothing runs while an image is built.
+        "pidof" | "pgrep" | "mountpoint" | "ischroot" => Some(false),
+        "systemctl" if matches!(text(0), Some("is-active" | "is-enabled" | "is-failed")) => Some(false),
+        _ => return None,
+    })
+}
+
+/// `dpkg --compare-versions "" <operator> x`: an empty version is earlier than any, `-nl` turns that round (dpkg(1)).
+fn versions(old: Option<&str>, operator: Option<&str>) -> Option<bool> {
+    if old? != "" {
+        return None;
+    }
+    match operator? {
+        "lt" | "le" | "ne" | "gt-nl" | "ge-nl" | "<" | "<<" | "<=" => Some(true),
+        "lt-nl" | "le-nl" | "eq" | "gt" | "ge" | ">" | ">>" | ">=" | "=" => Some(false),
+        _ => None,
+    }
+}
+
+/// Where a program of that name is.
+pub(super) fn program(world: &World<'_>, name: &str) -> Option<String> {
+    if name.starts_with('/') {
+        return world.tree.resolve(name).map(|_| name.to_owned());
+    }
+    let paths = PROGRAM_DIRECTORIES.iter().map(|directory| format!("{directory}/{name}"));
+    paths.into_iter().find(|path| world.tree.resolve(path).is_some())
+}
+
+/// test(1), with unknown operands.
+fn test(world: &World<'_>, arguments: &[Argument]) -> Option<bool> {
+    let is = |at: usize, what: &str| arguments.get(at).and_then(Option::as_deref) == Some(what);
+    match arguments {
+        [] => return Some(false),
+        [only] => return only.as_ref().map(|text| !text.is_empty()),
+        [_, operand] if is(0, "!") => return operand.as_ref().map(String::is_empty),
+        [Some(operator), operand] => return unary(world, operator, operand.as_deref()),
+        [left, Some(operator), right] if is_binary(operator) => {
+            return binary(left.as_deref()?, operator, right.as_deref()?);
+        }
+        _ => {}
+    }
+    if let Some(at) = (1..arguments.len()).find(|at| is(*at, "-o")) {
+        let (left, right) = (test(world, &arguments[..at]), test(world, &arguments[at + 1..]));
+        return match (left, right) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        };
+    }
+    if let Some(at) = (1..arguments.len()).find(|at| is(*at, "-a")) {
+        let (left, right) = (test(world, &arguments[..at]), test(world, &arguments[at + 1..]));
+        return match (left, right) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (Some(true), Some(true)) => Some(true),
+            _ => None,
+        };
+    }
+    if is(0, "!") {
+        return test(world, &arguments[1..]).map(|status| !status);
+    }
+    None
+}
+
+fn is_binary(operator: &str) -> bool {
+    matches!(operator, "=" | "==" | "!=" | "-eq" | "-ne" | "-lt" | "-le" | "-gt" | "-ge")
+}
+
+fn binary(left: &str, operator: &str, right: &str) -> Option<bool> {
+    match operator {
+        "=" | "==" => return Some(left == right),
+        "!=" => return Some(left != right),
+        _ => {}
+    }
+    let (left, right): (i64, i64) = (left.trim().parse().ok()?, right.trim().parse().ok()?);
+    match operator {
+        "-eq" => Some(left == right),
+        "-ne" => Some(left != right),
+        "-lt" => Some(left < right),
+        "-le" => Some(left <= right),
+        "-gt" => Some(left > right),
+        "-ge" => Some(left >= right),
+        _ => None,
+    }
+}
+
+fn unary(world: &World<'_>, operator: &str, operand: Option<&str>) -> Option<bool> {
+    let operand = operand?;
+    match operator {
+        "-n" => return Some(!operand.is_empty()),
+        "-z" => return Some(operand.is_empty()),
+        "-t" | "-p" | "-S" | "-b" | "-c" => return Some(false),
+        _ => {}
+    }
+    // No system runs at build time, so nothing is below `/run`, `/proc` and their like.
+    if World::is_volatile(operand) {
+        return Some(operand == "/tmp" && matches!(operator, "-d" | "-e" | "-w"));
+    }
+    let link = world.place(operand).and_then(|path| world.tree.get(&path));
+    if matches!(operator, "-L" | "-h") {
+        return Some(link.is_some_and(|entry| matches!(entry.kind, Kind::Symlink { .. })));
+    }
+    let entry = world.tree.resolve(operand).and_then(|path| world.tree.get(&path).cloned());
+    let Some(entry) = entry else { return Some(operand == "/" && matches!(operator, "-d" | "-e")) };
+    match operator {
+        "-e" | "-a" | "-r" | "-w" => Some(true),
+        "-d" => Some(entry.kind == Kind::Directory),
+        "-f" => Some(matches!(entry.kind, Kind::File { .. })),
+        "-x" => Some(entry.kind == Kind::Directory || entry.mode & 0o111 != 0),
+        "-s" => Some(!matches!(entry.kind, Kind::File { size: 0, .. })),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_installation_is_the_earliest_version() {
+        assert_eq!(versions(Some(""), Some("lt")), Some(true));
+        assert_eq!(versions(Some(""), Some("lt-nl")), Some(false));
+        assert_eq!(versions(None, Some("lt")), None);
+    }
+}
