@@ -32,9 +32,9 @@ pub(super) struct Draft {
     pub ignore_failure: bool,
     pub privileged: bool,
     /// `:`: variables are not expanded.
-    literal: bool,
+    pub literal: bool,
     /// `@`: the first argument is `argv[0]`.
-    named: bool,
+    pub named: bool,
 }
 
 /// One command line of the definition (for example of a readiness check), with its program found in the image.

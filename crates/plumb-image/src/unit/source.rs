@@ -150,3 +150,35 @@ fn merge(name: &UnitName, text: &str, units: &dyn UnitSource) -> Result<Unit, Un
 pub(super) fn aliases(unit: &Unit) -> impl Iterator<Item = &str> {
     unit.list("Install", "Alias").iter().flat_map(|value| value.split_whitespace())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Folder, origin};
+    use crate::tree::Entry;
+
+    #[test]
+    fn units_of_a_tree() {
+        let (objects, mut tree) = (Folder::new(), Tree::default());
+        let mut add = |path: &str, text: &str| objects.file(&mut tree, path, 0o644, text.as_bytes());
+        add("/usr/lib/systemd/system/mariadb.service", "packaged");
+        add("/usr/lib/systemd/system/mariadb.service.d/10-a.conf", "replaced");
+        add("/usr/lib/systemd/system/mariadb.service.d/20-b.conf", "b");
+        add("/usr/lib/systemd/system/mariadb.service.d/README", "no drop-in");
+        add("/etc/systemd/system/mariadb.service.d/10-a.conf", "a");
+        add("/usr/lib/systemd/system/x.service", "packaged");
+        add("/etc/systemd/system/x.service", "own");
+        add("/usr/lib/systemd/system/x.socket", "socket");
+        tree.insert("/usr/lib/systemd/system/mysql.service", Entry::symlink("mariadb.service"), origin());
+        tree.insert("/usr/lib/systemd/system/masked.service", Entry::symlink("/dev/null"), origin());
+        tree.insert("/lib", Entry::symlink("usr/lib"), origin());
+        tree.close();
+        let units = TreeUnits { tree: &tree, objects: &objects };
+        assert_eq!(units.names(), ["mariadb.service", "masked.service", "mysql.service", "x.service"]);
+        assert_eq!(units.unit("mysql.service").as_deref(), Some("packaged"));
+        assert_eq!(units.unit("x.service").as_deref(), Some("own"));
+        assert_eq!(units.unit("masked.service"), None);
+        assert_eq!(units.drop_ins("mariadb.service"), ["a", "b"]);
+        assert!(units.drop_ins("x.service").is_empty());
+    }
+}
