@@ -1,1 +1,49 @@
 //! Where instances run: the local QEMU target.
+//!
+//! Entry points: [`Target`] says what any target can do; [`Local`] does it with QEMU on this host; [`keeper`] is the one
+//! process per deployment that holds what needs holding; [`accelerator::detect`] and [`Qemu::find`] look at the host.
+//!
+//! This crate holds no policy: which instance runs where, when and with what is decided by its caller.
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!("the local target needs Linux on x86-64");
+
+pub mod accelerator;
+mod command;
+mod control;
+mod driver;
+mod error;
+mod fabric;
+mod file;
+mod frame;
+mod holder;
+mod identity;
+mod initrd;
+mod journal;
+pub mod keeper;
+mod kvm;
+mod layout;
+mod local;
+mod proxy;
+mod qemu;
+mod qmp;
+mod record;
+mod relay;
+mod socket;
+mod switch;
+mod volume;
+
+pub use accelerator::{Accelerator, AcceleratorKind};
+pub use command::ROOT_SERIAL;
+pub use driver::{
+    ImagePaths, InstanceState, ObservedInstance, ObservedVolume, Progress, Readiness, StartInstance, Started,
+    Stopped, Target, VolumeDisk,
+};
+pub use error::TargetError;
+pub use identity::Usage;
+pub use journal::LogLine;
+pub use keeper::request::{KeeperStatus, LinkStatus, Publication, PublishedStatus};
+pub use local::{Local, LocalPaths, PUBLISH_ADDRESS};
+pub use qemu::Qemu;
+pub use record::{EventEntry, GuestRecord};
+pub use socket::connect;

@@ -1,0 +1,349 @@
+//! The control channel of each guest: one thread per instance reads what the guest says.
+//!
+//! QEMU listens on `control.sock`; whoever connects first has the guest's port `plumb.control`.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use plumb_guest_proto::{GuestMessage, HostMessage, LineReader, encode_line};
+
+use crate::error::TargetError;
+use crate::fabric::lock;
+use crate::file;
+use crate::journal::{Journal, LogLine, bound_console, unix_ms};
+use crate::layout::InstanceDir;
+use crate::record::GuestRecord;
+use crate::socket;
+
+/// How long a read may block before the thread looks whether it is still wanted.
+const READ_TICK: Duration = Duration::from_millis(250);
+
+/// How long a write to a guest may block. Its messages are tiny; a guest that does not read is stuck.
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Pause between two tries to connect: short at first, as a start is waited for.
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+
+/// Longest such pause.
+const LAST_RETRY: Duration = Duration::from_millis(500);
+
+/// A guest that was asked for its status and has said nothing is asked again: its port may not have been open yet.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Lines that are not understood are told once per so many, so that a hostile guest cannot fill our log.
+const COMPLAIN_EVERY: u64 = 10_000;
+
+#[derive(Debug)]
+struct Guest {
+    boot: String,
+    record: GuestRecord,
+    channel: Option<UnixStream>,
+    stop: Arc<AtomicBool>,
+    dir: InstanceDir,
+    saved: u64,
+}
+
+/// All guests.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    guests: Mutex<BTreeMap<String, Guest>>,
+    changed: Condvar,
+}
+
+impl Hub {
+    /// Starts to listen to an instance. The same boot again changes nothing.
+    pub fn attach(self: &Arc<Self>, name: &str, boot: &str, dir: InstanceDir) -> io::Result<()> {
+        let stop = Arc::new(AtomicBool::new(false));
+        {
+            let mut guests = lock(&self.guests);
+            if guests.get(name).is_some_and(|guest| guest.boot == boot) {
+                return Ok(());
+            }
+            let guest = Guest {
+                boot: boot.to_owned(),
+                record: GuestRecord::default(),
+                channel: None,
+                stop: Arc::clone(&stop),
+                dir: dir.clone(),
+                saved: 0,
+            };
+            if let Some(old) = guests.insert(name.to_owned(), guest) {
+                old.stop.store(true, Ordering::Release);
+            }
+        }
+        let listener = Listener { hub: Arc::clone(self), name: name.to_owned(), dir, stop };
+        std::thread::Builder::new().name(format!("guest {name}")).spawn(move || listener.run())?;
+        Ok(())
+    }
+
+    /// Forgets an instance.
+    pub fn detach(&self, name: &str) {
+        if let Some(guest) = lock(&self.guests).remove(name) {
+            guest.stop.store(true, Ordering::Release);
+        }
+        self.changed.notify_all();
+    }
+
+    /// All records.
+    pub fn records(&self) -> BTreeMap<String, GuestRecord> {
+        lock(&self.guests).iter().map(|(name, guest)| (name.clone(), guest.record.clone())).collect()
+    }
+
+    /// Whether connections should go to this instance.
+    pub fn is_ready(&self, name: &str) -> bool {
+        lock(&self.guests).get(name).is_some_and(|guest| guest.record.is_ready())
+    }
+
+    /// The record as soon as it is newer than `seen`, or what there is after `limit`.
+    pub fn watch(&self, name: &str, seen: u64, limit: Duration) -> Option<GuestRecord> {
+        let guests = lock(&self.guests);
+        let (guests, _) = self
+            .changed
+            .wait_timeout_while(guests, limit, |guests| {
+                guests.get(name).is_none_or(|guest| guest.record.sequence <= seen)
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        guests.get(name).map(|guest| guest.record.clone())
+    }
+
+    /// Waits until something changes, at most `limit`.
+    pub fn wait_change(&self, limit: Duration) {
+        // The answer does not matter: the caller looks again either way.
+        drop(self.changed.wait_timeout(lock(&self.guests), limit));
+    }
+
+    /// Asks a guest to shut down. `false` if it cannot be told.
+    pub fn shutdown(&self, name: &str) -> Result<bool, TargetError> {
+        let line = encode_line(&HostMessage::Shutdown).map_err(TargetError::Message)?;
+        let mut guests = lock(&self.guests);
+        let Some(guest) = guests.get_mut(name) else { return Ok(false) };
+        // From now on no new connection goes there, even if the guest is slow to say so.
+        guest.record.stopping = true;
+        guest.record.sequence += 1;
+        let told = guest.channel.as_mut().is_some_and(|channel| channel.write_all(&line).is_ok());
+        drop(guests);
+        self.changed.notify_all();
+        Ok(told)
+    }
+
+    /// Writes changed records to `status.json` and keeps consoles short. Returns what failed.
+    pub fn save(&self) -> Vec<TargetError> {
+        let mut changed = Vec::new();
+        for guest in lock(&self.guests).values_mut() {
+            if guest.saved != guest.record.sequence {
+                guest.saved = guest.record.sequence;
+                changed.push((guest.dir.clone(), guest.record.clone()));
+            }
+        }
+        changed.iter().filter_map(|(dir, record)| file::write_json(&dir.status(), record).err()).collect()
+    }
+
+    /// Keeps the files that QEMU appends to short.
+    pub fn bound_consoles(&self) -> Vec<io::Error> {
+        let dirs: Vec<InstanceDir> = lock(&self.guests).values().map(|guest| guest.dir.clone()).collect();
+        dirs.iter()
+            .flat_map(|dir| [dir.console_log(), dir.qemu_log()])
+            .filter_map(|path| bound_console(&path).err())
+            .collect()
+    }
+
+    /// Changes the record of a boot that is still the current one.
+    fn change(&self, name: &str, stop: &Arc<AtomicBool>, change: impl FnOnce(&mut Guest)) {
+        let mut guests = lock(&self.guests);
+        if let Some(guest) = guests.get_mut(name)
+            && Arc::ptr_eq(&guest.stop, stop)
+        {
+            change(guest);
+        }
+        drop(guests);
+        self.changed.notify_all();
+    }
+}
+
+struct Listener {
+    hub: Arc<Hub>,
+    name: String,
+    dir: InstanceDir,
+    stop: Arc<AtomicBool>,
+}
+
+impl Listener {
+    fn run(&self) {
+        let mut pause = FIRST_RETRY;
+        while !self.stop.load(Ordering::Acquire) {
+            match socket::connect(&self.dir.control_socket()) {
+                Ok(stream) => {
+                    pause = FIRST_RETRY;
+                    if let Err(error) = self.converse(stream) {
+                        eprintln!("control channel of `{}` lost: {error}", self.name);
+                    }
+                }
+                // No listener yet, or the instance is gone.
+                Err(_) => pause = (pause * 2).min(LAST_RETRY),
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(READ_TICK))?;
+        stream.set_write_timeout(Some(WRITE_LIMIT))?;
+        let channel = stream.try_clone()?;
+        self.hub.change(&self.name, &self.stop, |guest| {
+            guest.channel = Some(channel);
+            guest.record.set_connected(true);
+        });
+        let result = self.read(&mut stream);
+        self.hub.change(&self.name, &self.stop, |guest| {
+            guest.channel = None;
+            guest.record.set_connected(false);
+        });
+        result
+    }
+
+    fn read(&self, stream: &mut UnixStream) -> io::Result<()> {
+        let ask = encode_line(&HostMessage::Status).map_err(io::Error::other)?;
+        let mut journal = Journal::open(&self.dir.log()).map_err(io::Error::other)?;
+        let mut reader = LineReader::new();
+        let (mut heard, mut refused) = (false, 0_u64);
+        let mut asked: Option<Instant> = None;
+        while !self.stop.load(Ordering::Acquire) {
+            if !heard && asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
+                stream.write_all(&ask)?;
+                asked = Some(Instant::now());
+            }
+            match reader.fill(stream) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            while let Some(message) = reader.next::<GuestMessage>() {
+                match message {
+                    Ok(message) => {
+                        heard |= matches!(message, GuestMessage::Status(_));
+                        self.take(message, &mut journal)?;
+                    }
+                    Err(error) => {
+                        if refused.is_multiple_of(COMPLAIN_EVERY) {
+                            eprintln!("control channel of `{}`: {error}", self.name);
+                        }
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, message: GuestMessage, journal: &mut Journal) -> io::Result<()> {
+        if let GuestMessage::Log { uptime_ms, service, line } = message {
+            return journal.write(&LogLine { t_ms: unix_ms(), uptime_ms, service, line });
+        }
+        self.hub.change(&self.name, &self.stop, |guest| guest.record.take(message));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixListener;
+
+    use plumb_guest_proto::{Event, Status};
+
+    use super::*;
+
+    /// Longest wait for something that takes milliseconds.
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    struct FakeGuest {
+        reader: BufReader<UnixStream>,
+        writer: UnixStream,
+    }
+
+    impl FakeGuest {
+        fn accept(listener: &UnixListener) -> FakeGuest {
+            let (writer, _) = listener.accept().unwrap();
+            writer.set_read_timeout(Some(LIMIT)).unwrap();
+            FakeGuest { reader: BufReader::new(writer.try_clone().unwrap()), writer }
+        }
+
+        fn hear(&mut self) -> HostMessage {
+            let mut line = String::new();
+            self.reader.read_line(&mut line).unwrap();
+            serde_json::from_str(&line).unwrap()
+        }
+
+        fn say(&mut self, message: &GuestMessage) {
+            self.writer.write_all(&encode_line(message).unwrap()).unwrap();
+        }
+    }
+
+    fn until(hub: &Hub, condition: impl Fn(&GuestRecord) -> bool) -> GuestRecord {
+        let end = Instant::now() + LIMIT;
+        let mut seen = 0;
+        loop {
+            let record = hub.watch("web-1", seen, LIMIT).unwrap();
+            if condition(&record) {
+                return record;
+            }
+            seen = record.sequence;
+            assert!(Instant::now() < end, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn a_guest_is_heard_logged_and_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = InstanceDir(temp.path().to_owned());
+        let listener = UnixListener::bind(dir.control_socket()).unwrap();
+        let hub = Arc::new(Hub::default());
+        hub.attach("web-1", "boot-1", dir.clone()).unwrap();
+        let mut guest = FakeGuest::accept(&listener);
+        assert_eq!(guest.hear(), HostMessage::Status);
+        guest.writer.write_all(b"nonsense\n").unwrap();
+        guest.say(&GuestMessage::Log { uptime_ms: 5, service: "web".into(), line: "hi".into() });
+        guest.say(&GuestMessage::Event { uptime_ms: 6, event: Event::Ready });
+        guest.say(&GuestMessage::Status(Status { ready: true, ..Status::default() }));
+        let record = until(&hub, GuestRecord::is_ready);
+        assert_eq!(record.events[0].event, Event::Ready);
+        assert!(hub.is_ready("web-1"));
+        assert!(std::fs::read_to_string(dir.log()).unwrap().contains("\"service\":\"web\",\"line\":\"hi\""));
+        assert!(hub.save().is_empty());
+        assert_eq!(file::read_json::<GuestRecord>(&dir.status()).unwrap().unwrap(), record);
+
+        assert!(hub.shutdown("web-1").unwrap());
+        assert!(!hub.is_ready("web-1"));
+        assert_eq!(guest.hear(), HostMessage::Shutdown);
+
+        drop(guest);
+        until(&hub, |record| !record.connected);
+        let mut again = FakeGuest::accept(&listener);
+        assert_eq!(again.hear(), HostMessage::Status);
+        hub.detach("web-1");
+        assert!(hub.watch("web-1", 0, Duration::ZERO).is_none());
+        assert!(!hub.shutdown("web-1").unwrap());
+    }
+
+    #[test]
+    fn another_boot_starts_from_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = InstanceDir(temp.path().to_owned());
+        let listener = UnixListener::bind(dir.control_socket()).unwrap();
+        let hub = Arc::new(Hub::default());
+        hub.attach("web-1", "boot-1", dir.clone()).unwrap();
+        let mut guest = FakeGuest::accept(&listener);
+        guest.say(&GuestMessage::Event { uptime_ms: 6, event: Event::Fatal { message: "x".into() } });
+        until(&hub, |record| record.fatal.is_some());
+        hub.attach("web-1", "boot-1", dir.clone()).unwrap();
+        assert!(hub.records()["web-1"].fatal.is_some());
+        hub.attach("web-1", "boot-2", dir).unwrap();
+        assert!(hub.records()["web-1"].fatal.is_none());
+    }
+}

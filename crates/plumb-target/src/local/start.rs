@@ -1,0 +1,306 @@
+//! Starting an instance.
+//!
+//! Order matters for a kill at any moment: first the record of what is wanted, then the process, then the process in
+//! the record. Whoever comes next finds the process by the pid file that QEMU itself writes and locks.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use plumb_guest_proto::{InstanceSpec, Interface};
+
+use super::{FORMAT, InstanceRecord, Local, title};
+use crate::accelerator::Accelerator;
+use crate::command::{Launch, arguments};
+use crate::driver::{StartInstance, Started};
+use crate::error::{At, TargetError};
+use crate::file;
+use crate::identity::{boot_id, process_record};
+use crate::initrd;
+use crate::journal::unix_ms;
+use crate::keeper::request::{Attachment, Request};
+use crate::layout::{InstanceDir, check_name};
+use crate::qemu::Qemu;
+use crate::qmp;
+use crate::switch::Mac;
+use crate::volume;
+
+/// How long QEMU may take until it answers on QMP. It reads 60 MB of kernel and initramfs before that.
+const UP_LIMIT: Duration = Duration::from_secs(60);
+
+/// Pause between two looks whether it answers.
+const UP_TICK: Duration = Duration::from_millis(10);
+
+/// Starts with fresh forwarded ports, as another process may take one between our choice and QEMU's use of it.
+const START_TRIES: usize = 4;
+
+/// Lines of QEMU's own output that an error carries.
+const OUTPUT_LINES: usize = 6;
+
+/// Disks per instance; q35 has 32 slots, of which seven are taken.
+const MAX_VOLUMES: usize = 16;
+
+/// Longest virtio-blk serial (VIRTIO_BLK_ID_BYTES).
+const MAX_SERIAL_BYTES: usize = 20;
+
+/// Address of the guest on the interface for published ports: QEMU's user network forwards to it.
+pub const PUBLISH_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+
+/// Its prefix length.
+const PUBLISH_PREFIX: u8 = 24;
+
+pub(super) fn start(local: &Local, start: &StartInstance) -> Result<Started, TargetError> {
+    let private = check(start)?;
+    let engine = engine(local)?;
+    file::make_dir(&local.run().instances())?;
+    let dir = local.dir(&start.instance)?;
+    file::make_dir(dir.path())?;
+    if let Some(record) = local.record(&start.instance)? {
+        if start.generation < record.wanted.generation {
+            return Err(TargetError::StaleGeneration {
+                instance: start.instance.clone(),
+                recorded: record.wanted.generation,
+                given: start.generation,
+            });
+        }
+        if local.live(&start.instance)?.is_some() {
+            if record.wanted != *start {
+                return Err(TargetError::RunsOther {
+                    instance: start.instance.clone(),
+                    release: record.wanted.release,
+                    generation: record.wanted.generation,
+                });
+            }
+            let record = with_process(local, &dir, record)?;
+            attach(local, &record, &private)?;
+            return Ok(Started::Already);
+        }
+    }
+    local.keeper()?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match launch(local, engine, start, &private) {
+            Err(TargetError::QemuStart { output, .. }) if tries < START_TRIES && is_passing(&output) => {}
+            Err(error) => return Err(error),
+            Ok(record) => {
+                attach(local, &record, &private)?;
+                return Ok(Started::Now);
+            }
+        }
+    }
+}
+
+/// A forwarded port was taken by someone else in the meantime.
+fn is_passing(output: &str) -> bool {
+    output.contains("Could not set up host forwarding rule")
+}
+
+type Engine<'a> = (&'a Qemu, &'a Accelerator);
+
+fn engine(local: &Local) -> Result<Engine<'_>, TargetError> {
+    local
+        .qemu
+        .as_ref()
+        .zip(local.accelerator.as_ref())
+        .ok_or_else(|| TargetError::QemuMissing { program: "qemu-system-x86_64".to_owned() })
+}
+
+/// Everything that can be refused before anything is touched. Returns the address of the private interface.
+fn check(start: &StartInstance) -> Result<Mac, TargetError> {
+    for name in [&start.deployment, &start.instance, &start.machine] {
+        check_name(name)?;
+    }
+    let refuse = |reason: String| TargetError::Request { instance: start.instance.clone(), reason };
+    let [interface] = &start.spec.interfaces[..] else {
+        return Err(refuse(format!("{} interfaces instead of one", start.spec.interfaces.len())));
+    };
+    let mac = interface.mac.parse().map_err(|()| refuse(format!("hardware address `{}`", interface.mac)))?;
+    if start.volumes.len() > MAX_VOLUMES {
+        return Err(refuse(format!("{} volumes, at most {MAX_VOLUMES}", start.volumes.len())));
+    }
+    for disk in &start.volumes {
+        let good = (1..=MAX_SERIAL_BYTES).contains(&disk.serial.len())
+            && disk.serial.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if !good {
+            return Err(refuse(format!("serial `{}` of a volume", disk.serial)));
+        }
+    }
+    if start.cpus == 0 || start.memory_mib == 0 {
+        return Err(refuse("no processor or no memory".to_owned()));
+    }
+    if let Some(image) = &start.image {
+        for path in [&image.kernel, &image.initrd, &image.root] {
+            initrd::check_file(path)?;
+        }
+    }
+    Ok(mac)
+}
+
+/// The interface for published ports has its own address, told from the private one by a bit of the vendor part.
+fn publish_mac(private: Mac) -> Mac {
+    let mut bytes = private.0;
+    bytes[0] ^= 4;
+    Mac(bytes)
+}
+
+fn launch(
+    local: &Local,
+    (qemu, accelerator): Engine<'_>,
+    start: &StartInstance,
+    private: &Mac,
+) -> Result<InstanceRecord, TargetError> {
+    let dir = local.dir(&start.instance)?;
+    let forwards = free_ports(&start.publish).at("find free ports for", dir.path())?;
+    prepare(&dir, start, *private)?;
+    let now = unix_ms();
+    let mut record = InstanceRecord {
+        format: FORMAT,
+        wanted: start.clone(),
+        host_boot: boot_id()?,
+        boot: format!("{now}-{}", std::process::id()),
+        forwards,
+        started_unix_ms: now,
+        process: None,
+    };
+    file::write_json(&dir.record(), &record)?;
+    let arguments = arguments(&Launch {
+        start,
+        dir: &dir,
+        accelerator,
+        title: &title(start),
+        mac: &private.to_string(),
+        publish_mac: &publish_mac(*private).to_string(),
+        forwards: &record.forwards,
+    });
+    let log = file::append(&dir.qemu_log())?;
+    let mut child = spawn(qemu, &arguments, &dir, &log)?;
+    record.process = process_record(child.id());
+    let up = file::write_json(&dir.record(), &record).and_then(|()| wait_up(&mut child, start, &dir));
+    if let Err(error) = up {
+        // It may have ended already; nothing half-started stays behind.
+        let _ = child.kill();
+        child.wait().at("wait for", &qemu.path)?;
+        return Err(error);
+    }
+    // Nobody waits for it in this process, but a dead child has to be collected if we live longer than it does.
+    let reaper = std::thread::Builder::new().name("reaper".into()).spawn(move || drop(child.wait()));
+    reaper.at("start a thread for", dir.path())?;
+    Ok(record)
+}
+
+/// Clears what an earlier start left and writes what this one is told.
+fn prepare(dir: &InstanceDir, start: &StartInstance, private: Mac) -> Result<(), TargetError> {
+    for path in dir.sockets().iter().chain([&dir.pid(), &dir.status(), &dir.qemu_log()]) {
+        file::remove(path)?;
+    }
+    let console = dir.console_log();
+    if console.exists() {
+        fs::rename(&console, console.with_extension("log.1")).at("set aside", &console)?;
+    }
+    if let Some(image) = &start.image {
+        initrd::write(&image.initrd, &told(start, private), &dir.initrd())?;
+    }
+    Ok(())
+}
+
+/// The spec with what only the target knows.
+fn told(start: &StartInstance, private: Mac) -> InstanceSpec {
+    let mut spec = start.spec.clone();
+    if !start.publish.is_empty() {
+        spec.interfaces.push(Interface {
+            mac: publish_mac(private).to_string(),
+            address: PUBLISH_ADDRESS,
+            prefix: PUBLISH_PREFIX,
+            gateway: None,
+        });
+    }
+    for attachment in &mut spec.volumes {
+        let disk = start.volumes.iter().find(|disk| disk.serial == attachment.serial);
+        attachment.initialized |= disk.is_some_and(|disk| volume::is_initialized(&disk.path));
+    }
+    spec
+}
+
+/// Free ports of 127.0.0.1, all different: each is held until all are chosen.
+fn free_ports(guest_ports: &[u16]) -> std::io::Result<BTreeMap<u16, u16>> {
+    let mut held = Vec::new();
+    let mut forwards = BTreeMap::new();
+    for guest in guest_ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        forwards.insert(*guest, listener.local_addr()?.port());
+        held.push(listener);
+    }
+    Ok(forwards)
+}
+
+/// QEMU's own `-daemonize` cannot be used: it forks, which the sandbox forbids. So it becomes its own session here and
+/// tells by QMP that it is up.
+fn spawn(
+    qemu: &Qemu,
+    arguments: &[std::ffi::OsString],
+    dir: &InstanceDir,
+    log: &File,
+) -> Result<Child, TargetError> {
+    let mut command = Command::new(&qemu.path);
+    command
+        .args(arguments)
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().at("open", &dir.qemu_log())?)
+        .stderr(log.try_clone().at("open", &dir.qemu_log())?);
+    // SAFETY: between fork and exec only setsid(2) is called, a bare system call that is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            // A new child never leads a group, so this cannot fail; if it did, QEMU would still run.
+            let _ = rustix::process::setsid();
+            Ok(())
+        });
+    }
+    command.spawn().map_err(|source| TargetError::QemuRun { path: qemu.path.clone(), source })
+}
+
+fn wait_up(child: &mut Child, start: &StartInstance, dir: &InstanceDir) -> Result<(), TargetError> {
+    let end = Instant::now() + UP_LIMIT;
+    loop {
+        if dir.qmp_socket().exists() && qmp::execute(&dir.qmp_socket(), "query-status").is_ok() {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait().at("wait for", dir.path())? {
+            return Err(TargetError::QemuStart {
+                instance: start.instance.clone(),
+                status: status.to_string(),
+                output: file::tail(&dir.qemu_log(), OUTPUT_LINES)?.join("\n"),
+            });
+        }
+        if Instant::now() >= end {
+            return Err(TargetError::QemuSilent { instance: start.instance.clone(), limit: UP_LIMIT });
+        }
+        std::thread::sleep(UP_TICK);
+    }
+}
+
+/// Completes the record of a start that was cut short by a kill.
+fn with_process(
+    local: &Local,
+    dir: &InstanceDir,
+    mut record: InstanceRecord,
+) -> Result<InstanceRecord, TargetError> {
+    if record.process.is_none() {
+        record.process = local.live(&record.wanted.instance)?.map(|live| live.process);
+        file::write_json(&dir.record(), &record)?;
+    }
+    Ok(record)
+}
+
+fn attach(local: &Local, record: &InstanceRecord, private: &Mac) -> Result<(), TargetError> {
+    let attachment = Attachment {
+        mac: private.to_string(),
+        boot: record.boot.clone(),
+        forwards: record.forwards.iter().map(|(guest, host)| (*guest, *host)).collect(),
+    };
+    local.tell_keeper(&Request::Attach { instance: record.wanted.instance.clone(), attachment })
+}
