@@ -149,14 +149,15 @@ mod tests {
     fn bytes_of_one_entry() {
         let bytes = archive(&[("a", 0o600, b"hello")]).unwrap();
         assert_eq!(bytes.len(), 512);
-        let text: Vec<String> = bytes[..252]
-            .chunks(124)
+        let text: Vec<String> = bytes[..244]
+            .chunks(120)
             .map(|entry| String::from_utf8_lossy(entry).replace('\0', ".").replace("070701", "\n070701 "))
             .collect();
         expect![[r#"
 
-            070701 00000001000081800000000000000000000000010000000000000005000000000000000000000000000000000000000200000000a.hello...07070100000000000000000000000000000000000000010000000000000000000000000000000000000000000000000000000b00000000TRAILER!!!............"#]].assert_eq(&text.concat());
-        assert!(bytes[252..].iter().all(|byte| *byte == 0));
+            070701 00000001000081800000000000000000000000010000000000000005000000000000000000000000000000000000000200000000a.hello...
+            070701 00000000000000000000000000000000000000010000000000000000000000000000000000000000000000000000000b00000000TRAILER!!!...."#]].assert_eq(&text.concat());
+        assert!(bytes[244..].iter().all(|byte| *byte == 0));
     }
 
     #[test]

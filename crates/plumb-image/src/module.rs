@@ -177,9 +177,7 @@ impl<'a> Index<'a> {
     fn algorithm(&self, alias: &str) -> Result<Option<&str>, ModuleError> {
         let mut found = Vec::new();
         for (name, (path, digest)) in &self.files {
-            if path.contains("/crypto/")
-                && self.load(path, *digest)?.1.aliases.contains(alias)
-            {
+            if path.contains("/crypto/") && self.load(path, *digest)?.1.aliases.contains(alias) {
                 found.push(name.as_str());
             }
         }
