@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ureq::http::{Response, StatusCode, Uri, header};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use ureq::{Agent, Proxy};
 
@@ -16,6 +17,10 @@ use crate::{Error, Proxies, Result, limit};
 
 /// Told to servers, so that a mirror's administrator knows whom to talk to.
 const USER_AGENT: &str = concat!("plumb/", env!("CARGO_PKG_VERSION"));
+
+/// Where distributions keep the certificates that this host trusts (Debian, Fedora, openSUSE).
+const CERTIFICATE_BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
 /// What to ask for.
 #[derive(Clone, Debug, Default)]
@@ -140,6 +145,7 @@ impl Client {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(tunnel)
+            .tls_config(TlsConfig::builder().root_certs(trusted_roots()).build())
             .user_agent(USER_AGENT)
             .timeout_resolve(Some(limit::CONNECT))
             .timeout_connect(Some(limit::CONNECT))
@@ -157,6 +163,25 @@ impl Client {
         };
         agents.insert(way.clone(), agent.clone());
         Ok(agent)
+    }
+}
+
+/// The certificates that this host trusts, because behind a company's proxy those are the right ones; Mozilla's list if
+/// the host has none. Only privacy depends on it: what is believed is decided by signatures.
+fn trusted_roots() -> RootCerts {
+    let read = |path: &&str| {
+        let mut text = Vec::new();
+        File::open(path).ok()?.take(limit::CERTIFICATE_BYTES).read_to_end(&mut text).ok()?;
+        let certificates = parse_pem(&text).filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        });
+        let certificates: Vec<Certificate<'static>> = certificates.collect();
+        (!certificates.is_empty()).then_some(certificates)
+    };
+    match CERTIFICATE_BUNDLES.iter().find_map(read) {
+        Some(certificates) => RootCerts::new_with_certs(&certificates),
+        None => RootCerts::WebPki,
     }
 }
 

@@ -42,3 +42,6 @@ pub(crate) const BLOCK_BYTES: usize = 64 * 1024;
 
 /// How far ahead of our clock an archive may be: a host clock set to local time is off by up to half a day.
 pub(crate) const CLOCK_SKEW_S: i64 = 14 * 60 * 60;
+
+/// Largest bundle of trusted certificates that is read. Debian's has 0.2 MiB.
+pub(crate) const CERTIFICATE_BYTES: u64 = 16 * 1024 * 1024;

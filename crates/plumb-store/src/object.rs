@@ -167,8 +167,19 @@ impl Store {
         Ok(Draft { store: self.clone(), file, name, what: what.to_owned(), published: false })
     }
 
-    /// Gives the finished file `from` (on the store's file system) the object's name. For files already verified.
-    pub(crate) fn adopt(&self, from: &std::path::Path, digest: &Digest) -> Result<()> {
+    /// A path for an unfinished file on the store's file system. It is removed when this store is closed, or by the
+    /// next process if this one dies; [`Store::adopt`] makes it an object.
+    #[must_use]
+    pub fn scratch_path(&self) -> PathBuf {
+        self.inner.scratch.unused_path()
+    }
+
+    /// Gives the finished file `from` (on the store's file system) the object's name. For files already verified or
+    /// hashed by their writer.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn adopt(&self, from: &std::path::Path, digest: &Digest) -> Result<()> {
         let target = self.path(digest);
         let fail = |source| Error::write(format!("object `{digest}`"), &target, source);
         let mode = Mode::from_raw_mode(OBJECT_MODE);

@@ -91,6 +91,11 @@ impl Scratch {
         Ok((File::from(fd), name))
     }
 
+    /// A path in this directory that nothing else will use.
+    pub(crate) fn unused_path(&self) -> PathBuf {
+        self.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
     /// Gives a finished file its final name, replacing what has that name.
     pub(crate) fn publish(&self, name: &str, dir: &OwnedFd, target: &str) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.fd, name, dir, target)?)

@@ -182,6 +182,22 @@ fn partial_downloads_are_picked_up() {
 }
 
 #[test]
+fn a_file_written_elsewhere_is_adopted() {
+    let (_dir, store) = store();
+    let (first, second) = (store.scratch_path(), store.scratch_path());
+    assert_ne!(first, second);
+    std::fs::write(&first, b"image").unwrap();
+    let digest = Digest::of(b"image");
+    store.adopt(&first, &digest).unwrap();
+    store.verify(&digest).unwrap();
+    assert!(matches!(store.adopt(&second, &digest), Err(Error::Write { .. })));
+    std::fs::write(&second, b"left behind").unwrap();
+    let root = store.root().to_owned();
+    drop(store);
+    assert_eq!(files(&root.join("tmp")).len(), 0);
+}
+
+#[test]
 fn entries_are_replaced_and_names_are_checked() {
     let (dir, store) = store();
     assert_eq!(store.entry("archive", "a").unwrap(), None);
