@@ -149,6 +149,13 @@ impl Universe {
         self.number_of(name).map_or(&[], |number| &self.records[self.names[number as usize].clone()])
     }
 
+    /// The newest version of a package, and the position of its source in the list that [`Universe::new`] got.
+    #[must_use]
+    pub fn newest(&self, name: &PackageName) -> Option<(&PackageRecord, usize)> {
+        let first = self.names[self.number_of(name.as_str())? as usize].start;
+        Some((&self.records[first], self.source_of[first]))
+    }
+
     /// All package names, sorted.
     pub fn package_names(&self) -> impl Iterator<Item = &PackageName> {
         self.names.iter().map(|range| &self.records[range.start].name)
