@@ -104,7 +104,8 @@ pub fn suggest(path: &str) -> Option<&'static str> {
 
 /// Checks the whole tree.
 ///
-/// ELF files must resolve, wherever they lie. Scripts must resolve (an error) if the user brought them; scripts of
+/// Programs and libraries that the linker finds by name must resolve. A plugin in a folder of its own is a notice:
+/// Debian makes what only a plugin needs a mere recommendation (iproute2's ATM plugin and libatm1). Scripts must resolve (an error) if the user brought them; scripts of
 /// packages are a notice: a package brings many that no service runs (a Perl helper in a C program's package), and to
 /// refuse them would drag a general-purpose system into every image. What a service itself executes is checked where
 /// services are translated.
@@ -135,15 +136,31 @@ pub fn check(tree: &Tree, objects: &dyn Objects) -> io::Result<Vec<Missing>> {
 struct Checker<'a> {
     tree: &'a Tree,
     binaries: &'a BTreeMap<Digest, Binary>,
-    folders: &'a [String],
+    /// Folders the linker searches, links followed.
+    real_folders: BTreeSet<String>,
     /// By name and machine, everything the linker finds in its own folders.
     found: BTreeSet<(String, (u16, u8))>,
+    /// The same for everything in the tree.
+    anywhere: BTreeSet<(&'a str, (u16, u8))>,
 }
 
 impl<'a> Checker<'a> {
-    fn new(tree: &'a Tree, binaries: &'a BTreeMap<Digest, Binary>, folders: &'a [String]) -> Self {
-        let mut checker = Checker { tree, binaries, folders, found: BTreeSet::new() };
-        for folder in checker.folders {
+    fn new(tree: &'a Tree, binaries: &'a BTreeMap<Digest, Binary>, folders: &[String]) -> Self {
+        let mut checker = Checker {
+            tree,
+            binaries,
+            real_folders: BTreeSet::new(),
+            found: BTreeSet::new(),
+            anywhere: BTreeSet::new(),
+        };
+        for (path, (entry, _)) in &tree.entries {
+            if let (Kind::File { digest, .. }, Some((_, name))) = (&entry.kind, path.rsplit_once('/'))
+                && let Some(Binary::Elf(elf)) = binaries.get(digest)
+            {
+                checker.anywhere.insert((name, elf.machine));
+            }
+        }
+        for folder in folders {
             let Some(real) = tree.resolve(folder) else { continue };
             let prefix = format!("{}/", real.trim_end_matches('/'));
             for path in tree.entries.range(prefix.clone()..).map(|(path, _)| path) {
@@ -152,6 +169,7 @@ impl<'a> Checker<'a> {
                     checker.found.insert((name.to_owned(), machine));
                 }
             }
+            checker.real_folders.insert(real);
         }
         checker
     }
@@ -167,9 +185,13 @@ impl<'a> Checker<'a> {
     }
 
     fn elf(&self, path: &str, origin: &Origin, elf: &Elf, missing: &mut BTreeSet<Missing>) {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let is_plugin = elf.interpreter.is_none() && !self.real_folders.contains(folder);
+        let is_notice = is_plugin && origin.layer != Layer::App;
+        let severity = if is_notice { Severity::Notice } else { Severity::Error };
         let mut report = |kind, needed: &str| {
             missing.insert(Missing {
-                severity: Severity::Error,
+                severity,
                 kind,
                 needed: needed.to_owned(),
                 needed_by: path.to_owned(),
@@ -183,7 +205,9 @@ impl<'a> Checker<'a> {
             report(What::Interpreter, interpreter);
         }
         for needed in &elf.needed {
-            if !self.library(path, elf, needed) {
+            // A plugin is loaded by a program that has loaded what they share (libjvm.so) from wherever it lies.
+            let is_beside = is_plugin && self.anywhere.contains(&(needed.as_str(), elf.machine));
+            if !is_beside && !self.library(path, elf, needed) {
                 report(What::Library, needed);
             }
         }

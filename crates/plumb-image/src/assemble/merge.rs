@@ -56,7 +56,9 @@ pub(super) fn packages(world: &mut World<'_>, packages: &[PackageInput<'_>]) -> 
             }
         }
     }
-    below_links(world)
+    below_links(world)?;
+    world.tree.close();
+    Ok(())
 }
 
 fn insert(

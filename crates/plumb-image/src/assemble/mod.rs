@@ -277,7 +277,7 @@ fn app_files(
             }
             notes.insert(Note::Replaced { path: path.clone(), package: origin.source.clone() });
         }
-        world.tree.insert(path, entry, Origin { layer: Layer::App, source: "app".into() });
+        world.insert(&path, entry, Origin { layer: Layer::App, source: "app".into() });
     }
     Ok(notes.into_iter().collect())
 }

@@ -90,7 +90,7 @@ pub(super) fn apply(world: &mut World<'_>, suite: &str) -> Result<(), AssembleEr
     for (path, target) in LINKS {
         // A package's own file in such a place (`/etc/hosts` of an example) would hide what PID 1 writes.
         if world.tree.get(path).is_none_or(|entry| entry.kind != Kind::Directory) {
-            world.tree.insert(path, Entry::symlink(target), World::origin(RULE));
+            world.insert(path, Entry::symlink(target), World::origin(RULE));
         }
     }
     os_release(world, suite)?;
@@ -125,7 +125,7 @@ fn os_release(world: &mut World<'_>, suite: &str) -> Result<(), AssembleError> {
     text.push_str(&format!("VERSION_CODENAME={suite}\nID=debian\nVARIANT=\"Plumb\"\nVARIANT_ID=plumb\n"));
     let origin = World::origin(RULE);
     world.write("/usr/lib/os-release", text.as_bytes(), 0o644, &origin)?;
-    world.tree.insert("/etc/os-release", Entry::symlink("../usr/lib/os-release"), origin.clone());
+    world.insert("/etc/os-release", Entry::symlink("../usr/lib/os-release"), origin.clone());
     if world.tree.get("/etc/debian_version").is_none() {
         let version = if version.is_empty() { format!("{suite}/sid") } else { (*version).to_owned() };
         world.write("/etc/debian_version", format!("{version}\n").as_bytes(), 0o644, &origin)?;

@@ -94,12 +94,13 @@ pub(super) fn write(world: &mut World<'_>, packages: &[PackageInput<'_>]) -> Res
     Ok(())
 }
 
-/// The control stanza with `Status` behind the first field, as dpkg writes it. A blank line inside would end the
-/// stanza early and let a package forge another one, so none is kept.
+/// The control stanza with `Status` behind the first field, as dpkg writes it. It ends at the first blank line: a
+/// package must not forge the stanza of another one.
 fn stanza(package: &PackageInput<'_>) -> String {
     let mut out = format!("Package: {}\nStatus: install ok installed\n", package.name);
     let mut skipping = false;
-    for line in package.content.control.lines().filter(|line| !line.trim().is_empty()) {
+    let lines = package.content.control.trim_start().lines().take_while(|line| !line.trim().is_empty());
+    for line in lines {
         if !line.starts_with([' ', '\t']) {
             let name = line.split(':').next().unwrap_or_default();
             skipping = ["Package", "Status"].iter().any(|field| name.eq_ignore_ascii_case(field));

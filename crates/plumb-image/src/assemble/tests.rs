@@ -141,7 +141,7 @@ fn what_no_rule_covers_is_reported() {
         run("frobnicate --all\nif grep -q x /etc/y; then\n  chmod 700 /etc\nfi\nxyz() { :; }\nxyz\n", &[]);
     assert_eq!(unhandled(&made), ["frobnicate --all", "chmod 700 /etc"]);
     assert_eq!(made.tree.get("/etc").unwrap().mode, 0o755);
-    let made = run("if then fi", &[]);
+    let made = run("if true; then :\n", &[]);
     assert!(unhandled(&made)[0].starts_with("it cannot be read: line "), "{:?}", made.reports);
     let made = run("f() { f; }\nf\n", &[]);
     assert_eq!(unhandled(&made), ["it calls itself too often"]);

@@ -201,6 +201,13 @@ impl Wanted {
         self.groups.contains_key(name)
     }
 
+    /// Is the group the user's primary one, or is the user listed in it?
+    #[must_use]
+    pub fn is_member(&self, user: &str, group: &str) -> bool {
+        let primary = self.users.get(user).and_then(|user| user.group.as_deref()) == Some(group);
+        primary || self.groups.get(group).is_some_and(|group| group.members.contains(user))
+    }
+
     /// Adds a user unless it is there, and its primary group.
     ///
     /// # Errors

@@ -36,6 +36,17 @@ pub(super) fn apply(world: &mut World<'_>, package: &str, name: &str, arguments:
         "update-alternatives" => {
             world.alternatives.call(&arguments.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>())
         }
+        "ucf" => configuration(world, &source, &arguments),
+        "configure-symlinks" => match arguments[..] {
+            // mysql-common's helper: one alternative for /etc/mysql/my.cnf per variant.
+            ["install", variant, path] => {
+                let priority = if variant == "mariadb" { "500" } else { "300" };
+                let call = ["--install", "/etc/mysql/my.cnf", "my.cnf", path, priority];
+                world.alternatives.call(&call.map(str::to_owned))
+            }
+            _ => None,
+        },
+        "a2enmod" | "a2enconf" | "a2ensite" => enable(world, &source, name, &arguments),
         "setcap" => match arguments[..] {
             [capabilities, path] | ["-q", capabilities, path] => set_capability(world, capabilities, path),
             _ => None,
@@ -297,7 +308,7 @@ fn link(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Option<()> {
         return None;
     }
     if !world.tree.entries.contains_key(&path) || short('f') || get(&given, &["--force"]).is_some() {
-        world.tree.insert(path, Entry::symlink(target), World::origin(source));
+        world.insert(&path, Entry::symlink(target), World::origin(source));
     }
     Some(())
 }
@@ -321,7 +332,40 @@ fn copy(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Option<()> {
         return None;
     }
     entry.link_group = None;
-    world.tree.insert(path, entry, World::origin(source));
+    world.insert(&path, entry, World::origin(source));
+    Some(())
+}
+
+/// ucf(1): at a first installation the package's default becomes the configuration file.
+fn configuration(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Option<()> {
+    let (given, operands) = options(arguments, &["--sum-file", "--src-dir", "--package"]);
+    if get(&given, &["--purge", "-p"]).is_some() {
+        return Some(());
+    }
+    let [from, to] = operands[..] else { return None };
+    if world.tree.resolve(to).is_some() { Some(()) } else { copy(world, source, &[from, to]) }
+}
+
+/// a2enmod(8) and its kin: links from `…-available` to `…-enabled`.
+fn enable(world: &mut World<'_>, source: &str, command: &str, arguments: &[&str]) -> Option<()> {
+    let (folder, endings) = match command {
+        "a2enmod" => ("mods", ["load", "conf"].as_slice()),
+        "a2enconf" => ("conf", ["conf"].as_slice()),
+        _ => ("sites", ["conf"].as_slice()),
+    };
+    for name in arguments.iter().filter(|argument| !argument.starts_with('-')) {
+        let mut found = false;
+        for ending in endings {
+            if world.tree.resolve(&format!("/etc/apache2/{folder}-available/{name}.{ending}")).is_some() {
+                let link = Entry::symlink(format!("../{folder}-available/{name}.{ending}"));
+                world.add(&format!("/etc/apache2/{folder}-enabled/{name}.{ending}"), link, source);
+                found = true;
+            }
+        }
+        if !found {
+            return None;
+        }
+    }
     Some(())
 }
 

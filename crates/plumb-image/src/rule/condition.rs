@@ -36,6 +36,10 @@ pub(super) fn query(world: &World<'_>, name: &str, arguments: &[Argument]) -> Op
         "dpkg-divert" if matches!(text(0), Some("--list" | "--listpackage" | "--truename")) => None,
         // Nothing runs while an image is built.
         "pidof" | "pgrep" | "mountpoint" | "ischroot" => Some(false),
+        // `su -c "test -O …"`: nothing belongs to a fresh account yet.
+        "su" | "runuser" if arguments.iter().flatten().any(|argument| argument.starts_with("test -O")) => {
+            Some(false)
+        }
         "systemctl" if matches!(text(0), Some("is-active" | "is-enabled" | "is-failed")) => Some(false),
         _ => return None,
     })

@@ -2,7 +2,7 @@
 
 use super::condition;
 use super::script::{Argument, MAX_VALUE_BYTES, Machine};
-use super::shell::{Node, Part, Word, pattern};
+use super::shell::{Node, Part, Simple, Word, pattern};
 
 impl Machine<'_, '_, '_> {
     /// A word as one value; nothing is split.
@@ -142,13 +142,49 @@ impl Machine<'_, '_, '_> {
         }
     }
 
-    /// `$(…)`: only commands whose output follows from the tree are known.
-    fn substitution(&mut self, body: &[Node]) -> Argument {
-        let [Node::Simple(simple)] = body else { return None };
+    fn words(&mut self, simple: &Simple) -> Option<Vec<String>> {
         let mut words = Vec::new();
         for word in &simple.words {
             words.extend(self.fields(word)?);
         }
+        Some(words)
+    }
+
+    /// `echo text | cut -d: -f1`, which dh_nginx writes.
+    fn cut(&mut self, parts: &[Node]) -> Argument {
+        let [Node::Simple(echo), Node::Simple(cut)] = parts else { return None };
+        let (echo, cut) = (self.words(echo)?, self.words(cut)?);
+        let text =
+            echo.split_first().filter(|(name, _)| *name == "echo").map(|(_, words)| words.join(" "))?;
+        let options =
+            cut.split_first().filter(|(name, _)| *name == "cut").map(|(_, options)| options.concat())?;
+        let (delimiter, field) = options.strip_prefix("-d")?.split_once("-f")?;
+        let field: usize = field.parse().ok().filter(|field| *field > 0)?;
+        Some(text.split(delimiter).nth(field - 1).unwrap_or("").to_owned())
+    }
+
+    /// `id -Gn USER | grep -qw GROUP`, with the answer if both are known.
+    pub(super) fn is_member(&mut self, parts: &[Node]) -> Option<bool> {
+        let [Node::Simple(id), Node::Simple(grep)] = parts else { return None };
+        let (id, grep) = (self.words(id)?, self.words(grep)?);
+        let id: Vec<&str> = id.iter().map(String::as_str).collect();
+        let grep: Vec<&str> = grep.iter().map(String::as_str).collect();
+        match (id.as_slice(), grep.as_slice()) {
+            (["id", "-Gn" | "-nG", user], ["grep", "-qw" | "-wq", group]) => {
+                Some(self.world.accounts.is_member(user, group))
+            }
+            _ => None,
+        }
+    }
+
+    /// `$(…)`: only commands whose output follows from the tree are known.
+    fn substitution(&mut self, body: &[Node]) -> Argument {
+        let simple = match body {
+            [Node::Simple(simple)] => simple,
+            [Node::Pipe(parts)] => return self.cut(parts),
+            _ => return None,
+        };
+        let words = self.words(simple)?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["echo", rest @ ..] => Some(rest.join(" ")),

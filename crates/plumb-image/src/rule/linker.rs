@@ -33,7 +33,7 @@ pub(crate) fn default_folders(triplet: &str) -> Vec<String> {
     ["/lib/", "/usr/lib/"]
         .iter()
         .map(|folder| format!("{folder}{triplet}"))
-        .chain(["/lib", "/usr/lib", "/lib64", "/usr/lib64"].map(str::to_owned))
+        .chain(["/lib", "/usr/lib"].map(str::to_owned))
         .collect()
 }
 

@@ -109,7 +109,7 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
 
 impl Machine<'_, '_, '_> {
     fn report(&mut self, line: &str) {
-        if self.unhandled.last().is_none_or(|last| last != line) {
+        if !self.unhandled.iter().any(|known| known == line) {
             self.unhandled.push(line.to_owned());
         }
     }
@@ -166,28 +166,32 @@ impl Machine<'_, '_, '_> {
                 self.variables = variables;
                 Flow::Next(if let Flow::Next(status) = flow { status } else { None })
             }
-            Node::And(left, right) => self.both(left, right, true),
-            Node::Or(left, right) => self.both(left, right, false),
+            Node::Chain { first, rest } => self.chain(first, rest),
             Node::Not(inner) => match self.node(inner) {
                 Flow::Next(status) => Flow::Next(status.map(|status| !status)),
                 flow => flow,
             },
             Node::Pipe(parts) => {
+                if let Some(status) = self.is_member(parts) {
+                    return Flow::Next(Some(status));
+                }
                 self.maybe(parts);
                 Flow::Next(None)
             }
         }
     }
 
-    fn both(&mut self, left: &Node, right: &Node, go_on: bool) -> Flow {
-        match self.node(left) {
-            Flow::Next(Some(status)) if status == go_on => self.node(right),
-            Flow::Next(None) => {
-                self.maybe(std::slice::from_ref(right));
-                Flow::Next(None)
+    fn chain(&mut self, first: &Node, rest: &[(bool, Node)]) -> Flow {
+        let mut flow = self.node(first);
+        for (and, node) in rest {
+            match flow {
+                Flow::Next(Some(status)) if status == *and => flow = self.node(node),
+                Flow::Next(Some(_)) => {}
+                Flow::Next(None) => self.maybe(std::slice::from_ref(node)),
+                Flow::Return | Flow::Exit => return flow,
             }
-            flow => flow,
         }
+        flow
     }
 
     fn conditional(&mut self, arms: &[(Vec<Node>, Vec<Node>)], otherwise: &[Node]) -> Flow {

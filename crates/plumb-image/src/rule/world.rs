@@ -107,15 +107,28 @@ impl<'a> World<'a> {
     /// Writes a file owned by root.
     pub(crate) fn write(&mut self, path: &str, text: &[u8], mode: u32, origin: &Origin) -> io::Result<()> {
         let (digest, size) = self.objects.put(&mut &*text)?;
-        self.tree.insert(path, Entry::file(digest, size, mode), origin.clone());
+        self.insert(path, Entry::file(digest, size, mode), origin.clone());
         Ok(())
     }
 
     /// Inserts what a rule makes unless something is there.
     pub(crate) fn add(&mut self, path: &str, entry: Entry, rule: &str) {
         if !self.tree.entries.contains_key(path) {
-            self.tree.insert(path, entry, World::origin(rule));
+            self.insert(path, entry, World::origin(rule));
         }
+    }
+
+    /// Inserts or replaces an entry; parents that are missing are made, so that its path resolves at once.
+    pub(crate) fn insert(&mut self, path: &str, entry: Entry, origin: Origin) {
+        let mut parent = path;
+        while let Some(cut) = parent.rfind('/').filter(|cut| *cut > 0) {
+            parent = &parent[..cut];
+            if self.tree.entries.contains_key(parent) {
+                break;
+            }
+            self.tree.insert(parent, Entry::directory(0o755), origin.clone());
+        }
+        self.tree.insert(path, entry, origin);
     }
 
     /// Remembers a change of owner; ids are not known yet.

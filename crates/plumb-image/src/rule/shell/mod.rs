@@ -79,8 +79,11 @@ pub(super) enum Node {
         subshell: bool,
         redirects: Vec<Redirect>,
     },
-    And(Box<Node>, Box<Node>),
-    Or(Box<Node>, Box<Node>),
+    /// `first && second || third`: the flag says whether `&&` stands before.
+    Chain {
+        first: Box<Node>,
+        rest: Vec<(bool, Node)>,
+    },
     Not(Box<Node>),
     Pipe(Vec<Node>),
 }

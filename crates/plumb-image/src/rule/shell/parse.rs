@@ -86,22 +86,24 @@ impl Parser<'_> {
     }
 
     fn and_or(&mut self) -> Result<Node, ParseError> {
-        let mut left = self.pipeline()?;
+        let first = self.pipeline()?;
+        let mut rest = Vec::new();
         loop {
             let and = self.is_operator("&&");
             if !and && !self.is_operator("||") {
-                return Ok(left);
+                break;
             }
             self.at += 1;
             self.skip_newlines();
-            let right = Box::new(self.pipeline()?);
-            left = if and { Node::And(Box::new(left), right) } else { Node::Or(Box::new(left), right) };
+            rest.push((and, self.pipeline()?));
         }
+        Ok(if rest.is_empty() { first } else { Node::Chain { first: Box::new(first), rest } })
     }
 
     fn pipeline(&mut self) -> Result<Node, ParseError> {
-        if self.accept_word("!") {
-            return Ok(Node::Not(Box::new(self.pipeline()?)));
+        let mut negated = false;
+        while self.accept_word("!") {
+            negated = !negated;
         }
         let mut parts = vec![self.command()?];
         while self.is_operator("|") {
@@ -109,7 +111,8 @@ impl Parser<'_> {
             self.skip_newlines();
             parts.push(self.command()?);
         }
-        Ok(if parts.len() == 1 { parts.remove(0) } else { Node::Pipe(parts) })
+        let node = if parts.len() == 1 { parts.remove(0) } else { Node::Pipe(parts) };
+        Ok(if negated { Node::Not(Box::new(node)) } else { node })
     }
 
     fn command(&mut self) -> Result<Node, ParseError> {

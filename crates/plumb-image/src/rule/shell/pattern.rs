@@ -1,61 +1,57 @@
 //! Shell patterns: `*`, `?`, `[…]` (glob(7)).
 
-/// Does the whole `text` match? Time grows with the product of both lengths at most.
+/// Does the whole `text` match? Time grows with the product of both lengths at most. Bytes are compared: `?` and
+/// brackets take one byte, which is one character of every path that Debian has.
 pub(in crate::rule) fn matches(pattern: &str, text: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let text: Vec<char> = text.chars().collect();
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
-        match step(&pattern[p.min(pattern.len())..], text[t]) {
-            Some(width) => {
-                p += width;
-                t += 1;
-            }
-            None if pattern.get(p) == Some(&'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            None => {
-                let Some((star_p, star_t)) = star else { return false };
-                star = Some((star_p, star_t + 1));
-                p = star_p + 1;
-                t = star_t + 1;
-            }
+        if let Some(width) = step(&pattern[p..], text[t]) {
+            p += width;
+            t += 1;
+        } else if pattern.get(p) == Some(&b'*') {
+            star = Some((p, t));
+            p += 1;
+        } else {
+            let Some((star_p, star_t)) = star else { return false };
+            star = Some((star_p, star_t + 1));
+            p = star_p + 1;
+            t = star_t + 1;
         }
     }
-    pattern[p..].iter().all(|c| *c == '*')
+    pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
-/// How many pattern characters take `c`, `None` if they do not. A star is never taken here.
-fn step(pattern: &[char], c: char) -> Option<usize> {
-    match pattern.first()? {
-        '*' => None,
-        '?' => Some(1),
-        '\\' => (pattern.get(1) == Some(&c)).then_some(2),
-        '[' => {
-            let Some(end) = pattern.iter().skip(2).position(|c| *c == ']').map(|at| at + 2) else {
-                return (c == '[').then_some(1);
+/// How many pattern bytes take `byte`, `None` if they do not. A star is never taken here.
+fn step(pattern: &[u8], byte: u8) -> Option<usize> {
+    match *pattern.first()? {
+        b'*' => None,
+        b'?' => Some(1),
+        b'\\' => (pattern.get(1) == Some(&byte)).then_some(2),
+        b'[' => {
+            let Some(end) = pattern.iter().skip(2).position(|b| *b == b']').map(|at| at + 2) else {
+                return (byte == b'[').then_some(1);
             };
             let inside = &pattern[1..end];
             let (inside, negated) = match inside.first() {
-                Some('!' | '^') => (&inside[1..], true),
+                Some(b'!' | b'^') => (&inside[1..], true),
                 _ => (inside, false),
             };
             let mut found = false;
             let mut at = 0;
             while at < inside.len() {
-                if at + 2 < inside.len() && inside[at + 1] == '-' {
-                    found |= (inside[at]..=inside[at + 2]).contains(&c);
+                if at + 2 < inside.len() && inside[at + 1] == b'-' {
+                    found |= (inside[at]..=inside[at + 2]).contains(&byte);
                     at += 3;
                 } else {
-                    found |= inside[at] == c;
+                    found |= inside[at] == byte;
                     at += 1;
                 }
             }
             (found != negated).then_some(end + 1)
         }
-        literal => (*literal == c).then_some(1),
+        literal => (literal == byte).then_some(1),
     }
 }
 
