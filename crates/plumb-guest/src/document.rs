@@ -55,6 +55,12 @@ pub fn check(machine: &MachineSpec, instance: &InstanceSpec) -> Result<(), Error
         });
     }
     let wrong = |path, problem| Err(Error::Contradiction { path, problem });
+    if !is_safe_name(&instance.instance) {
+        return wrong(
+            INSTANCE_SPEC_PATH,
+            format!("`{}` is not a host name", instance.instance.escape_debug()),
+        );
+    }
     for volume in &machine.volumes {
         if !volume.mount.starts_with('/') {
             return wrong(

@@ -65,15 +65,15 @@ fn main() -> ExitCode {
 fn live(reporter: &mut Reporter) -> Result<(), Error> {
     let signals = Signals::open()?;
     reporter.say("up");
+    for missing in network::apply_settings()? {
+        reporter.say(&format!("this kernel has no setting `{missing}`"));
+    }
     let instance = document::instance()?;
     let count = module::load_all()?;
     reporter.control.open();
     reporter.say(&format!("{count} kernel modules loaded"));
     let machine = enter_root(reporter)?;
     document::check(&machine, &instance)?;
-    for missing in network::apply_settings()? {
-        reporter.say(&format!("this kernel has no setting `{missing}`"));
-    }
     identity::write(&instance)?;
     for line in network::configure(&instance.interfaces)? {
         reporter.say(&line);
@@ -134,13 +134,9 @@ fn bring_up_volumes(
         let Some(attachment) = instance.volumes.iter().find(|attached| attached.name == volume.name) else {
             continue; // `document::check` has refused this
         };
-        let event = volume::bring_up(volume, attachment)?;
-        if let Event::VolumeMounted { name, formatted, grown, size_bytes } = &event {
-            let formatted = if *formatted { "formatted, " } else { "" };
-            let grown = if *grown { "grown, " } else { "" };
-            reporter.say(&format!("volume {name} mounted ({formatted}{grown}{})", volume::size(*size_bytes)));
-        }
-        reporter.event(event);
+        let mounted = volume::bring_up(volume, attachment)?;
+        reporter.say(&mounted.line(&volume.name));
+        reporter.event(mounted.event(&volume.name));
     }
     Ok(())
 }

@@ -47,11 +47,39 @@ fn decide(head: Head, disk_bytes: u64, initialized: bool) -> Result<Step, String
     }
 }
 
+/// A volume that is mounted now.
+#[derive(Debug)]
+pub struct Mounted {
+    /// It was not unmounted in order the last time, and e2fsck has looked at it.
+    pub checked: bool,
+    /// It was blank and has been formatted.
+    pub formatted: bool,
+    /// It was grown to its disk.
+    pub grown: bool,
+    /// Size of the file system.
+    pub size_bytes: u64,
+}
+
+impl Mounted {
+    /// `volume data mounted (formatted, 1.0 GiB)`.
+    pub fn line(&self, name: &str) -> String {
+        let notes = [(self.checked, "checked, "), (self.formatted, "formatted, "), (self.grown, "grown, ")];
+        let notes: String = notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note).collect();
+        format!("volume {name} mounted ({notes}{})", size(self.size_bytes))
+    }
+
+    /// The same for the host.
+    pub fn event(self, name: &str) -> Event {
+        let Mounted { formatted, grown, size_bytes, .. } = self;
+        Event::VolumeMounted { name: name.to_owned(), formatted, grown, size_bytes }
+    }
+}
+
 /// Mounts one volume, whatever that takes.
 ///
 /// # Errors
 /// [`Error::Volume`] naming the volume and the reason, [`Error::DeviceMissing`], [`Error::Mount`].
-pub fn bring_up(volume: &VolumeMount, attachment: &VolumeAttachment) -> Result<Event, Error> {
+pub fn bring_up(volume: &VolumeMount, attachment: &VolumeAttachment) -> Result<Mounted, Error> {
     let refused = |problem: String| Error::Volume { name: volume.name.clone(), problem };
     let device = disk::find(&attachment.serial)?;
     let (head, disk_bytes) = inspect(&device).map_err(Error::file("read", device.display().to_string()))?;
@@ -68,12 +96,11 @@ pub fn bring_up(volume: &VolumeMount, attachment: &VolumeAttachment) -> Result<E
         own(volume).map_err(Error::file("prepare", volume.mount.clone()))?;
     }
     let (grown, size_bytes) = grow(&device, &volume.mount, disk_bytes).map_err(refused)?;
-    let formatted = step == Step::Format;
-    Ok(Event::VolumeMounted { name: volume.name.clone(), formatted, grown, size_bytes })
+    Ok(Mounted { checked: step == Step::Check, formatted: step == Step::Format, grown, size_bytes })
 }
 
 /// `1.0 GiB`.
-pub fn size(bytes: u64) -> String {
+fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut tenths = bytes.saturating_mul(10) / 1024;

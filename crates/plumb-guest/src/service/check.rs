@@ -12,6 +12,12 @@ use rustix::net::{
 
 use crate::limit;
 
+/// The pause between two checks grows with the time since the start, so that waiting for the next check adds at most a
+/// tenth to the start.
+pub fn pause_ms(since_start_ms: u64) -> u64 {
+    (since_start_ms / 10).clamp(limit::CHECK_FIRST_MS, limit::CHECK_LAST_MS)
+}
+
 /// A running network check.
 #[derive(Debug)]
 pub struct Probe {
@@ -67,7 +73,7 @@ impl Probe {
     pub fn advance(&mut self, now: u64, is_ready: bool) -> Progress {
         let result = if is_ready || self.connected { self.go_on() } else { Ok(false) };
         match result {
-            Err(errno) if matches!(errno, Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::INTR) => {}
             Err(errno) => return Progress::Done(Err(answer(errno))),
             Ok(true) if self.request.is_none() => return Progress::Done(Ok(())),
             Ok(true) => return Progress::Done(http_verdict(&self.answer, true).unwrap_or(Ok(()))),

@@ -100,3 +100,16 @@ pub fn command(spec: &ServiceSpec, stage: Stage, index: usize) -> Option<&Comman
     };
     list.get(index)
 }
+
+/// A command of a service for a message: "start-pre `/usr/bin/test`".
+pub fn command_name(spec: &ServiceSpec, stage: Stage, index: usize) -> String {
+    let name = match stage {
+        Stage::Prepare => "prepare",
+        Stage::StartPre => "start-pre",
+        Stage::Start => "start",
+        Stage::StartPost => "start-post",
+        Stage::Stop => "stop",
+    };
+    let program = command(spec, stage, index).and_then(|command| command.argv.first());
+    format!("{name} `{}`", program.map_or("", String::as_str))
+}

@@ -9,7 +9,8 @@
 
 use plumb_guest_proto::{KillMode, Ready, ServiceKind, ServiceSpec, ServiceState};
 
-use super::event::{Action, Input, Role, Stage, Target, command};
+use super::check::pause_ms;
+use super::event::{Action, Input, Role, Stage, Target, command, command_name};
 use super::restart::{Exit, Outcome, delay_ms, describe, wanted};
 use crate::limit;
 use crate::report::shorten;
@@ -262,7 +263,7 @@ impl Lifecycle {
                 self.last_answer = Some(answer);
                 self.failures += 1;
                 self.ready &= self.failures < limit::CHECK_FAILURES;
-                let pause = if was_ready { limit::CHECK_LOST_MS } else { check_delay(now - self.started_ms) };
+                let pause = if was_ready { limit::CHECK_LOST_MS } else { pause_ms(now - self.started_ms) };
                 self.next_look = Some(now + pause);
             }
         }
@@ -303,7 +304,7 @@ impl Lifecycle {
         let outcome = match exit {
             Exit::Code(code) if stage == Stage::Start => Outcome::Code(code),
             Exit::Signal(signal) if stage == Stage::Start => Outcome::Signal(signal),
-            _ => Outcome::Broken(format!("{} {}", self.command_name(stage, index), describe(exit))),
+            _ => Outcome::Broken(format!("{} {}", command_name(&self.spec, stage, index), describe(exit))),
         };
         self.fail(now, outcome, out);
     }
@@ -355,8 +356,11 @@ impl Lifecycle {
             }
             Phase::Command(Stage::Stop, _) => self.end_processes(now, out),
             Phase::Command(stage, index) => {
-                let what =
-                    format!("{} took longer than {}", self.command_name(stage, index), self.start_limit());
+                let what = format!(
+                    "{} took longer than {}",
+                    command_name(&self.spec, stage, index),
+                    self.start_limit()
+                );
                 self.fail(now, Outcome::Timeout(what), out);
             }
             Phase::Launch if self.spec.kind == ServiceKind::Notify => {
@@ -492,28 +496,11 @@ impl Lifecycle {
     fn ignores_failure(&self, stage: Stage, index: usize) -> bool {
         command(&self.spec, stage, index).is_some_and(|command| command.ignore_failure)
     }
-
-    fn command_name(&self, stage: Stage, index: usize) -> String {
-        let name = match stage {
-            Stage::Prepare => "prepare",
-            Stage::StartPre => "start-pre",
-            Stage::Start => "start",
-            Stage::StartPost => "start-post",
-            Stage::Stop => "stop",
-        };
-        let program = command(&self.spec, stage, index).and_then(|command| command.argv.first());
-        format!("{name} `{}`", program.map_or("", String::as_str))
-    }
 }
 
 /// The end of a span; 0 means no end, as `TimeoutStartSec=0` does.
 fn after(now: u64, limit_ms: u64) -> Option<u64> {
     if limit_ms == 0 { None } else { now.checked_add(limit_ms) }
-}
-
-/// The pause between two readiness checks grows with the time since the start, so a check adds at most a tenth to it.
-fn check_delay(since_start_ms: u64) -> u64 {
-    (since_start_ms / 10).clamp(limit::CHECK_FIRST_MS, limit::CHECK_LAST_MS)
 }
 
 fn seconds(ms: u64) -> String {

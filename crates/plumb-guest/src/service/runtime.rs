@@ -207,7 +207,8 @@ impl<'a> Runtime<'a> {
     /// Tells the host and the console what has changed.
     fn publish(&mut self) {
         let changes = self.group.changes();
-        if changes.is_empty() {
+        let first_ready = self.group.is_ready() && !self.was_ready;
+        if changes.is_empty() && !first_ready {
             return;
         }
         for (index, state) in changes {
@@ -215,7 +216,7 @@ impl<'a> Runtime<'a> {
             self.reporter.say(&format!("service {name} {}", state_text(&state)));
             self.reporter.event(Event::Service { name, state });
         }
-        if self.group.is_ready() && !self.was_ready {
+        if first_ready {
             self.was_ready = true;
             self.reporter.say("ready");
             self.reporter.event(Event::Ready);
@@ -312,8 +313,9 @@ impl<'a> Runtime<'a> {
                 Some(Ok(())) if pending.role == Role::Main => self.inputs.push_back((index, Input::Executed)),
                 Some(Ok(())) => {}
                 Some(Err(reason)) => {
-                    // Its exit with 127 says nothing more.
+                    // Its exit with 127 says nothing more, and its number may soon be somebody else's.
                     self.processes.remove(&pending.child.pid);
+                    slot.forget(pending.child.pid);
                     if pending.role == Role::Check {
                         slot.check = None;
                         slot.check_pid = None;
@@ -372,26 +374,27 @@ impl<'a> Runtime<'a> {
 
     fn book_exit(&mut self, index: usize, role: Role, pid: u32, exit: Exit) {
         let slot = &mut self.slots[index];
-        match role {
-            Role::Main => {
-                if let Some(line) = slot.last_line() {
-                    self.reporter.log(&slot.spec.name, line);
-                }
-                slot.main = None;
+        if role == Role::Check {
+            slot.check_pid = slot.check_pid.filter(|current| *current != pid);
+            if slot.check.take().is_some() {
+                let verdict =
+                    if exit == Exit::Code(0) { Ok(()) } else { Err(format!("the check {}", describe(exit))) };
+                self.inputs.push_back((index, Input::Checked(verdict)));
             }
-            Role::Control => slot.control = None,
-            Role::Check => {
-                slot.check_pid = slot.check_pid.filter(|current| *current != pid);
-                if slot.check.take().is_some() {
-                    let verdict = if exit == Exit::Code(0) {
-                        Ok(())
-                    } else {
-                        Err(format!("the check {}", describe(exit)))
-                    };
-                    self.inputs.push_back((index, Input::Checked(verdict)));
-                }
-                return;
-            }
+            return;
+        }
+        // A process that outlived its run, even SIGKILL, says nothing about the run of now.
+        if !slot.forget(pid) {
+            return;
+        }
+        if let Some(line) = slot.last_line() {
+            self.reporter.log(&slot.spec.name, line);
+        }
+        if role == Role::Main
+            && let Some(successor) = slot.successor(exit)
+        {
+            self.processes.insert(successor, (index, Role::Main));
+            return;
         }
         self.inputs.push_back((index, Input::Exited(role, exit)));
     }

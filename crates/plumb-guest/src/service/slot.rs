@@ -14,6 +14,7 @@ use super::check::Probe;
 use super::event::{Input, Role, Target};
 use super::line::Splitter;
 use super::notify::NotifySocket;
+use super::restart::Exit;
 use super::spawn::{Child, Surroundings};
 use super::{directory, environment, spawn};
 use crate::error::Error;
@@ -179,13 +180,31 @@ impl Slot {
         self.splitter.finish()
     }
 
-    /// Sends a signal.
+    /// Sends a signal; to a single process only while it belongs to the service, for numbers are used again.
     pub fn signal(&self, target: Target, signal: i32) {
-        match target {
-            Target::Main => self.main.into_iter().for_each(|pid| send_signal(pid, signal)),
-            Target::Control => self.control.into_iter().for_each(|pid| send_signal(pid, signal)),
-            Target::Group => self.group.signal(signal),
+        let single = match target {
+            Target::Main => self.main,
+            Target::Control => self.control,
+            Target::Group => return self.group.signal(signal),
+        };
+        if let Some(pid) = single.filter(|pid| self.group.processes().contains(pid)) {
+            send_signal(pid, signal);
         }
+    }
+
+    /// The process has ended. Returns whether it was the main process or the command of the present run.
+    pub fn forget(&mut self, pid: u32) -> bool {
+        let [main, control] =
+            [&mut self.main, &mut self.control].map(|known| known.take_if(|p| *p == pid).is_some());
+        main || control
+    }
+
+    /// After the main process of a forking service ended: the process that took its place, if there is one. Daemons
+    /// fork twice and replace themselves on upgrades; systemd looks into the PID file again for the same reason.
+    pub fn successor(&mut self, exit: Exit) -> Option<u32> {
+        let moves_on =
+            self.spec.kind == ServiceKind::Forking && (self.spec.pid_file.is_some() || exit == Exit::Code(0));
+        if moves_on && self.find_main() == Input::MainFound { self.main } else { None }
     }
 
     /// Forgets a running check and kills its command.

@@ -386,4 +386,67 @@ mod tests {
         assert_eq!(find(&found, libc::RLIMIT_NOFILE), Some((limit::OPEN_FILES_MAX, limit::OPEN_FILES_MAX)));
         assert_eq!(find(&found, libc::RLIMIT_CORE), Some((5, 5)));
     }
+
+    /// Starts `argv` as nobody; returns its output and what the pipe said.
+    fn start_as_nobody(argv: &[&str], door: &File) -> (String, Result<(), String>) {
+        let argv: Vec<String> = argv.iter().map(|s| (*s).to_owned()).collect();
+        let command = Command { argv: argv.clone(), ignore_failure: false, privileged: false };
+        let mut spec =
+            ServiceSpec { uid: 65534, gid: 65534, no_new_privileges: true, ..crate::service::test_spec() };
+        // Below whatever the host allows.
+        spec.limits.insert("nofile".to_owned(), Limit { soft: Some(64), hard: Some(64) });
+        let environment = BTreeMap::from([("WORDS".to_owned(), "a b".to_owned())]);
+        let null = File::options().read(true).write(true).open("/dev/null").expect("null");
+        let (mut reader, writer) = io::pipe().expect("pipe");
+        let around = Surroundings {
+            spec: &spec,
+            environment: &environment,
+            door,
+            input: std::os::fd::AsFd::as_fd(&null),
+            output: std::os::fd::AsFd::as_fd(&writer),
+        };
+        let mut child = start(&command, &around).expect("forked");
+        drop(writer);
+        let mut output = String::new();
+        reader.read_to_string(&mut output).expect("output");
+        let said =
+            crate::clock::wait_for(10_000, 1, || verdict(&mut child.exec, &argv[0])).expect("a verdict");
+        let mut status = 0;
+        // SAFETY: `status` lives through the call; the child is ours and waited for only here.
+        unsafe { libc::waitpid(i32::try_from(child.pid).expect("pid"), &raw mut status, 0) };
+        (output, said)
+    }
+
+    #[test]
+    fn a_child_drops_everything_or_says_which_step_failed() {
+        let door = tempfile();
+        let (output, said) = start_as_nobody(
+            &["/bin/sh", "-c", "id -u; echo $1 $2; grep CapBnd /proc/self/status", "x", "$WORDS"],
+            &door,
+        );
+        // SAFETY: geteuid takes nothing and always succeeds.
+        if unsafe { libc::geteuid() } == 0 {
+            assert_eq!((output.as_str(), said), ("65534\na b\nCapBnd:\t0000000000000000\n", Ok(())));
+            let (_, said) = start_as_nobody(&["/nonexistent"], &door);
+            assert_eq!(
+                said,
+                Err("cannot run `/nonexistent`: No such file or directory (os error 2)".to_owned())
+            );
+        } else {
+            assert!(said.is_err_and(|e| e.starts_with("cannot drop capabilities for `/bin/sh`")));
+        }
+        let closed = File::open("/dev/null").expect("null");
+        let (_, said) = start_as_nobody(&["/bin/true"], &closed);
+        assert!(
+            said.is_err_and(|e| e.starts_with("cannot join the control group for `/bin/true`: Bad file"))
+        );
+    }
+
+    /// Stands for `cgroup.procs`.
+    fn tempfile() -> File {
+        let path = std::env::temp_dir().join(format!("plumb-guest-door-{}", std::process::id()));
+        let file = File::create(&path).expect("temporary file");
+        std::fs::remove_file(&path).expect("removed");
+        file
+    }
 }
