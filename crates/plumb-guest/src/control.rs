@@ -46,6 +46,10 @@ impl Control {
     /// Queues a message and sends what the port takes.
     pub fn send(&mut self, message: &GuestMessage) {
         self.queue.push(message);
+        if !self.attached {
+            // During boot nobody waits for SIGIO yet, and the host may have come in between.
+            self.probe();
+        }
         self.flush();
     }
 

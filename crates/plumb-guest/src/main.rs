@@ -68,10 +68,11 @@ fn live(reporter: &mut Reporter) -> Result<(), Error> {
     for missing in network::apply_settings()? {
         reporter.say(&format!("this kernel has no setting `{missing}`"));
     }
-    let instance = document::instance()?;
     let count = module::load_all()?;
     reporter.control.open();
     reporter.say(&format!("{count} kernel modules loaded"));
+    // Read only now, so that the host hears of a document that is refused.
+    let instance = document::instance()?;
     let machine = enter_root(reporter)?;
     document::check(&machine, &instance)?;
     identity::write(&instance)?;
