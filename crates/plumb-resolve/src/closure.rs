@@ -92,11 +92,8 @@ fn readable(relations: &Rc<Result<Relations, plumb_debian::RelationError>>) -> O
     relations.as_ref().as_ref().ok()
 }
 
-/// The need that `group` is in `members`: `Some(None)` if it is waived, `None` if nothing answers it.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is failure, for `?`; the inner one is extended into a list"
-)]
+/// The need that `group` is in `members`: `Some(None)` if it is waived, `None` if nothing answers it. The outer option
+/// is failure, for `?`; the inner one extends a list.
 fn need(
     requirer: Requirer,
     group: &Group,

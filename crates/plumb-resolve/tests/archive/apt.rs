@@ -197,11 +197,12 @@ impl Apt {
         Err(format!("apt adds {more:?} and leaves {less:?}"))
     }
 
-    /// Whether apt cannot install `subject` either.
-    pub fn judge_unsolvable(&self, subject: &str) -> Result<(), String> {
-        let output = self.simulate(&[subject]);
+    /// Whether apt cannot install `wanted` either; we cannot because of `explanation`.
+    pub fn judge_unsolvable(&self, wanted: &[&str], explanation: &str) -> Result<(), String> {
+        let output = self.simulate(wanted);
         if output.status.success() {
-            return Err(format!("apt installs it: {}", String::from_utf8_lossy(&output.stdout)));
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            return Err(format!("apt installs {wanted:?}: {stdout}\nwe say: {explanation}"));
         }
         Ok(())
     }

@@ -22,6 +22,17 @@ use crate::apt::{Apt, Index};
 /// How many names are taken from the sorted list, at equal distances.
 const SPREAD: usize = 190;
 
+/// Every so many names of the sorted list, for the sweep that needs apt only for what is unsolvable.
+const SWEEP_STEP: usize = 40;
+
+/// What cannot be on one machine.
+const CONTRADICTIONS: [&[&str]; 4] = [
+    &["exim4-daemon-light", "postfix"],
+    &["systemd-sysv", "sysvinit-core"],
+    &["rsyslog", "inetutils-syslogd"],
+    &["cron", "systemd-cron"],
+];
+
 /// Simulations at the same time: apt is one process each and waits for nothing but the processor.
 const THREADS: usize = 2;
 
@@ -149,14 +160,32 @@ fn apt_agrees() {
     let narrow = Apt::of_set(&indices, &union);
     let complaints = complaints(&subjects, |subject| match &answers[subject] {
         Ok(set) => narrow.judge_set(set),
-        Err(explanation) => {
-            whole.judge_unsolvable(subject).map_err(|error| format!("{error}\nwe say: {explanation}"))
-        }
+        Err(explanation) => whole.judge_unsolvable(&[subject], explanation),
     });
     let unsolvable: Vec<_> =
         answers.iter().filter(|(_, answer)| answer.is_err()).map(|(name, _)| name).collect();
     eprintln!("{} subjects, {} packages, unsolvable: {unsolvable:?}", subjects.len(), union.len());
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    what_we_cannot_solve_apt_cannot_either(&universe, &whole);
+}
+
+fn what_we_cannot_solve_apt_cannot_either(universe: &Universe, whole: &Apt) {
+    for roots in CONTRADICTIONS {
+        let explanation = checked(universe, &request(roots)).expect_err("a contradiction");
+        eprintln!("{explanation}");
+        whole.judge_unsolvable(roots, &explanation).expect("apt agrees");
+    }
+    let (mut solved, mut unsolvable) = (0, Vec::new());
+    for name in universe.package_names().step_by(SWEEP_STEP).map(PackageName::as_str) {
+        match checked(universe, &request(&[name])) {
+            Ok(_) => solved += 1,
+            Err(explanation) => {
+                whole.judge_unsolvable(&[name], &explanation).expect("apt agrees");
+                unsolvable.push(name);
+            }
+        }
+    }
+    eprintln!("sweep: {solved} hold together, unsolvable for both: {unsolvable:?}");
 }
 
 #[test]
