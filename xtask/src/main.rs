@@ -1,2 +1,72 @@
-//! Repository tasks.
-fn main() {}
+//! Repository tasks: `cargo xtask check | tidy | test | bench`.
+
+mod bench;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+  check    everything that must hold: format, lints, tidy, all tests (this is what CI runs)
+  tidy     layers, file sizes, crate map, links in the docs, dependency notes
+  test     all tests, those on real virtual machines included
+  bench    the figures of bench/README.md, side by side with peers where a peer exists
+";
+
+fn main() -> ExitCode {
+    let task = std::env::args().nth(1).unwrap_or_default();
+    let root = root();
+    let result = match task.as_str() {
+        "check" => check(&root),
+        "tidy" => tidy::run(&root),
+        "test" => test(&root),
+        "bench" => bench::run(&root, &std::env::args().skip(2).collect::<Vec<_>>()),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {task}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+fn check(root: &Path) -> Result<()> {
+    tidy::run(root)?;
+    cargo(root, &["fmt", "--all", "--check"])?;
+    cargo(
+        root,
+        &["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+    )?;
+    test(root)
+}
+
+/// One build for the product and all tests; then the fast rings, then the real machines one test at a time, because two
+/// sets of virtual machines on two cores only slow each other down.
+fn test(root: &Path) -> Result<()> {
+    cargo(root, &["build", "--release", "--workspace", "--locked"])?;
+    cargo(root, &["test", "--release", "--workspace", "--locked", "--exclude", "plumb"])?;
+    cargo(root, &["test", "--release", "--locked", "--package", "plumb", "--", "--test-threads=1"])
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
+    println!("==> cargo {}", arguments.join(" "));
+    let status =
+        Command::new("cargo").args(arguments).current_dir(root).status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("`cargo {}` failed ({status})", arguments.join(" "));
+    }
+    Ok(())
+}

@@ -1,1 +1,77 @@
 //! The use cases: load, decide, do, save. They return values, never text.
+
+mod build;
+mod clock;
+mod contents;
+mod deploy;
+mod doctor;
+mod error;
+mod execute;
+mod guest;
+mod home;
+mod init;
+mod lock;
+mod machine;
+mod observe;
+mod progress;
+mod project;
+mod release;
+pub mod template;
+
+use std::path::PathBuf;
+
+use plumb_state::State;
+use plumb_store::Store;
+
+pub use build::BuiltImage;
+pub use clock::utc;
+pub use deploy::{DownOutcome, Endpoint, KeptVolume, Start, UpOutcome};
+pub use doctor::{Doctor, Finding};
+pub use error::OpsError;
+pub use home::Home;
+pub use init::init;
+pub use lock::{LockChange, LockOutcome, Update};
+pub use observe::{Console, DeploymentView, InstanceView, LogLine};
+pub use plumb_fetch::Proxies;
+pub use plumb_target::{connect, keeper};
+pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent};
+pub use project::Project;
+pub use release::ReleaseOutcome;
+
+/// Everything a use case works with.
+pub struct Plumb<'a> {
+    home: Home,
+    store: Store,
+    options: Options,
+    reporter: &'a dyn Reporter,
+}
+
+/// What the caller decides for all use cases.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Never use the network.
+    pub offline: bool,
+    /// Proxies to go through, from the environment.
+    pub proxies: Proxies,
+    /// This very program, for the keeper process.
+    pub program: PathBuf,
+}
+
+impl<'a> Plumb<'a> {
+    /// Opens the home, making it if it is not there.
+    ///
+    /// # Errors
+    /// [`OpsError::Store`].
+    pub fn open(home: Home, options: Options, reporter: &'a dyn Reporter) -> Result<Self, OpsError> {
+        let store = Store::open(&home.store())?;
+        Ok(Plumb { home, store, options, reporter })
+    }
+
+    fn state(&self) -> Result<State, OpsError> {
+        Ok(State::open(&self.home.state())?)
+    }
+
+    fn report(&self, progress: Progress) {
+        self.reporter.report(progress);
+    }
+}

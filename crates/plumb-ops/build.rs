@@ -1,0 +1,69 @@
+//! Builds PID 1 of the machines and hands it to the crate as bytes (`guest.rs`).
+//!
+//! A nested cargo, because PID 1 is static, small and built with other flags than the program that carries it; it has
+//! its own target folder, so the two builds do not wait for each other.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn main() -> Result<(), String> {
+    let variable = |name: &str| env::var(name).map_err(|_| format!("cargo did not set {name}"));
+    let crates = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
+    for input in ["plumb-guest/src", "plumb-guest/Cargo.toml", "plumb-guest-proto/src", "../Cargo.toml"] {
+        println!("cargo:rerun-if-changed={}", crates.join(input).display());
+    }
+    let target = PathBuf::from(variable("OUT_DIR")?).join("guest");
+    let mut build = Command::new(variable("CARGO")?);
+    build
+        .args(["build", "--quiet", "--package", "plumb-guest", "--profile", "guest"])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
+        .arg(&target)
+        .current_dir(crates.join(".."))
+        .env("RUSTFLAGS", flags(&crates)?)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("RUSTC_WRAPPER");
+    println!("cargo:rustc-env=PLUMB_RULES={:016x}", rules(&crates.join("plumb-image/src"))?);
+    let status = build.status().map_err(|error| format!("cannot run cargo for plumb-guest: {error}"))?;
+    if !status.success() {
+        return Err(format!("building plumb-guest failed ({status})"));
+    }
+    let binary = target.join("x86_64-unknown-linux-gnu/guest/plumb-guest");
+    println!("cargo:rustc-env=PLUMB_GUEST={}", binary.display());
+    Ok(())
+}
+
+/// Paths of the building machine must not reach the image: the same source gives the same bytes anywhere.
+fn flags(crates: &Path) -> Result<String, String> {
+    let root =
+        crates.join("..").canonicalize().map_err(|error| format!("cannot find the workspace: {error}"))?;
+    let home =
+        env::var("CARGO_HOME").ok().or_else(|| env::var("HOME").ok().map(|home| format!("{home}/.cargo")));
+    let home = home.map(|home| format!(" --remap-path-prefix={home}=/cargo")).unwrap_or_default();
+    Ok(format!("-C target-feature=+crt-static --remap-path-prefix={}=/plumb{home}", root.display()))
+}
+
+/// A digest of every source file of the image crate, in the order of their names.
+fn rules(folder: &Path) -> Result<u64, String> {
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let mut hasher = DefaultHasher::new();
+    let mut left = vec![folder.to_owned()];
+    let mut files = BTreeMap::new();
+    while let Some(path) = left.pop() {
+        let failed = |error| format!("cannot read {}: {error}", path.display());
+        if path.is_dir() {
+            for entry in fs::read_dir(&path).map_err(failed)? {
+                left.push(entry.map_err(failed)?.path());
+            }
+        } else {
+            let name = path.strip_prefix(folder).unwrap_or(&path).to_owned();
+            files.insert(name, fs::read(&path).map_err(failed)?);
+        }
+    }
+    files.hash(&mut hasher);
+    Ok(hasher.finish())
+}

@@ -1,0 +1,565 @@
+//! From lock to images.
+//!
+//! ```text
+//!  lock ─► recipe ──digest──► known? ─► image
+//!            │ no
+//!            ▼
+//!          fetch .debs ─► unpack (once per package, ever) ─► assemble ─► services ─► root ─► manifest
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use plumb_fetch::PackageRef;
+use plumb_image::assemble::{self, AssembleInput, Assembled, PackageInput};
+use plumb_image::closure;
+use plumb_image::tree::{Entry, Kind, Layer, Objects as _, Origin, Tree};
+use plumb_image::{image as parts, initramfs, kernel, module};
+use plumb_model::definition::Machine;
+use plumb_model::image::{Image, ImagePackage, LayerSize, Part};
+use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
+use plumb_model::{Digest, Document, MachineName};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::Plumb;
+use crate::contents::{StoreObjects, content, is_unpacked};
+use crate::error::{OpsError, io};
+use crate::guest::{GUEST, RULES};
+use crate::lock::{Transfer, Update, write_lock};
+use crate::machine::specify;
+use crate::progress::{BuildStep, Progress};
+use crate::project::{AppFile, AppFileKind, Project};
+
+/// Kind of the store entries that name the image of a recipe.
+const IMAGES: &str = "image-1";
+/// Kind of the store entries that name kernel and initramfs of a kernel package.
+const KERNELS: &str = "kernel-1";
+/// Largest image manifest that is read.
+pub(crate) const MANIFEST_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// One machine's image as built.
+#[derive(Debug, Clone, Serialize)]
+pub struct BuiltImage {
+    /// Machine.
+    pub machine: MachineName,
+    /// Its manifest.
+    pub image: Digest,
+    /// Everything it takes to boot, in bytes.
+    pub size_bytes: u64,
+    /// The root file system with its hash tree.
+    pub root_bytes: u64,
+    /// The initramfs.
+    pub initrd_bytes: u64,
+    /// The kernel.
+    pub kernel_bytes: u64,
+    /// Packages.
+    pub packages: usize,
+    /// Regular files.
+    pub files: u64,
+    /// It was there already.
+    pub cached: bool,
+    /// How long the machine may take to become ready, milliseconds.
+    #[serde(skip)]
+    pub ready_timeout_ms: u64,
+}
+
+/// Everything an image is made from. Its digest names the result.
+#[derive(Serialize)]
+struct Recipe<'a> {
+    rules: &'a str,
+    guest: Digest,
+    app: &'a str,
+    machine: &'a MachineName,
+    suite: &'a str,
+    definition: &'a Machine,
+    packages: Vec<(&'a str, Digest, Layer)>,
+    kernel: Digest,
+    accounts: &'a BTreeMap<String, (u32, u32)>,
+    files: &'a [AppFile],
+    date: i64,
+}
+
+/// What the store remembers of a recipe.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    image: Digest,
+    ready_timeout_ms: u64,
+}
+
+/// Kernel and initramfs; the same for all machines with one kernel package.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct KernelParts {
+    release: String,
+    kernel: Part,
+    initrd: Part,
+}
+
+/// One machine on its way to an image.
+struct Job<'a> {
+    project: &'a Project,
+    lock: &'a Lock,
+    name: &'a MachineName,
+    machine: &'a Machine,
+    locked: &'a LockedMachine,
+    files: Vec<AppFile>,
+}
+
+impl Plumb<'_> {
+    /// Brings lock and images up to date and returns the images by machine.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn build(&self, project: &Project) -> Result<Vec<BuiltImage>, OpsError> {
+        Ok(self.build_locked(project)?.1)
+    }
+
+    pub(crate) fn build_locked(&self, project: &Project) -> Result<(Lock, Vec<BuiltImage>), OpsError> {
+        let mut lock = self.lock(project, &Update::Keep, false)?.lock;
+        let jobs: Result<Vec<Job<'_>>, OpsError> = project
+            .definition
+            .machines
+            .iter()
+            .map(|(name, machine)| {
+                let locked = lock.machines.get(name).ok_or_else(|| OpsError::StaleLock {
+                    path: project.lock_path(),
+                    reason: format!("it has no machine `{name}`"),
+                })?;
+                Ok(Job { project, lock: &lock, name, machine, locked, files: project.app_files(name)? })
+            })
+            .collect();
+        let jobs = jobs?;
+        let known: Result<Vec<_>, OpsError> = jobs.iter().map(|job| self.remembered(&job.recipe())).collect();
+        let known = known?;
+        let missing: Vec<&Job<'_>> =
+            jobs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(job, _)| job).collect();
+        self.fetch(project, &lock, &missing)?;
+        let built: Result<Vec<_>, OpsError> = jobs
+            .par_iter()
+            .zip(known)
+            .map(|(job, known)| match known {
+                Some((image, remembered)) => Ok((built_image(job.name, &image, &remembered, true), None)),
+                None => self.build_one(job).map(|(image, accounts)| (image, Some(accounts))),
+            })
+            .collect();
+        let mut images = Vec::new();
+        let mut accounts = BTreeMap::new();
+        for (image, given) in built? {
+            self.report(Progress::Built {
+                machine: image.machine.clone(),
+                bytes: image.size_bytes,
+                cached: image.cached,
+            });
+            if let Some(given) = given {
+                accounts.insert(image.machine.clone(), given);
+            }
+            images.push(image);
+        }
+        drop(jobs);
+        remember_accounts(project, &mut lock, accounts)?;
+        Ok((lock, images))
+    }
+
+    /// The image of a recipe, if it is complete in the store.
+    fn remembered(&self, recipe: &Digest) -> Result<Option<(Image, Remembered)>, OpsError> {
+        let Some(entry) = self.store.entry(IMAGES, &recipe.hex())? else { return Ok(None) };
+        let Ok(remembered) = serde_json::from_slice::<Remembered>(&entry) else { return Ok(None) };
+        if !self.store.contains(&remembered.image) {
+            return Ok(None);
+        }
+        let image = self.image(&remembered.image)?;
+        Ok(self.is_complete(&image)?.then_some((image, remembered)))
+    }
+
+    /// All parts are there in full length: a power cut can leave an object short.
+    pub(crate) fn is_complete(&self, image: &Image) -> Result<bool, OpsError> {
+        for part in [&image.kernel, &image.initrd, &image.root] {
+            if self.store.size(&part.digest)? != Some(part.size) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads an image manifest.
+    pub(crate) fn image(&self, digest: &Digest) -> Result<Image, OpsError> {
+        let bytes = self.store.read_bytes(digest, MANIFEST_LIMIT)?;
+        if Digest::of(&bytes) != *digest {
+            self.store.verify(digest)?;
+        }
+        Image::from_bytes(&bytes).map_err(|source| OpsError::Document { name: digest.to_string(), source })
+    }
+
+    fn fetch(&self, project: &Project, lock: &Lock, jobs: &[&Job<'_>]) -> Result<(), OpsError> {
+        let names: BTreeSet<&str> = jobs
+            .iter()
+            .flat_map(|job| {
+                job.locked.packages.iter().map(|name| name.as_str()).chain([job.locked.kernel.as_str()])
+            })
+            .collect();
+        let mut wanted = Vec::new();
+        for package in names.into_iter().filter_map(|name| lock.package(name)) {
+            if !is_unpacked(&self.store, package)? {
+                wanted.push(package_ref(project, lock, package)?);
+            }
+        }
+        plumb_fetch::fetch_packages(&self.store, &wanted, &self.fetch_options()?, &Transfer(self.reporter))?;
+        Ok(())
+    }
+
+    /// Builds one image. Also returns the accounts it gave ids to.
+    fn build_one(&self, job: &Job<'_>) -> Result<(BuiltImage, BTreeMap<String, (u32, u32)>), OpsError> {
+        let objects = StoreObjects(&self.store);
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
+            machine: job.name.clone(),
+            source,
+        };
+        let step = |step| self.report(Progress::Building { machine: job.name.clone(), step });
+        step(BuildStep::Unpacking);
+        let kernel_parts = self.kernel(job)?;
+        let packages: Vec<&LockedPackage> =
+            job.locked.packages.iter().filter_map(|name| job.lock.package(name.as_str())).collect();
+        let contents: Result<Vec<_>, OpsError> =
+            packages.par_iter().map(|package| content(&self.store, package)).collect();
+        let contents = contents?;
+        step(BuildStep::Assembling);
+        let inputs = packages.iter().zip(&contents).map(|(package, content)| PackageInput {
+            name: package.name.as_str(),
+            version: package.version.as_str(),
+            architecture: &package.architecture,
+            layer: job.layer(package),
+            content,
+        });
+        let input = self.assemble_input(job, inputs.collect())?;
+        let mut assembled = assemble::assemble(&input, &objects).map_err(|error| failed(Box::new(error)))?;
+        self.notices(job, &assembled);
+        add_links(&mut assembled, &job.files);
+        let specified = specify(&job.lock.app, job.name, job.machine, &assembled, &objects)?;
+        for text in specified.notices {
+            self.report(Progress::Notice { machine: job.name.clone(), text });
+        }
+        add_spec(&mut assembled.tree, &specified.spec, &objects).map_err(|error| failed(Box::new(error)))?;
+        self.check_closure(job, &assembled)?;
+        step(BuildStep::Writing);
+        // The recipe with the accounts that were given now is the one a later build from the written lock will have.
+        let final_accounts = &assembled.accounts.allocated;
+        let recipe = job.recipe_with(final_accounts);
+        let path = self.store.scratch_path();
+        let (root, disk) = parts::build_root(&assembled.tree, &objects, job.epoch_s(&recipe), &path)
+            .map_err(|error| failed(Box::new(error)))?;
+        self.store.adopt(&root.path, &root.digest)?;
+        let image = Image {
+            format: Image::FORMAT,
+            app: job.lock.app.clone(),
+            machine: job.name.clone(),
+            recipe,
+            kernel: kernel_parts.kernel,
+            kernel_release: kernel_parts.release,
+            initrd: kernel_parts.initrd,
+            root: Part { digest: root.digest, size: root.size_bytes },
+            root_hash: disk.root_hash.clone(),
+            cmdline: parts::cmdline(&disk, "").map_err(|error| failed(Box::new(error)))?,
+            packages: job.image_packages(&packages),
+            layers: layers(&assembled.tree),
+        };
+        let digest = self.store.put_bytes(&image.to_bytes())?;
+        let ready_timeout_ms = crate::machine::ready_timeout_ms(&specified.spec.services);
+        let remembered = Remembered { image: digest, ready_timeout_ms };
+        let entry = serde_json::to_vec(&remembered).map_err(|error| failed(Box::new(error)))?;
+        for recipe in BTreeSet::from([recipe, job.recipe()]) {
+            self.store.put_entry(IMAGES, &recipe.hex(), &entry)?;
+        }
+        Ok((built_image(job.name, &image, &remembered, false), final_accounts.clone()))
+    }
+
+    fn assemble_input<'p>(
+        &self,
+        job: &Job<'_>,
+        packages: Vec<PackageInput<'p>>,
+    ) -> Result<AssembleInput<'p>, OpsError> {
+        let mut app_files = Vec::new();
+        for file in &job.files {
+            let AppFileKind::File { source, digest, size } = &file.kind else { continue };
+            if !self.store.contains(digest) {
+                let mut reader = fs::File::open(source).map_err(io("read", source))?;
+                let (stored, _) = self.store.put_reader(&mut reader)?;
+                if stored != *digest {
+                    return Err(OpsError::Changing { path: source.clone() });
+                }
+            }
+            app_files.push(assemble::AppFile {
+                path: file.target.clone(),
+                digest: *digest,
+                size: *size,
+                mode: file.mode,
+                user: file.owner.clone(),
+                group: file.group.clone(),
+            });
+        }
+        let users = job.machine.services.values().filter_map(|service| service.user.clone());
+        Ok(AssembleInput {
+            packages,
+            app_files,
+            users: users.filter(|user| user != "root").collect(),
+            previous: job.locked.accounts.clone(),
+            mounts: job.machine.volumes.values().map(|volume| volume.mount.clone()).collect(),
+            suite: job.project.definition.base.suite.clone(),
+        })
+    }
+
+    /// Effects of maintainer scripts that no rule covers are told, never passed over.
+    fn notices(&self, job: &Job<'_>, assembled: &Assembled) {
+        for report in &assembled.reports {
+            let lines = report.unhandled.join("; ");
+            let text = format!(
+                "{} of package `{}` does what no rule covers: {lines}",
+                report.script, report.package
+            );
+            self.report(Progress::Notice { machine: job.name.clone(), text });
+        }
+    }
+
+    fn check_closure(&self, job: &Job<'_>, assembled: &Assembled) -> Result<(), OpsError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
+            machine: job.name.clone(),
+            source,
+        };
+        let objects = StoreObjects(&self.store);
+        let missing = closure::check(&assembled.tree, &objects).map_err(|error| failed(Box::new(error)))?;
+        let (errors, notices): (Vec<_>, Vec<_>) =
+            missing.into_iter().partition(|missing| missing.severity == closure::Severity::Error);
+        for text in summary(&notices) {
+            self.report(Progress::Notice { machine: job.name.clone(), text });
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let packages: BTreeSet<String> = errors.iter().filter_map(|missing| missing.hint.clone()).collect();
+        Err(OpsError::Incomplete {
+            machine: job.name.clone(),
+            missing: errors.iter().map(missing_text).collect(),
+            packages: packages.into_iter().collect(),
+        })
+    }
+
+    /// Kernel and initramfs of the machine's kernel package, made once.
+    fn kernel(&self, job: &Job<'_>) -> Result<KernelParts, OpsError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
+            machine: job.name.clone(),
+            source,
+        };
+        let package = job
+            .lock
+            .package(&job.locked.kernel)
+            .ok_or_else(|| OpsError::NoKernel { package: job.locked.kernel.clone() })?;
+        let key = Digest::of(format!("{} {} {RULES}", package.digest, Digest::of(GUEST)).as_bytes()).hex();
+        let remembered = self.store.entry(KERNELS, &key)?;
+        if let Some(known) = remembered.and_then(|entry| serde_json::from_slice::<KernelParts>(&entry).ok())
+            && self.store.contains(&known.kernel.digest)
+            && self.store.contains(&known.initrd.digest)
+        {
+            return Ok(known);
+        }
+        let objects = StoreObjects(&self.store);
+        let content = content(&self.store, package)?;
+        let origin = Origin { layer: Layer::Os, source: package.name.to_string() };
+        let entries =
+            content.entries.into_iter().map(|(path, entry)| (path, (entry, origin.clone()))).collect();
+        let tree = Tree { entries };
+        let kernel = kernel::load(&tree, &objects).map_err(|error| failed(Box::new(error)))?;
+        let modules = module::closure(&tree, &objects, &kernel.release, &module::REQUIRED, &module::OPTIONAL)
+            .map_err(|error| failed(Box::new(error)))?;
+        let initrd = initramfs::build(GUEST, &modules).map_err(|error| failed(Box::new(error)))?;
+        let part = |bytes: &[u8]| -> Result<Part, OpsError> {
+            Ok(Part { digest: self.store.put_bytes(bytes)?, size: bytes.len() as u64 })
+        };
+        let made =
+            KernelParts { release: kernel.release, kernel: part(&kernel.bytes)?, initrd: part(&initrd)? };
+        let entry = serde_json::to_vec(&made).map_err(|error| failed(Box::new(error)))?;
+        self.store.put_entry(KERNELS, &key, &entry)?;
+        Ok(made)
+    }
+}
+
+impl Job<'_> {
+    fn recipe(&self) -> Digest {
+        self.recipe_with(&self.locked.accounts)
+    }
+
+    fn recipe_with(&self, accounts: &BTreeMap<String, (u32, u32)>) -> Digest {
+        let packages = self.locked.packages.iter().filter_map(|name| self.lock.package(name.as_str()));
+        let kernel = self.lock.package(&self.locked.kernel);
+        let recipe = Recipe {
+            rules: RULES,
+            guest: Digest::of(GUEST),
+            app: self.lock.app.as_str(),
+            machine: self.name,
+            suite: &self.project.definition.base.suite,
+            definition: self.machine,
+            packages: packages
+                .map(|package| (package.name.as_str(), package.digest, self.layer(package)))
+                .collect(),
+            kernel: kernel.map_or(Digest::of(b""), |package| package.digest),
+            accounts,
+            files: &self.files,
+            date: self.newest_source(),
+        };
+        Digest::of(&serde_json::to_vec(&recipe).expect("strings, numbers, lists and maps"))
+    }
+
+    fn layer(&self, package: &LockedPackage) -> Layer {
+        if self.locked.middleware.contains(&package.name) { Layer::Middleware } else { Layer::Os }
+    }
+
+    fn newest_source(&self) -> i64 {
+        self.lock.sources.iter().map(|source| source.date).max().unwrap_or_default()
+    }
+
+    /// One modification time for the whole image, as compact EROFS inodes have it. It must differ between images that
+    /// differ: web servers make ETags of time and size, and a changed page of equal length would look unchanged. So it
+    /// is the archive's date, less up to 180 days that follow from the recipe.
+    fn epoch_s(&self, recipe: &Digest) -> u64 {
+        let bytes = recipe.as_bytes();
+        let spread = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) % (180 * 86_400);
+        u64::try_from(self.newest_source()).unwrap_or_default().saturating_sub(u64::from(spread))
+    }
+
+    fn image_packages(
+        &self,
+        packages: &[&LockedPackage],
+    ) -> BTreeMap<plumb_debian::PackageName, ImagePackage> {
+        let layer = |package: &LockedPackage| match self.layer(package) {
+            Layer::Middleware => "middleware",
+            Layer::Os | Layer::App => "os",
+        };
+        packages
+            .iter()
+            .map(|package| {
+                let entry =
+                    ImagePackage { version: package.version.clone(), layer: layer(package).to_owned() };
+                (package.name.clone(), entry)
+            })
+            .collect()
+    }
+}
+
+fn built_image(machine: &MachineName, image: &Image, remembered: &Remembered, cached: bool) -> BuiltImage {
+    BuiltImage {
+        machine: machine.clone(),
+        image: remembered.image,
+        size_bytes: image.size(),
+        root_bytes: image.root.size,
+        initrd_bytes: image.initrd.size,
+        kernel_bytes: image.kernel.size,
+        packages: image.packages.len(),
+        files: image.layers.values().map(|layer| layer.files).sum(),
+        cached,
+        ready_timeout_ms: remembered.ready_timeout_ms,
+    }
+}
+
+fn package_ref(project: &Project, lock: &Lock, package: &LockedPackage) -> Result<PackageRef, OpsError> {
+    let source = lock.sources.iter().find(|source| source.suite == package.suite);
+    let source = source.ok_or_else(|| OpsError::StaleLock {
+        path: project.lock_path(),
+        reason: format!(
+            "package `{}` is from suite `{}`, which it does not name",
+            package.name, package.suite
+        ),
+    })?;
+    Ok(PackageRef {
+        name: package.name.to_string(),
+        version: package.version.to_string(),
+        uri: source.uri.clone(),
+        filename: package.file.clone(),
+        size: package.size,
+        sha256: package.digest,
+    })
+}
+
+fn missing_text(missing: &closure::Missing) -> String {
+    let (by, source, needed) = (&missing.needed_by, &missing.source, &missing.needed);
+    format!("`{by}` of `{source}` needs `{needed}`, which is not in the image")
+}
+
+/// One line per package and missing thing: a package can have dozens of scripts for one interpreter.
+fn summary(missing: &[closure::Missing]) -> Vec<String> {
+    let mut groups: BTreeMap<(&str, &str), Vec<&closure::Missing>> = BTreeMap::new();
+    for one in missing {
+        groups.entry((&one.source, &one.needed)).or_default().push(one);
+    }
+    let text = |((source, needed), group): ((&str, &str), Vec<&closure::Missing>)| match group.as_slice() {
+        [one] => missing_text(one),
+        [first, rest @ ..] => format!(
+            "`{}` and {} more of `{source}` need `{needed}`, which is not in the image",
+            first.needed_by,
+            rest.len()
+        ),
+        [] => String::new(),
+    };
+    groups.into_iter().map(text).collect()
+}
+
+/// The user's folders that would otherwise be lost (empty ones), and links.
+fn add_links(assembled: &mut Assembled, files: &[AppFile]) {
+    for file in files {
+        let entry = match &file.kind {
+            AppFileKind::Symlink { target } => Entry::symlink(target.clone()),
+            AppFileKind::Directory if assembled.tree.get(&file.target).is_none() => {
+                Entry::directory(file.mode)
+            }
+            AppFileKind::Directory | AppFileKind::File { .. } => continue,
+        };
+        let accounts = &assembled.accounts;
+        let user = file.owner.as_ref().and_then(|name| accounts.users.get(name)).map_or(0, |user| user.uid);
+        let group =
+            file.group.as_ref().and_then(|name| accounts.groups.get(name)).map_or(0, |group| group.gid);
+        let origin = Origin { layer: Layer::App, source: "app".to_owned() };
+        assembled.tree.insert(file.target.clone(), Entry { uid: user, gid: group, ..entry }, origin);
+    }
+    assembled.tree.close();
+}
+
+fn add_spec(
+    tree: &mut Tree,
+    spec: &plumb_guest_proto::MachineSpec,
+    objects: &StoreObjects<'_>,
+) -> Result<(), std::io::Error> {
+    let bytes = serde_json::to_vec(spec)?;
+    let (digest, size) = objects.put(&mut bytes.as_slice())?;
+    let origin = Origin { layer: Layer::Os, source: "rule:machine".to_owned() };
+    tree.insert(plumb_guest_proto::MACHINE_SPEC_PATH, Entry::file(digest, size, 0o444), origin);
+    tree.close();
+    Ok(())
+}
+
+fn layers(tree: &Tree) -> BTreeMap<String, LayerSize> {
+    let mut layers: BTreeMap<String, LayerSize> = BTreeMap::new();
+    for (entry, origin) in tree.entries.values() {
+        let Kind::File { size, .. } = entry.kind else { continue };
+        let name = match origin.layer {
+            Layer::Os => "os",
+            Layer::Middleware => "middleware",
+            Layer::App => "app",
+        };
+        let layer = layers.entry(name.to_owned()).or_default();
+        layer.files += 1;
+        layer.bytes += size;
+    }
+    layers
+}
+
+/// Ids that were given to accounts go into the lock, so that a volume keeps its owners whatever comes later.
+fn remember_accounts(
+    project: &Project,
+    lock: &mut Lock,
+    accounts: BTreeMap<MachineName, BTreeMap<String, (u32, u32)>>,
+) -> Result<(), OpsError> {
+    let before = lock.clone();
+    for (machine, given) in accounts {
+        if let Some(locked) = lock.machines.get_mut(&machine) {
+            locked.accounts.extend(given);
+        }
+    }
+    if *lock == before { Ok(()) } else { write_lock(&project.lock_path(), lock) }
+}

@@ -1,0 +1,423 @@
+//! `up`, `upgrade`, `rollback`, `down`: observe, plan, journal, execute; and go back when a release is not healthy.
+
+use std::path::{Path, PathBuf};
+
+use plumb_model::release::{Release, ReleaseName};
+use plumb_model::{DeploymentName, InstanceName};
+use plumb_plan::{
+    Action, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, plan_down, plan_up, start_order,
+};
+use plumb_state::{PlanStatus, State};
+use plumb_store::LockGuard;
+use plumb_target::{InstanceState, Local, LocalPaths, Qemu, Target as _, accelerator};
+use serde::Serialize;
+
+use crate::error::OpsError;
+use crate::execute::Executor;
+use crate::progress::Progress;
+use crate::project::{DEFINITION, Project};
+use crate::{Plumb, clock};
+
+/// What `up` starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// A folder with a definition.
+    Folder(PathBuf),
+    /// A release of the store.
+    Release(ReleaseName),
+}
+
+/// What came of `up`, `upgrade` or `rollback`.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpOutcome {
+    /// Deployment.
+    pub deployment: DeploymentName,
+    /// The release that runs, or would run.
+    pub release: ReleaseName,
+    /// The plan's steps.
+    pub steps: Vec<String>,
+    /// Where its ports are.
+    pub published: Vec<Endpoint>,
+}
+
+/// A published port.
+#[derive(Debug, Clone, Serialize)]
+pub struct Endpoint {
+    /// Machine.
+    pub machine: String,
+    /// `address:port` of the host.
+    pub address: String,
+}
+
+/// What came of `down`.
+#[derive(Debug, Clone, Serialize)]
+pub struct DownOutcome {
+    /// Deployment.
+    pub deployment: DeploymentName,
+    /// The plan's steps.
+    pub steps: Vec<String>,
+    /// Volumes that stay.
+    pub kept: Vec<KeptVolume>,
+}
+
+/// A volume that stays after `down`.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeptVolume {
+    /// Instance.
+    pub instance: String,
+    /// Volume.
+    pub volume: String,
+    /// Bytes.
+    pub size_bytes: u64,
+}
+
+impl Start {
+    /// A folder if there is one of this name, else a release.
+    ///
+    /// # Errors
+    /// [`OpsError::NotADefinition`].
+    pub fn parse(value: &str) -> Result<Self, OpsError> {
+        let path = Path::new(value);
+        if path.is_dir() {
+            return Ok(Start::Folder(path.to_owned()));
+        }
+        if path.file_name().is_some_and(|name| name == DEFINITION) && path.is_file() {
+            return Ok(Start::Folder(path.parent().unwrap_or(Path::new(".")).to_owned()));
+        }
+        value.parse().map(Start::Release).map_err(|_| OpsError::NotADefinition { value: value.to_owned() })
+    }
+}
+
+/// A deployment that nobody else changes meanwhile.
+pub(crate) struct Locked {
+    pub(crate) name: DeploymentName,
+    pub(crate) target: Local,
+    pub(crate) state: State,
+    _guard: LockGuard,
+}
+
+impl Plumb<'_> {
+    /// Does all that is missing until the application runs.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn up(
+        &self,
+        start: &Start,
+        name: Option<&DeploymentName>,
+        note: &str,
+        dry_run: bool,
+    ) -> Result<UpOutcome, OpsError> {
+        let release = match start {
+            Start::Folder(folder) => self.make_release(&Project::load(folder)?, note, !dry_run)?.0,
+            Start::Release(name) => self.read_release(name)?,
+        };
+        let name = match name {
+            Some(name) => name.clone(),
+            None => deployment_of(&release)?,
+        };
+        self.deploy(&name, &release, dry_run)
+    }
+
+    /// Replaces what runs by `release`, or by the newest.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn upgrade(
+        &self,
+        name: &DeploymentName,
+        release: Option<&ReleaseName>,
+        dry_run: bool,
+    ) -> Result<UpOutcome, OpsError> {
+        let record = self.known(name)?;
+        let release = match release {
+            Some(release) => self.read_release(release)?,
+            None => self.newest_release(&record.app)?,
+        };
+        self.deploy(name, &release, dry_run)
+    }
+
+    /// Goes back to `release`, or to the one before the current one.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn rollback(
+        &self,
+        name: &DeploymentName,
+        release: Option<&ReleaseName>,
+        dry_run: bool,
+    ) -> Result<UpOutcome, OpsError> {
+        let current =
+            self.known(name)?.current.ok_or_else(|| OpsError::NotRunning { deployment: name.clone() })?;
+        let wanted = match release {
+            Some(release) => release.clone(),
+            None => {
+                let before =
+                    self.store.releases(&current.app)?.into_iter().rfind(|number| *number < current.number);
+                let nothing =
+                    || OpsError::NothingBefore { deployment: name.clone(), release: current.clone() };
+                ReleaseName { app: current.app.clone(), number: before.ok_or_else(nothing)? }
+            }
+        };
+        self.deploy(name, &self.read_release(&wanted)?, dry_run)
+    }
+
+    /// Stops a deployment; with `volumes` also destroys its data.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn down(&self, name: &DeploymentName, volumes: bool, dry_run: bool) -> Result<DownOutcome, OpsError> {
+        let record = self.known(name)?;
+        let mut locked = self.lock_deployment(name, self.bare_target(name))?;
+        let observed = self.observed(&locked)?;
+        let order = match &record.current {
+            Some(current) => self.read_release(current).ok().map(|release| release.content.machines),
+            None => None,
+        };
+        let order = order.and_then(|machines| start_order(&machines).ok()).unwrap_or_default();
+        let parent = locked.state.last_plan(name)?.map(|record| record.plan);
+        let plan = plan_down(name, &observed, &order, parent.as_ref());
+        let mut steps = describe(&plan);
+        let kept = locked.target.volumes()?;
+        if volumes {
+            steps.extend(kept.iter().map(|volume| format!("destroy volume {}", volume.name)));
+        }
+        if !dry_run {
+            self.execute(&mut locked, &plan, None)?;
+            if volumes {
+                for volume in &kept {
+                    locked.target.remove_volume(&volume.name)?;
+                }
+                locked.state.forget_deployment(name)?;
+            }
+        }
+        let kept = if volumes { Vec::new() } else { kept.iter().filter_map(kept_volume).collect() };
+        Ok(DownOutcome { deployment: name.clone(), steps, kept })
+    }
+
+    /// Leads a deployment to a release, whatever is there now.
+    fn deploy(&self, name: &DeploymentName, release: &Release, dry_run: bool) -> Result<UpOutcome, OpsError> {
+        if !dry_run {
+            // Whatever can be found wrong with this host is found before anything is stopped.
+            self.check_images(release)?;
+        }
+        let target = if dry_run { self.bare_target(name) } else { self.target(name)? };
+        let mut locked = self.lock_deployment(name, target)?;
+        let before = locked.state.ensure_deployment(name, &release.app)?.current;
+        let kind = match &before {
+            Some(current) if release.number > current.number => PlanKind::Upgrade,
+            Some(current) if release.number < current.number => PlanKind::Rollback,
+            _ => PlanKind::Up,
+        };
+        let plan = self.plan(&mut locked, release, kind)?;
+        let outcome = UpOutcome {
+            deployment: name.clone(),
+            release: release.name(),
+            steps: describe(&plan),
+            published: endpoints(release),
+        };
+        if dry_run {
+            return Ok(outcome);
+        }
+        match self.execute(&mut locked, &plan, Some(release)) {
+            Ok(()) => Ok(outcome),
+            Err(error) => match before.filter(|current| *current != release.name()) {
+                Some(current) => Err(self.go_back(&mut locked, release, &current, error)),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Returns the whole set to the release it ran before. The result is the error to report.
+    fn go_back(
+        &self,
+        locked: &mut Locked,
+        failed: &Release,
+        current: &ReleaseName,
+        error: OpsError,
+    ) -> OpsError {
+        let deployment = locked.name.clone();
+        let to = failed.name();
+        let stranded = |why: String, error: OpsError| OpsError::Stranded {
+            deployment: deployment.clone(),
+            to: to.clone(),
+            why,
+            source: Box::new(error),
+        };
+        if failed.content.fence > current.number {
+            let why = format!("`{to}` sets the fence at release {}, above `{current}`", failed.content.fence);
+            return stranded(why, error);
+        }
+        self.report(Progress::Returning { from: to.to_string(), to: current.to_string() });
+        let returned = self.read_release(current).and_then(|release| {
+            let plan = self.plan(locked, &release, PlanKind::Return)?;
+            self.execute(locked, &plan, Some(&release))
+        });
+        match returned {
+            Ok(()) => OpsError::Returned {
+                deployment: deployment.clone(),
+                to,
+                from: current.clone(),
+                source: Box::new(error),
+            },
+            Err(second) => stranded(second.to_string(), error),
+        }
+    }
+
+    fn plan(&self, locked: &mut Locked, release: &Release, kind: PlanKind) -> Result<Plan, OpsError> {
+        let observed = self.observed(locked)?;
+        let mut wanted: Vec<InstanceName> = Vec::new();
+        for (machine, entry) in &release.content.machines {
+            for number in 1..=entry.instances {
+                let instance = InstanceName::of(machine, number).map_err(plumb_plan::PlanError::Name)?;
+                wanted.push(instance);
+            }
+        }
+        let addresses = allocate(&locked.state.addresses(&locked.name)?, &wanted)?;
+        locked.state.add_addresses(&locked.name, &addresses)?;
+        let parent = locked.state.last_plan(&locked.name)?.map(|record| record.plan);
+        let wanted = Wanted { release, kind, addresses: &addresses };
+        Ok(plan_up(&locked.name, &observed, &wanted, parent.as_ref())?)
+    }
+
+    /// Journals and executes a plan.
+    fn execute(&self, locked: &mut Locked, plan: &Plan, release: Option<&Release>) -> Result<(), OpsError> {
+        locked.state.add_plan(plan, clock::now_ms())?;
+        let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
+        self.report(Progress::Planned { actions: plan.actions.len(), to });
+        let outcome = Executor { plumb: self, locked, release }.run(plan);
+        let (status, reason) = match &outcome {
+            Ok(()) => (PlanStatus::Done, None),
+            Err(error) => (PlanStatus::Failed, Some(error.to_string())),
+        };
+        locked.state.end_plan(
+            &plan.deployment,
+            plan.generation,
+            status,
+            reason.as_deref(),
+            clock::now_ms(),
+        )?;
+        outcome
+    }
+
+    /// What the planner must know.
+    pub(crate) fn observed(&self, locked: &Locked) -> Result<Observed, OpsError> {
+        let current = locked.state.deployment(&locked.name)?.and_then(|record| record.current);
+        let fence = match &current {
+            Some(current) => self.read_release(current)?.content.fence,
+            None => 0,
+        };
+        let mut instances = std::collections::BTreeMap::new();
+        for seen in locked.target.observe()? {
+            let (Ok(name), Ok(machine)) = (seen.name.parse(), seen.machine.parse()) else { continue };
+            // A label that is no digest was not written by this version; such an instance differs from anything wanted.
+            let boot = seen.label.parse().unwrap_or_else(|_| plumb_model::Digest::of(b""));
+            let running = seen.state == InstanceState::Running;
+            instances.insert(name, ObservedInstance { machine, running, boot });
+        }
+        Ok(Observed { instances, current, fence })
+    }
+
+    fn check_images(&self, release: &Release) -> Result<(), OpsError> {
+        for machine in release.content.machines.values() {
+            let gone = || OpsError::ImageGone { image: machine.image, release: release.name() };
+            let image = self.image(&machine.image).map_err(|_| gone())?;
+            if !self.is_complete(&image)? {
+                return Err(gone());
+            }
+        }
+        Ok(())
+    }
+
+    /// A target that can observe and stop.
+    pub(crate) fn bare_target(&self, name: &DeploymentName) -> Local {
+        let paths = LocalPaths { run: self.home.run(name), volumes: self.home.volumes(name) };
+        Local::new(paths, self.options.program.clone())
+    }
+
+    /// A target that can also start.
+    fn target(&self, name: &DeploymentName) -> Result<Local, OpsError> {
+        let qemu = Qemu::find()?;
+        let accelerator = accelerator::detect(&self.home.accelerator())?;
+        if accelerator.fresh {
+            self.report(Progress::Accelerator {
+                kind: accelerator.kind.to_string(),
+                reason: accelerator.reason.clone(),
+            });
+        }
+        Ok(self.bare_target(name).with_engine(qemu, accelerator))
+    }
+
+    fn lock_deployment(&self, name: &DeploymentName, target: Local) -> Result<Locked, OpsError> {
+        let guard = self.store.lock(&format!("deployment-{name}"))?;
+        Ok(Locked { name: name.clone(), target, state: self.state()?, _guard: guard })
+    }
+
+    /// The deployment's record, or an error that names those that exist.
+    pub(crate) fn known(&self, name: &DeploymentName) -> Result<plumb_state::DeploymentRecord, OpsError> {
+        let all = self.state()?.deployments()?;
+        match all.iter().find(|record| record.name == *name) {
+            Some(record) => Ok(record.clone()),
+            None => {
+                let known = all.into_iter().map(|record| record.name).collect();
+                Err(OpsError::NoDeployment { deployment: name.clone(), known })
+            }
+        }
+    }
+}
+
+fn deployment_of(release: &Release) -> Result<DeploymentName, OpsError> {
+    let name = release.app.as_str();
+    name.parse().map_err(|error| OpsError::Plan(plumb_plan::PlanError::Name(error)))
+}
+
+fn endpoints(release: &Release) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for (machine, entry) in &release.content.machines {
+        for publish in &entry.publish {
+            endpoints.push(Endpoint {
+                machine: machine.to_string(),
+                address: format!("{}:{}", publish.address, publish.host_port),
+            });
+        }
+    }
+    endpoints
+}
+
+/// `db-1--data` is volume `data` of instance `db-1`.
+fn kept_volume(volume: &plumb_target::ObservedVolume) -> Option<KeptVolume> {
+    let mut parts = volume.name.splitn(2, "--");
+    let (instance, name) = (parts.next()?, parts.next()?);
+    Some(KeptVolume { instance: instance.to_owned(), volume: name.to_owned(), size_bytes: volume.size_bytes })
+}
+
+/// The plan for a person, one line per action.
+fn describe(plan: &Plan) -> Vec<String> {
+    plan.actions
+        .iter()
+        .map(|action| match action {
+            Action::Network => "network".to_owned(),
+            Action::Volume { instance, volume, size_bytes } => {
+                format!("volume {instance}/{volume}, {size_bytes} bytes")
+            }
+            Action::Ports { published } if published.is_empty() => "publish nothing".to_owned(),
+            Action::Ports { published } => {
+                let all = published.iter().map(|(_, machine)| {
+                    let ports: Vec<String> =
+                        machine.ports.iter().map(|port| port.host_port.to_string()).collect();
+                    let instances: Vec<&str> = machine.instances.iter().map(InstanceName::as_str).collect();
+                    format!("{} by {}", ports.join(", "), instances.join(", "))
+                });
+                format!("publish {}", all.collect::<Vec<_>>().join("; "))
+            }
+            Action::Stop { instance } => format!("stop {instance}"),
+            Action::Start { boot, .. } => {
+                format!("start {} with image {}", boot.instance, boot.image.short())
+            }
+            Action::AwaitReady { instance, .. } => format!("wait until {instance} is ready"),
+            Action::Remove { instance } => format!("remove {instance}"),
+            Action::Commit { number } => format!("commit release {number}"),
+            Action::Teardown => "take the network away".to_owned(),
+        })
+        .collect()
+}

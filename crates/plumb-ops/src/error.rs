@@ -1,0 +1,385 @@
+//! What can go wrong in a use case, and what helps.
+
+use std::path::{Path, PathBuf};
+
+use plumb_model::definition::DefinitionErrors;
+use plumb_model::lock::LockError;
+use plumb_model::release::ReleaseName;
+use plumb_model::{AppName, DeploymentName, Digest, DocumentError, InstanceName, MachineName};
+
+/// Why a use case failed. `Display` never prints the source; the CLI prints the chain.
+#[derive(Debug, thiserror::Error)]
+pub enum OpsError {
+    /// The folder has no definition.
+    #[error("there is no `plumb.toml` in `{folder}`")]
+    NoDefinition {
+        /// Folder.
+        folder: PathBuf,
+    },
+    /// The definition has errors; each is complete in itself.
+    #[error("{0}")]
+    Definition(DefinitionErrors),
+    /// The lock cannot be read.
+    #[error("cannot read `{path}`")]
+    Lock {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: LockError,
+    },
+    /// The lock does not belong to the definition as it is now.
+    #[error("`{path}` does not fit the definition any more: {reason}")]
+    StaleLock {
+        /// File.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
+    /// A file operation failed.
+    #[error("cannot {action} `{path}`")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not a regular file, folder or link.
+    #[error("`{path}` is neither a file nor a folder nor a link")]
+    NotAFile {
+        /// Path.
+        path: PathBuf,
+    },
+    /// A name or text that is not UTF-8.
+    #[error("`{path}` is not UTF-8")]
+    NotUtf8 {
+        /// Path.
+        path: PathBuf,
+    },
+    /// A file of the user is missing.
+    #[error("machine `{machine}` takes `{path}`, which is not there")]
+    NoSource {
+        /// Machine.
+        machine: MachineName,
+        /// Path.
+        path: PathBuf,
+    },
+    /// Larger than is plausible.
+    #[error("`{path}` is larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// Path.
+        path: PathBuf,
+        /// Limit.
+        limit_bytes: u64,
+    },
+    /// More files than is plausible.
+    #[error("machine `{machine}` takes more than {limit} files")]
+    TooManyFiles {
+        /// Machine.
+        machine: MachineName,
+        /// Limit.
+        limit: usize,
+    },
+    /// The archive could not be read.
+    #[error(transparent)]
+    Fetch(#[from] plumb_fetch::Error),
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Store(#[from] plumb_store::Error),
+    /// The state could not be read or written.
+    #[error(transparent)]
+    State(#[from] plumb_state::StateError),
+    /// The target failed.
+    #[error(transparent)]
+    Target(#[from] plumb_target::TargetError),
+    /// No plan is possible.
+    #[error(transparent)]
+    Plan(#[from] plumb_plan::PlanError),
+    /// A stored document is damaged.
+    #[error("`{name}` in the store is damaged")]
+    Document {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: DocumentError,
+    },
+    /// An index that was verified does not parse.
+    #[error("the package index of suite `{suite}` is not understood")]
+    Index {
+        /// Suite.
+        suite: String,
+        /// Why.
+        #[source]
+        source: plumb_debian::IndexError,
+    },
+    /// The archive holds something that makes no sense.
+    #[error("the package indices cannot be used")]
+    Archive {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No set of packages fits.
+    #[error("no set of packages fits machine `{machine}`:\n{explanation}")]
+    Unsolvable {
+        /// Machine.
+        machine: MachineName,
+        /// For a person.
+        explanation: String,
+    },
+    /// Two machines would have different versions of one package.
+    #[error(
+        "machine `{machine}` needs `{package}` {version}, but another machine of `{app}` has {other}: an application has one version of each package"
+    )]
+    TwoVersions {
+        /// Application.
+        app: AppName,
+        /// Machine.
+        machine: MachineName,
+        /// Package.
+        package: String,
+        /// Version here.
+        version: String,
+        /// Version elsewhere.
+        other: String,
+    },
+    /// The kernel package is not in the archive.
+    #[error("kernel package `{package}` is not in the archive")]
+    NoKernel {
+        /// Package.
+        package: String,
+    },
+    /// A package cannot be unpacked.
+    #[error("package `{package}` cannot be unpacked")]
+    Unpack {
+        /// Package.
+        package: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file of the user changed while it was read.
+    #[error("`{path}` changed while it was read")]
+    Changing {
+        /// Path.
+        path: PathBuf,
+    },
+    /// Something is to belong to an account that the machine does not have.
+    #[error("{what} of machine `{machine}` is to belong to `{account}`, which is no account of it")]
+    NoAccount {
+        /// Machine.
+        machine: MachineName,
+        /// What.
+        what: String,
+        /// Account.
+        account: String,
+    },
+    /// An image cannot be built.
+    #[error("the image of machine `{machine}` cannot be built")]
+    Build {
+        /// Machine.
+        machine: MachineName,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Files of an image need files that are not in it.
+    #[error("the image of machine `{machine}` is not complete:\n{}", .missing.join("\n"))]
+    Incomplete {
+        /// Machine.
+        machine: MachineName,
+        /// One line each: who needs what.
+        missing: Vec<String>,
+        /// Packages that would help.
+        packages: Vec<String>,
+    },
+    /// There is no such release.
+    #[error("there is no release `{release}`")]
+    NoRelease {
+        /// Name.
+        release: ReleaseName,
+    },
+    /// There is no release at all.
+    #[error("application `{app}` has no release yet")]
+    NoReleases {
+        /// Application.
+        app: AppName,
+    },
+    /// There is no such deployment.
+    #[error("there is no deployment `{deployment}` on this host")]
+    NoDeployment {
+        /// Name.
+        deployment: DeploymentName,
+        /// Those that exist.
+        known: Vec<DeploymentName>,
+    },
+    /// The deployment does not run.
+    #[error("deployment `{deployment}` does not run")]
+    NotRunning {
+        /// Name.
+        deployment: DeploymentName,
+    },
+    /// There is no such instance.
+    #[error("there is no instance `{instance}`")]
+    NoInstance {
+        /// As given.
+        instance: String,
+        /// Those that exist.
+        known: Vec<String>,
+    },
+    /// Several deployments have an instance of this name.
+    #[error("`{instance}` is in more than one deployment")]
+    Ambiguous {
+        /// As given.
+        instance: String,
+        /// Those it may mean.
+        known: Vec<String>,
+    },
+    /// An instance should have a volume that is not there.
+    #[error("volume `{volume}` of instance `{instance}` is not there")]
+    NoVolume {
+        /// Instance.
+        instance: InstanceName,
+        /// Volume.
+        volume: String,
+    },
+    /// There is nothing to go back to.
+    #[error("`{deployment}` runs `{release}`, and there is no release before it")]
+    NothingBefore {
+        /// Deployment.
+        deployment: DeploymentName,
+        /// What runs.
+        release: ReleaseName,
+    },
+    /// An object of a release is gone.
+    #[error("image {image} of `{release}` is not complete in the store")]
+    ImageGone {
+        /// Manifest.
+        image: Digest,
+        /// Release.
+        release: ReleaseName,
+    },
+    /// An instance did not become ready.
+    #[error("instance `{instance}` did not become ready: {reason}")]
+    NotReady {
+        /// Instance.
+        instance: InstanceName,
+        /// Why.
+        reason: String,
+        /// End of its console.
+        console: Vec<String>,
+    },
+    /// An upgrade failed and the set went back.
+    #[error("`{to}` did not become healthy; deployment `{deployment}` runs `{from}` again")]
+    Returned {
+        /// Deployment.
+        deployment: DeploymentName,
+        /// What was wanted.
+        to: ReleaseName,
+        /// What runs.
+        from: ReleaseName,
+        /// Why.
+        #[source]
+        source: Box<OpsError>,
+    },
+    /// An upgrade failed and so did the way back, or there is none.
+    #[error("`{to}` did not become healthy, and deployment `{deployment}` could not go back: {why}")]
+    Stranded {
+        /// Deployment.
+        deployment: DeploymentName,
+        /// What was wanted.
+        to: ReleaseName,
+        /// Why there is no way back.
+        why: String,
+        /// Why it failed at first.
+        #[source]
+        source: Box<OpsError>,
+    },
+    /// A text that is not a name of a deployment, release or folder.
+    #[error("`{value}` is neither a folder with a `plumb.toml` nor a release such as `shop@3`")]
+    NotADefinition {
+        /// As given.
+        value: String,
+    },
+    /// The folder for `init` is not empty.
+    #[error("`{path}` exists already")]
+    Exists {
+        /// Path.
+        path: PathBuf,
+    },
+    /// There is no such template.
+    #[error("there is no template `{name}`")]
+    NoTemplate {
+        /// As given.
+        name: String,
+        /// Those that exist.
+        known: Vec<String>,
+    },
+}
+
+/// For `map_err`: an [`OpsError::Io`] about `path`.
+pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpsError + use<> {
+    let path = path.to_owned();
+    move |source| OpsError::Io { action, path, source }
+}
+
+impl OpsError {
+    /// Commands or changes that help, at most two.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        let hint = |text: String| vec![text];
+        match self {
+            OpsError::NoDefinition { .. } => {
+                vec!["`plumb init hello` makes a folder with a small application".to_owned()]
+            }
+            OpsError::Lock { .. } => {
+                hint("`plumb lock` writes a new lock; the old versions are kept if git has them".into())
+            }
+            OpsError::StaleLock { .. } => {
+                hint("`plumb lock` brings it up to date and keeps the versions it has".into())
+            }
+            OpsError::Incomplete { packages, .. } if !packages.is_empty() => {
+                let list = packages.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+                hint(format!("add `os = [{list}]` to the machine, or leave out what needs them"))
+            }
+            OpsError::NoRelease { release } => {
+                hint(format!("`plumb log {}` lists the releases", release.app))
+            }
+            OpsError::NoReleases { .. } => {
+                hint("`plumb release` in the application's folder makes one".into())
+            }
+            OpsError::NoDeployment { known, .. } if known.is_empty() => {
+                hint("`plumb up` in a folder with a definition starts one".into())
+            }
+            OpsError::NoDeployment { known, .. } => hint(format!("there is {}", list(known))),
+            OpsError::NotRunning { deployment } => {
+                hint(format!("`plumb ps {deployment}` shows what is there"))
+            }
+            OpsError::NoInstance { known, .. } if !known.is_empty() => {
+                hint(format!("there is {}", list(known)))
+            }
+            OpsError::Ambiguous { known, .. } => hint(format!("say which: {}", list(known))),
+            OpsError::NoTemplate { known, .. } => hint(format!("there is {}", list(known))),
+            OpsError::Plan(plumb_plan::PlanError::Fenced { .. }) => {
+                hint("make a new release whose code reads the new data, and `plumb upgrade` to it".into())
+            }
+            OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => source.hints(),
+            OpsError::NotReady { instance, .. } => {
+                hint(format!("`plumb logs {instance}` shows everything its services said"))
+            }
+            OpsError::Fetch(error) => error.hint().into_iter().collect(),
+            OpsError::Store(error) => error.hint().into_iter().collect(),
+            OpsError::Target(error) => error.hint().into_iter().collect(),
+            OpsError::Exists { .. } => hint("name another folder: `plumb init hello my-app`".into()),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn list<T: std::fmt::Display>(items: &[T]) -> String {
+    items.iter().map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,178 @@
+//! Does what a plan says, step by step. No choices here: a step is done or has failed.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use plumb_guest_proto::{Event, InstanceSpec};
+use plumb_model::release::Release;
+use plumb_model::{InstanceName, MachineName, VolumeName};
+use plumb_plan::{Action, BootSpec, Plan, Published};
+use plumb_state::StepStatus;
+use plumb_target::{ImagePaths, Publication, Readiness, StartInstance, Target as _, VolumeDisk};
+
+use crate::deploy::Locked;
+use crate::error::OpsError;
+use crate::progress::{InstanceStep, Progress};
+use crate::{Plumb, clock};
+
+/// How long a guest may take to shut down in order. A database writes its last checkpoint in this time, under software
+/// emulation too.
+const STOP_GRACE: Duration = Duration::from_secs(90);
+
+/// Executes plans.
+pub(crate) struct Executor<'e, 'p> {
+    pub(crate) plumb: &'e Plumb<'p>,
+    pub(crate) locked: &'e mut Locked,
+    pub(crate) release: Option<&'e Release>,
+}
+
+impl Executor<'_, '_> {
+    /// Executes all steps in order and journals each.
+    pub(crate) fn run(&mut self, plan: &Plan) -> Result<(), OpsError> {
+        for (seq, action) in plan.actions.iter().enumerate() {
+            let outcome = self.step(action);
+            let status = if outcome.is_ok() { StepStatus::Done } else { StepStatus::Failed };
+            self.locked.state.record_step(&plan.deployment, plan.generation, seq, status, clock::now_ms())?;
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, action: &Action) -> Result<(), OpsError> {
+        match action {
+            Action::Network => {
+                self.locked.target.clean()?;
+                self.locked.target.ensure_keeper()?;
+            }
+            Action::Volume { instance, volume, size_bytes } => self.volume(instance, volume, *size_bytes)?,
+            Action::Ports { published } => self.ports(published)?,
+            Action::Stop { instance } => {
+                self.tell(instance, InstanceStep::Stopping);
+                self.locked.target.stop_instance(instance.as_str(), STOP_GRACE)?;
+            }
+            Action::Start { boot, spec } => self.start(boot, spec)?,
+            Action::AwaitReady { instance, timeout_ms } => self.await_ready(instance, *timeout_ms)?,
+            Action::Remove { instance } => {
+                self.locked.target.remove_instance(instance.as_str())?;
+                self.tell(instance, InstanceStep::Removed);
+            }
+            Action::Commit { number } => self.locked.state.set_current(&self.locked.name, Some(*number))?,
+            Action::Teardown => {
+                self.locked.target.teardown(STOP_GRACE)?;
+                self.locked.state.set_current(&self.locked.name, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, instance: &InstanceName, step: InstanceStep) {
+        self.plumb.report(Progress::Instance { instance: instance.clone(), step });
+    }
+
+    fn volume(&self, instance: &InstanceName, volume: &VolumeName, size_bytes: u64) -> Result<(), OpsError> {
+        let name = volume_file(instance, volume);
+        let found = self.locked.target.create_volume(&name, size_bytes)?;
+        if found.size_bytes < size_bytes {
+            self.locked.target.grow_volume(&name, size_bytes)?;
+        }
+        Ok(())
+    }
+
+    fn ports(&self, published: &BTreeMap<MachineName, Published>) -> Result<(), OpsError> {
+        let publications: Vec<Publication> = published
+            .values()
+            .flat_map(|machine| {
+                machine.ports.iter().map(|port| Publication {
+                    address: port.address.into(),
+                    host_port: port.host_port,
+                    guest_port: port.guest_port,
+                    instances: machine.instances.iter().map(ToString::to_string).collect(),
+                })
+            })
+            .collect();
+        Ok(self.locked.target.set_published(&publications)?)
+    }
+
+    fn start(&self, boot: &BootSpec, spec: &InstanceSpec) -> Result<(), OpsError> {
+        self.tell(&boot.instance, InstanceStep::Starting);
+        let image = self.plumb.image(&boot.image)?;
+        let path = |digest| self.plumb.store.path(digest);
+        let known = self.locked.target.volumes()?;
+        let mut volumes = Vec::new();
+        for attachment in &spec.volumes {
+            let (volume, serial) = boot
+                .volumes
+                .iter()
+                .find(|(name, _)| name.as_str() == attachment.name)
+                .ok_or_else(|| self.no_volume(boot, &attachment.name))?;
+            let file = volume_file(&boot.instance, volume);
+            let found = known.iter().find(|known| known.name == file);
+            let found = found.ok_or_else(|| self.no_volume(boot, &attachment.name))?;
+            volumes.push(VolumeDisk { serial: serial.clone(), path: found.path.clone() });
+        }
+        self.locked.target.start_instance(&StartInstance {
+            deployment: self.locked.name.to_string(),
+            instance: boot.instance.to_string(),
+            machine: boot.machine.to_string(),
+            generation: boot.generation,
+            release: boot.release.to_string(),
+            label: boot.boot.to_string(),
+            image: Some(ImagePaths {
+                digest: boot.image.to_string(),
+                kernel: path(&image.kernel.digest),
+                initrd: path(&image.initrd.digest),
+                root: path(&image.root.digest),
+                cmdline: image.cmdline,
+            }),
+            memory_mib: u64::from(boot.memory_mib),
+            cpus: boot.cpus,
+            spec: spec.clone(),
+            volumes,
+            publish: boot.guest_ports.clone(),
+        })?;
+        Ok(())
+    }
+
+    fn no_volume(&self, boot: &BootSpec, volume: &str) -> OpsError {
+        OpsError::NoVolume { instance: boot.instance.clone(), volume: volume.to_owned() }
+    }
+
+    fn await_ready(&self, instance: &InstanceName, timeout_ms: u64) -> Result<(), OpsError> {
+        self.tell(instance, InstanceStep::Awaiting);
+        let mut news = |progress: &plumb_target::Progress| {
+            if let plumb_target::Progress::Event(entry) = progress {
+                self.guest_event(instance, &entry.event);
+            }
+            ControlFlow::Continue(())
+        };
+        let limit = Duration::from_millis(timeout_ms);
+        match self.locked.target.wait_ready(instance.as_str(), limit, &mut news)? {
+            Readiness::Ready => {
+                self.tell(instance, InstanceStep::Ready);
+                Ok(())
+            }
+            Readiness::NotReady { reason, console } => {
+                self.tell(instance, InstanceStep::Failed);
+                let release = self.release.map(|release| release.name().to_string());
+                let reason =
+                    release.map_or(reason.clone(), |release| format!("{reason} (release `{release}`)"));
+                Err(OpsError::NotReady { instance: instance.clone(), reason, console })
+            }
+            Readiness::Cancelled => Err(OpsError::NotReady {
+                instance: instance.clone(),
+                reason: "the wait was cancelled".to_owned(),
+                console: Vec::new(),
+            }),
+        }
+    }
+
+    fn guest_event(&self, instance: &InstanceName, event: &Event) {
+        self.plumb.report(Progress::Guest { instance: instance.clone(), event: event.clone() });
+    }
+}
+
+/// The target's name of a volume. Neither part can hold two dashes in a row at the seam, as names do not end in one.
+fn volume_file(instance: &InstanceName, volume: &VolumeName) -> String {
+    format!("{instance}--{volume}")
+}

@@ -1,0 +1,63 @@
+//! Where Plumb keeps things on this host.
+//!
+//! ```text
+//!  $PLUMB_HOME (default $XDG_DATA_HOME/plumb, ~/.local/share/plumb)
+//!  ├── store/               objects, images, releases (plumb-store)
+//!  ├── state.db             deployments, plans, journal (plumb-state)
+//!  ├── run/<deployment>/    what a running deployment needs; gone after `down`
+//!  └── volumes/<deployment>/  data; only `down --volumes` removes it
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use plumb_model::DeploymentName;
+
+/// The folder that holds everything.
+#[derive(Debug, Clone)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// A home at `root`, which need not exist yet.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Home { root: root.into() }
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// The state database.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state.db")
+    }
+
+    /// What was found out about this host's accelerator.
+    #[must_use]
+    pub fn accelerator(&self) -> PathBuf {
+        self.root.join("accelerator.json")
+    }
+
+    /// Files of a running deployment.
+    #[must_use]
+    pub fn run(&self, deployment: &DeploymentName) -> PathBuf {
+        self.root.join("run").join(deployment.as_str())
+    }
+
+    /// Volumes of a deployment.
+    #[must_use]
+    pub fn volumes(&self, deployment: &DeploymentName) -> PathBuf {
+        self.root.join("volumes").join(deployment.as_str())
+    }
+}

@@ -1,0 +1,134 @@
+//! What one machine runs: from the definition's services and the packages' units to the guest's [`MachineSpec`].
+
+use std::collections::BTreeMap;
+
+use plumb_guest_proto::{FORMAT, MachineSpec, ServiceSpec, VolumeMount};
+use plumb_image::assemble::Assembled;
+use plumb_image::rule::account::Accounts;
+use plumb_image::tree::{Objects, Tree};
+use plumb_image::unit::{self, ServiceInput, Severity, Sibling, TreeUnits};
+use plumb_model::definition::{Machine, Service};
+use plumb_model::{AppName, MachineName, ServiceName};
+
+use crate::error::OpsError;
+
+/// Longest time a machine's services may take together if none says anything: several times what a database needs to
+/// recover under software emulation.
+const READY_MARGIN_MS: u64 = 60_000;
+
+/// The spec of one machine and what its owner should know about it.
+pub(crate) struct Specified {
+    pub(crate) spec: MachineSpec,
+    pub(crate) notices: Vec<String>,
+}
+
+/// Translates the services of a machine.
+pub(crate) fn specify(
+    app: &AppName,
+    name: &MachineName,
+    machine: &Machine,
+    assembled: &Assembled,
+    objects: &dyn Objects,
+) -> Result<Specified, OpsError> {
+    let failed =
+        |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build { machine: name.clone(), source };
+    let mut units = Tree { entries: assembled.units.clone() };
+    units.close();
+    let units = TreeUnits { tree: &units, objects };
+    let resolve = |program: &str| unit::find_program(&assembled.tree, program);
+    let mut services = Vec::new();
+    let mut notices = Vec::new();
+    for (service_name, service) in &machine.services {
+        let siblings = siblings(service_name, &machine.services);
+        let input = input(service_name, service, &siblings, &resolve);
+        let translated = match (&service.from, &service.exec) {
+            (None, Some(_)) => unit::from_exec(&input, &assembled.accounts),
+            (from, _) => {
+                let unit_name = from.as_deref().unwrap_or(service_name.as_str());
+                unit::from_unit(unit_name, &input, &units, &assembled.accounts)
+            }
+        };
+        let translated = translated.map_err(|error| failed(Box::new(error)))?;
+        let told = translated.notes.iter().filter(|note| note.severity == Severity::Unsupported);
+        notices.extend(told.map(|note| format!("service `{service_name}`: {}", note.message)));
+        let mut spec = translated.spec;
+        spec.kill_signal = service.stop_signal.unwrap_or(spec.kill_signal);
+        services.push(spec);
+    }
+    let services = unit::order_services(services).map_err(|error| failed(Box::new(error)))?;
+    let volumes = volumes(name, machine, &assembled.accounts)?;
+    let spec = MachineSpec {
+        format: FORMAT,
+        app: app.to_string(),
+        machine: name.to_string(),
+        directories: assembled.directories.clone(),
+        volumes,
+        services,
+    };
+    Ok(Specified { spec, notices })
+}
+
+fn siblings(own: &ServiceName, services: &BTreeMap<ServiceName, Service>) -> Vec<Sibling> {
+    services
+        .iter()
+        .filter(|(name, _)| *name != own)
+        .map(|(name, service)| Sibling {
+            name: name.to_string(),
+            unit: match (&service.from, &service.exec) {
+                (Some(unit), _) => Some(unit.clone()),
+                (None, None) => Some(name.to_string()),
+                (None, Some(_)) => None,
+            },
+        })
+        .collect()
+}
+
+fn input<'a>(
+    name: &ServiceName,
+    service: &Service,
+    siblings: &'a [Sibling],
+    resolve_program: &'a dyn Fn(&str) -> Option<String>,
+) -> ServiceInput<'a> {
+    ServiceInput {
+        name: name.to_string(),
+        exec: service.exec.clone(),
+        prepare: service.prepare.clone(),
+        user: service.user.clone(),
+        group: service.group.clone(),
+        environment: service.environment.clone(),
+        working_directory: service.directory.clone(),
+        ready: service.ready.clone(),
+        ready_timeout_ms: service.ready_timeout_ms,
+        restart: service.restart,
+        after: service.after.iter().map(ToString::to_string).collect(),
+        siblings,
+        resolve_program,
+    }
+}
+
+fn volumes(name: &MachineName, machine: &Machine, accounts: &Accounts) -> Result<Vec<VolumeMount>, OpsError> {
+    let mut volumes = Vec::new();
+    for (volume_name, volume) in &machine.volumes {
+        let owner = volume.owner.as_deref().unwrap_or("root");
+        let user = accounts.users.get(owner).ok_or_else(|| OpsError::NoAccount {
+            machine: name.clone(),
+            what: format!("volume `{volume_name}`"),
+            account: owner.to_owned(),
+        })?;
+        volumes.push(VolumeMount {
+            name: volume_name.to_string(),
+            mount: volume.mount.clone(),
+            uid: user.uid,
+            gid: user.gid,
+            mode: 0o755,
+        });
+    }
+    Ok(volumes)
+}
+
+/// How long an instance may take from its start until all its services are ready.
+pub(crate) fn ready_timeout_ms(services: &[ServiceSpec]) -> u64 {
+    let each =
+        services.iter().map(|service| service.start_timeout_ms.saturating_add(service.ready_timeout_ms));
+    each.fold(READY_MARGIN_MS, u64::saturating_add)
+}

@@ -1,0 +1,340 @@
+//! `ps`, `logs`, `console`: what is there, from the target itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use plumb_guest_proto::ServiceStatus;
+use plumb_model::release::Release;
+use plumb_model::{DeploymentName, InstanceName, MachineName};
+use plumb_plan::boot_spec;
+use plumb_state::{DeploymentRecord, PlanStatus, State};
+use plumb_target::{InstanceState, Local, ObservedInstance, Target as _};
+use serde::Serialize;
+
+pub use plumb_target::LogLine;
+
+use crate::Plumb;
+use crate::error::{OpsError, io};
+
+/// How often a followed log is looked at: quick for a person, nothing for a processor.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Lines of the console shown before following it.
+const CONSOLE_LINES: usize = 200;
+
+/// A deployment as it is.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeploymentView {
+    /// Name.
+    pub name: DeploymentName,
+    /// Application.
+    pub app: String,
+    /// Current release.
+    pub release: Option<String>,
+    /// `ready`, `not ready`, `stopped`, `down`.
+    pub state: String,
+    /// What its owner should know: an interrupted or failed plan.
+    pub note: Option<String>,
+    /// Its instances.
+    pub instances: Vec<InstanceView>,
+}
+
+/// An instance as it is.
+#[derive(Debug, Clone, Serialize)]
+pub struct InstanceView {
+    /// Name.
+    pub name: String,
+    /// Machine.
+    pub machine: String,
+    /// `ready`, `starting`, `stopped`, `exited`, `missing`.
+    pub state: String,
+    /// Release it belongs to.
+    pub release: String,
+    /// Process of the virtual machine.
+    pub pid: Option<u32>,
+    /// Address on the private network.
+    pub address: Option<String>,
+    /// Milliseconds since its kernel started.
+    pub uptime_ms: Option<u64>,
+    /// Memory in use inside, KiB.
+    pub memory_used_kib: Option<u64>,
+    /// Memory it has, KiB.
+    pub memory_total_kib: Option<u64>,
+    /// Services.
+    pub services: Vec<ServiceStatus>,
+    /// Published ports, `host -> guest`.
+    pub ports: Vec<String>,
+}
+
+/// How to reach a console.
+#[derive(Debug, Clone)]
+pub struct Console {
+    /// The socket.
+    pub socket: PathBuf,
+    /// What it showed so far.
+    pub tail: Vec<String>,
+}
+
+impl Plumb<'_> {
+    /// What runs; with `all` also what is down.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn ps(&self, only: Option<&DeploymentName>, all: bool) -> Result<Vec<DeploymentView>, OpsError> {
+        if let Some(name) = only {
+            self.known(name)?;
+        }
+        let state = self.state()?;
+        let mut views = Vec::new();
+        for record in state.deployments()? {
+            if only.is_some_and(|name| *name != record.name) {
+                continue;
+            }
+            let view = self.view(&state, &record)?;
+            if all || only.is_some() || view.state != "down" {
+                views.push(view);
+            }
+        }
+        Ok(views)
+    }
+
+    fn view(&self, state: &State, record: &DeploymentRecord) -> Result<DeploymentView, OpsError> {
+        let target = self.bare_target(&record.name);
+        // The keeper may have been killed; what it holds is restored before it is asked.
+        target.ensure_keeper()?;
+        let seen = target.observe()?;
+        let release = record.current.as_ref().map(|name| self.read_release(name)).transpose()?;
+        let addresses = state.addresses(&record.name)?;
+        let mut instances: BTreeMap<String, InstanceView> = BTreeMap::new();
+        for instance in &seen {
+            let mut view = instance_view(instance);
+            let address = instance.name.parse().ok().and_then(|name: InstanceName| addresses.get(&name));
+            view.address = address.map(ToString::to_string);
+            instances.insert(instance.name.clone(), view);
+        }
+        if let Some(release) = &release {
+            complete(release, record, &addresses, &seen, &mut instances)?;
+        }
+        let instances: Vec<InstanceView> = instances.into_values().collect();
+        let overall = if instances.is_empty() {
+            "down"
+        } else if instances.iter().all(|instance| instance.state == "ready") {
+            "ready"
+        } else if instances.iter().all(|instance| instance.pid.is_none()) {
+            "stopped"
+        } else {
+            "not ready"
+        };
+        Ok(DeploymentView {
+            name: record.name.clone(),
+            app: record.app.to_string(),
+            release: release.map(|release| release.name().to_string()),
+            state: overall.to_owned(),
+            note: self.note(state, record)?,
+            instances,
+        })
+    }
+
+    /// A plan that nobody executes any more, or that failed.
+    fn note(&self, state: &State, record: &DeploymentRecord) -> Result<Option<String>, OpsError> {
+        let Some(last) = state.last_plan(&record.name)? else { return Ok(None) };
+        let to = last.plan.to.as_ref().map_or_else(|| "down".to_owned(), |release| format!("`{release}`"));
+        Ok(match last.status {
+            PlanStatus::Running => match self.store.lock(&format!("deployment-{}", record.name)) {
+                Ok(_guard) => Some(format!(
+                    "the way to {to} was interrupted after step {} of {}; the same command again completes it",
+                    last.steps_done,
+                    last.plan.actions.len()
+                )),
+                Err(_) => Some(format!(
+                    "on the way to {to}: step {} of {}",
+                    (last.steps_done + 1).min(last.plan.actions.len() as u64),
+                    last.plan.actions.len()
+                )),
+            },
+            PlanStatus::Failed => Some(format!(
+                "the way to {to} failed: {}",
+                last.reason.unwrap_or_else(|| "unknown".to_owned())
+            )),
+            PlanStatus::Done | PlanStatus::Superseded => None,
+        })
+    }
+
+    /// Which deployment and instance a text such as `web-1` or `shop/web-1` means.
+    fn find_instance(&self, text: &str) -> Result<(DeploymentName, Local, String), OpsError> {
+        let (deployment, instance) = match text.split_once('/') {
+            Some((deployment, instance)) => (Some(deployment), instance),
+            None => (None, text),
+        };
+        let mut known = Vec::new();
+        let mut found = Vec::new();
+        for record in self.state()?.deployments()? {
+            let target = self.bare_target(&record.name);
+            for seen in target.observe()? {
+                let full = format!("{}/{}", record.name, seen.name);
+                if seen.name == instance && deployment.is_none_or(|name| record.name.as_str() == name) {
+                    found.push((record.name.clone(), target.clone(), seen.name.clone()));
+                }
+                known.push(full);
+            }
+        }
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err(OpsError::NoInstance { instance: text.to_owned(), known }),
+            _ => {
+                let known =
+                    found.iter().map(|(deployment, _, name)| format!("{deployment}/{name}")).collect();
+                Err(OpsError::Ambiguous { instance: text.to_owned(), known })
+            }
+        }
+    }
+
+    /// Where the console of an instance is.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn console(&self, instance: &str) -> Result<Console, OpsError> {
+        let (_, target, name) = self.find_instance(instance)?;
+        Ok(Console {
+            socket: target.console_socket(&name)?,
+            tail: target.console_tail(&name, CONSOLE_LINES)?,
+        })
+    }
+
+    /// Hands the last `lines` log lines of an instance to `print` (0: all), and with `follow` everything that comes,
+    /// until `print` says no.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn logs(
+        &self,
+        instance: &str,
+        lines: usize,
+        follow: bool,
+        print: &mut dyn FnMut(&LogLine) -> bool,
+    ) -> Result<(), OpsError> {
+        let (_, target, name) = self.find_instance(instance)?;
+        target.ensure_keeper()?;
+        let path = target.log_path(&name)?;
+        let mut rotated = path.clone().into_os_string();
+        rotated.push(".1");
+        let mut all = read_lines(Path::new(&rotated), 0)?.0;
+        let (newest, mut position) = read_lines(&path, 0)?;
+        all.extend(newest);
+        let skip = if lines == 0 { 0 } else { all.len().saturating_sub(lines) };
+        for line in &all[skip..] {
+            if !print(line) {
+                return Ok(());
+            }
+        }
+        while follow {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a file that grows gives nothing to wait on but time"
+            )]
+            std::thread::sleep(FOLLOW_INTERVAL);
+            let length = fs::metadata(&path).map(|metadata| metadata.len()).unwrap_or(0);
+            if length < position {
+                position = 0;
+            }
+            let (fresh, end) = read_lines(&path, position)?;
+            position = end;
+            for line in &fresh {
+                if !print(line) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whole lines from `start` on, and where the next one will begin. A missing file has none.
+fn read_lines(path: &Path, start: u64) -> Result<(Vec<LogLine>, u64), OpsError> {
+    let mut file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(source) => return Err(OpsError::Io { action: "read", path: path.to_owned(), source }),
+    };
+    file.seek(SeekFrom::Start(start)).map_err(io("read", path))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(io("read", path))?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    // A line that was cut by a crash of the keeper is no line.
+    let lines =
+        bytes[..whole].split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    Ok((lines.collect(), start + whole as u64))
+}
+
+fn instance_view(instance: &ObservedInstance) -> InstanceView {
+    let status = instance.guest.as_ref().and_then(|guest| guest.status.clone());
+    let running = instance.state == InstanceState::Running;
+    let state = match instance.state {
+        InstanceState::Running if instance.is_ready() => "ready",
+        InstanceState::Running => "not ready",
+        InstanceState::Exited => "exited",
+        InstanceState::Stale => "stopped (host restarted)",
+    };
+    let live = status.filter(|_| running);
+    InstanceView {
+        name: instance.name.clone(),
+        machine: instance.machine.clone(),
+        state: state.to_owned(),
+        release: instance.release.clone(),
+        pid: instance.pid,
+        address: None,
+        uptime_ms: live.as_ref().map(|status| status.uptime_ms),
+        memory_used_kib: live
+            .as_ref()
+            .map(|status| status.memory_total_kib.saturating_sub(status.memory_available_kib)),
+        memory_total_kib: live.as_ref().map(|status| status.memory_total_kib),
+        services: live.map(|status| status.services).unwrap_or_default(),
+        ports: Vec::new(),
+    }
+}
+
+/// Adds what the release says: instances that should be there, ports, and that an instance which was not touched by an
+/// upgrade belongs to the new release because it would be started in exactly the same way.
+fn complete(
+    release: &Release,
+    record: &DeploymentRecord,
+    addresses: &plumb_plan::Addresses,
+    seen: &[ObservedInstance],
+    instances: &mut BTreeMap<String, InstanceView>,
+) -> Result<(), OpsError> {
+    for (machine, entry) in &release.content.machines {
+        for number in 1..=entry.instances {
+            let name = InstanceName::of(machine, number).map_err(plumb_plan::PlanError::Name)?;
+            let view = instances.entry(name.to_string()).or_insert_with(|| missing(&name, machine, release));
+            view.ports =
+                entry.publish.iter().map(|port| format!("{}->{}", port.host_port, port.guest_port)).collect();
+            let Some(observed) = seen.iter().find(|observed| observed.name == name.as_str()) else {
+                continue;
+            };
+            let wanted = boot_spec(release, &record.name, (machine, &name), addresses, 0);
+            if wanted.is_ok_and(|(boot, _)| boot.boot.to_string() == observed.label) {
+                view.release = release.name().to_string();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn missing(name: &InstanceName, machine: &MachineName, release: &Release) -> InstanceView {
+    InstanceView {
+        name: name.to_string(),
+        machine: machine.to_string(),
+        state: "missing".to_owned(),
+        release: release.name().to_string(),
+        pid: None,
+        address: None,
+        uptime_ms: None,
+        memory_used_kib: None,
+        memory_total_kib: None,
+        services: Vec::new(),
+        ports: Vec::new(),
+    }
+}

@@ -1,0 +1,155 @@
+//! What a use case reports while it works. Values, never text: the CLI draws them.
+
+use plumb_guest_proto::{Event, ServiceState};
+use plumb_model::{InstanceName, MachineName};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// The archive's indices are being brought up to date.
+    Refreshing,
+    /// Packages of the machines are being chosen.
+    Resolving,
+    /// The lock is written or was found to fit.
+    Locked {
+        /// Packages of the whole application.
+        packages: usize,
+        /// It had to be made or changed.
+        changed: bool,
+    },
+    /// A download began.
+    DownloadBegan {
+        /// File.
+        item: String,
+        /// Its size, if known.
+        bytes: u64,
+    },
+    /// Some bytes of a download arrived.
+    Downloaded {
+        /// File.
+        item: String,
+        /// Bytes since the last report.
+        bytes: u64,
+    },
+    /// A download is complete.
+    DownloadEnded {
+        /// File.
+        item: String,
+    },
+    /// A machine's image is being built.
+    Building {
+        /// Machine.
+        machine: MachineName,
+        /// What is done now.
+        step: BuildStep,
+    },
+    /// A machine's image is there.
+    Built {
+        /// Machine.
+        machine: MachineName,
+        /// Bytes of kernel, initramfs and root.
+        bytes: u64,
+        /// It was there already.
+        cached: bool,
+    },
+    /// Something about a machine that its owner should know.
+    Notice {
+        /// Machine.
+        machine: MachineName,
+        /// What.
+        text: String,
+    },
+    /// A release was made or found to be the newest already.
+    Released {
+        /// Its name.
+        release: String,
+        /// It is new.
+        changed: bool,
+    },
+    /// Virtual machines run without hardware help.
+    Accelerator {
+        /// `kvm` or `tcg`.
+        kind: String,
+        /// Why.
+        reason: String,
+    },
+    /// A plan was made.
+    Planned {
+        /// How many actions.
+        actions: usize,
+        /// What it leads to, for example `shop@2`.
+        to: String,
+    },
+    /// A step about an instance began.
+    Instance {
+        /// Instance.
+        instance: InstanceName,
+        /// What is done.
+        step: InstanceStep,
+    },
+    /// The guest of an instance says something.
+    Guest {
+        /// Instance.
+        instance: InstanceName,
+        /// What.
+        event: Event,
+    },
+    /// The wanted release did not become healthy; the set goes back.
+    Returning {
+        /// From this release.
+        from: String,
+        /// To this one.
+        to: String,
+    },
+}
+
+/// Steps of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildStep {
+    /// Packages are taken apart.
+    Unpacking,
+    /// The file tree is put together.
+    Assembling,
+    /// The image is written.
+    Writing,
+}
+
+/// Steps of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceStep {
+    /// It is taken out of its published ports.
+    Withdrawing,
+    /// It is being stopped.
+    Stopping,
+    /// It is being started.
+    Starting,
+    /// It must become ready now.
+    Awaiting,
+    /// A service changed its state.
+    Service {
+        /// Service.
+        name: String,
+        /// State.
+        state: ServiceState,
+    },
+    /// It is ready.
+    Ready,
+    /// It did not become ready.
+    Failed,
+    /// It is gone.
+    Removed,
+}
+
+/// Receives reports, from any thread.
+pub trait Reporter: Sync {
+    /// Takes one report.
+    fn report(&self, progress: Progress);
+}
+
+/// Ignores all reports.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn report(&self, _: Progress) {}
+}

@@ -1,0 +1,163 @@
+//! Releases: made, listed, read.
+
+use std::collections::BTreeMap;
+
+use plumb_model::definition::{Definition, Fence};
+use plumb_model::image::Image;
+use plumb_model::release::{Content, Publish, Release, ReleaseMachine, ReleaseName, VolumeSize};
+use plumb_model::{AppName, Document, MachineName};
+use serde::Serialize;
+
+use crate::build::BuiltImage;
+use crate::error::OpsError;
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::{Plumb, clock};
+
+/// What releasing did.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReleaseOutcome {
+    /// The release.
+    pub release: ReleaseName,
+    /// It is new; otherwise nothing had changed since it was made.
+    pub changed: bool,
+    /// The images of its machines.
+    pub images: Vec<BuiltImage>,
+}
+
+impl Plumb<'_> {
+    /// Builds and keeps the set as a release, unless the newest release has the same content.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn release(&self, project: &Project, note: &str) -> Result<ReleaseOutcome, OpsError> {
+        let (release, changed, images) = self.make_release(project, note, true)?;
+        Ok(ReleaseOutcome { release: release.name(), changed, images })
+    }
+
+    /// As [`Plumb::release`]; keeps nothing unless `keep`.
+    pub(crate) fn make_release(
+        &self,
+        project: &Project,
+        note: &str,
+        keep: bool,
+    ) -> Result<(Release, bool, Vec<BuiltImage>), OpsError> {
+        let (lock, images) = self.build_locked(project)?;
+        let app = &project.definition.app;
+        // Two builds at once must not give out one number twice.
+        let _guard = self.store.lock_waiting(&format!("release-{app}"), &mut |_| {})?;
+        let previous = match self.store.releases(app)?.last() {
+            Some(number) => Some(self.read_release(&ReleaseName { app: app.clone(), number: *number })?),
+            None => None,
+        };
+        let number = previous.as_ref().map_or(0, |release| release.number) + 1;
+        let content = |fence_here| content(&project.definition, &images, fence_here);
+        if let Some(previous) =
+            previous.as_ref().filter(|previous| previous.content == content(previous.number))
+        {
+            self.report(Progress::Released { release: previous.name().to_string(), changed: false });
+            return Ok((previous.clone(), false, images));
+        }
+        let release = Release {
+            format: Release::FORMAT,
+            app: app.clone(),
+            number,
+            previous: previous.map(|release| release.digest()),
+            created_s: clock::now_s(),
+            note: note.to_owned(),
+            definition: self.store.put_bytes(project.text.as_bytes())?,
+            lock: self.store.put_bytes(lock.to_text().as_bytes())?,
+            content: content(number),
+        };
+        if keep {
+            // What a release names must be on disk before the release is.
+            self.store.sync()?;
+            self.store.add_release(app, number, &release.to_bytes())?;
+            self.report(Progress::Released { release: release.name().to_string(), changed: true });
+        }
+        Ok((release, true, images))
+    }
+
+    /// Reads a release.
+    pub(crate) fn read_release(&self, name: &ReleaseName) -> Result<Release, OpsError> {
+        if !self.store.releases(&name.app)?.contains(&name.number) {
+            return Err(OpsError::NoRelease { release: name.clone() });
+        }
+        let bytes = self.store.release(&name.app, name.number)?;
+        Release::from_bytes(&bytes).map_err(|source| OpsError::Document { name: name.to_string(), source })
+    }
+
+    /// The newest release of an application.
+    pub(crate) fn newest_release(&self, app: &AppName) -> Result<Release, OpsError> {
+        let number = self.store.releases(app)?.last().copied();
+        let number = number.ok_or_else(|| OpsError::NoReleases { app: app.clone() })?;
+        self.read_release(&ReleaseName { app: app.clone(), number })
+    }
+
+    /// All releases of an application, or of all, oldest first.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn releases(&self, app: Option<&AppName>) -> Result<Vec<Release>, OpsError> {
+        let apps = match app {
+            Some(app) => vec![app.clone()],
+            None => self.store.apps()?,
+        };
+        let mut releases = Vec::new();
+        for app in apps {
+            for number in self.store.releases(&app)? {
+                releases.push(self.read_release(&ReleaseName { app: app.clone(), number })?);
+            }
+        }
+        match app {
+            Some(app) if releases.is_empty() => Err(OpsError::NoReleases { app: app.clone() }),
+            _ => Ok(releases),
+        }
+    }
+
+    /// A release with the manifests of its images.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn show(&self, name: &ReleaseName) -> Result<(Release, BTreeMap<MachineName, Image>), OpsError> {
+        let release = self.read_release(name)?;
+        let mut images = BTreeMap::new();
+        for (machine, entry) in &release.content.machines {
+            images.insert(machine.clone(), self.image(&entry.image)?);
+        }
+        Ok((release, images))
+    }
+}
+
+/// What the definition and its images amount to; `own_number` is what a fence of "this" means.
+fn content(definition: &Definition, images: &[BuiltImage], own_number: u64) -> Content {
+    let machines = images.iter().filter_map(|image| {
+        let machine = definition.machines.get(&image.machine)?;
+        let publish = machine.publish.iter().map(|publish| Publish {
+            address: publish.address,
+            host_port: publish.host_port,
+            guest_port: publish.guest_port,
+        });
+        let volumes = machine
+            .volumes
+            .iter()
+            .map(|(name, volume)| (name.clone(), VolumeSize { size_bytes: volume.size_bytes }));
+        let entry = ReleaseMachine {
+            image: image.image,
+            instances: machine.instances,
+            memory_mib: machine.memory_mib,
+            cpus: machine.cpus,
+            needs: machine.needs.clone(),
+            publish: publish.collect(),
+            volumes: volumes.collect(),
+            ready_timeout_ms: image.ready_timeout_ms,
+        };
+        Some((image.machine.clone(), entry))
+    });
+    let fence = match definition.fence {
+        None => 0,
+        Some(Fence::This) => own_number,
+        Some(Fence::Release(number)) => number,
+    };
+    Content { fence, machines: machines.collect() }
+}

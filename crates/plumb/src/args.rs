@@ -1,0 +1,264 @@
+//! The command line. The doc comments are the help.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand};
+use plumb_model::release::ReleaseName;
+use plumb_model::{AppName, DeploymentName};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Runs an application as one coordinated set of version-managed, minimal virtual machines.
+///
+/// Write one file, `plumb.toml`, that names the machines of the application and what each is made of. `plumb up`
+/// resolves it to exact Debian packages, builds one small read-only image per machine, keeps the set as a numbered
+/// release and runs it. From then on the set is upgraded, rolled back and retired as one.
+#[derive(Debug, Parser)]
+#[command(name = "plumb", version, styles = STYLES, after_help = "Example:\n  plumb init shop && cd shop && plumb up")]
+pub struct Cli {
+    /// Options that every command has.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command has.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print no progress
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Use only what is in the store; never the network
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Folder for the store, volumes and state [default: ~/.local/share/plumb]
+    #[arg(long, global = true, env = "PLUMB_HOME", hide_env_values = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a folder with an application to start from
+    Init(Init),
+    /// Resolve the definition to exact packages and write `plumb.lock`
+    Lock(Lock),
+    /// Build the image of every machine
+    Build(InFolder),
+    /// Build and keep the set of images as a numbered release
+    Release(Release),
+    /// List the releases of an application
+    Log(Log),
+    /// Show what a release consists of
+    Show(Show),
+    /// Do all that is missing until the application runs: lock, build, release, start
+    Up(Up),
+    /// Show what runs
+    Ps(Ps),
+    /// Print what the services of an instance said
+    Logs(Logs),
+    /// Show an instance's console and type into it
+    Console(Console),
+    /// Replace a running release by another, machine by machine; go back by itself if it does not become healthy
+    Upgrade(Upgrade),
+    /// Go back to the release before, or to the one named
+    Rollback(Rollback),
+    /// Stop a deployment; volumes stay unless asked otherwise
+    Down(Down),
+    /// Check what this host offers
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
+    /// The process that keeps a deployment's network and consoles; started by plumb itself
+    #[command(hide = true)]
+    Keeper {
+        /// Folder of the deployment
+        folder: PathBuf,
+    },
+}
+
+/// `plumb init`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  plumb init shop my-shop")]
+pub struct Init {
+    /// `hello` (one web server) or `shop` (web, api and database)
+    #[arg(default_value = "hello")]
+    pub template: String,
+    /// The folder to make [default: the template's name]
+    pub folder: Option<PathBuf>,
+}
+
+/// A command about the definition in a folder.
+#[derive(Debug, Args)]
+pub struct InFolder {
+    /// The folder with `plumb.toml`
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+}
+
+/// `plumb lock`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb lock --update          newest versions of everything\n  plumb lock --update=libssl3  of one package only"
+)]
+pub struct Lock {
+    /// The folder with `plumb.toml`
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// Take the newest versions, of everything or of the packages named
+    #[arg(long, value_name = "PACKAGE", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "*")]
+    pub update: Vec<String>,
+    /// Only check, without network, that the lock fits the definition
+    #[arg(long, conflicts_with = "update")]
+    pub check: bool,
+    /// Say what would change, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `plumb release`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  plumb release -m \"ratings on every product\"")]
+pub struct Release {
+    /// The folder with `plumb.toml`
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// What is new in it
+    #[arg(short, long, default_value = "")]
+    pub message: String,
+    /// Build, but keep no release
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `plumb log`.
+#[derive(Debug, Args)]
+pub struct Log {
+    /// The application [default: all]
+    pub app: Option<AppName>,
+}
+
+/// `plumb show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  plumb show shop@2")]
+pub struct Show {
+    /// The release
+    pub release: ReleaseName,
+}
+
+/// `plumb up`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb up            the application in this folder\n  plumb up shop@2     a release from the store"
+)]
+pub struct Up {
+    /// A folder with `plumb.toml`, or a release such as `shop@2`
+    #[arg(default_value = ".", value_name = "DIR|RELEASE")]
+    pub what: String,
+    /// Name of the deployment [default: the application's name]
+    #[arg(long)]
+    pub name: Option<DeploymentName>,
+    /// What is new, if a release is made
+    #[arg(short, long, default_value = "")]
+    pub message: String,
+    /// Print when each phase began and how long it took
+    #[arg(long)]
+    pub timings: bool,
+    /// Print the plan, and start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `plumb ps`.
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Only this deployment
+    pub deployment: Option<DeploymentName>,
+    /// Also those that are stopped and only have volumes
+    #[arg(long, short)]
+    pub all: bool,
+}
+
+/// `plumb logs`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  plumb logs web-1 -f\n  plumb logs shop-test/db-1 --lines 20")]
+pub struct Logs {
+    /// The instance: `web-1`, or `deployment/web-1` where that is not clear
+    pub instance: String,
+    /// Keep printing what comes
+    #[arg(long, short)]
+    pub follow: bool,
+    /// How many lines from the end; 0 is all
+    #[arg(long, short = 'n', default_value_t = 200)]
+    pub lines: usize,
+}
+
+/// `plumb console`.
+#[derive(Debug, Args)]
+#[command(after_help = "Leave it with Ctrl-].")]
+pub struct Console {
+    /// The instance: `web-1`, or `deployment/web-1` where that is not clear
+    pub instance: String,
+    /// Print what the console showed so far, and end
+    #[arg(long)]
+    pub no_follow: bool,
+}
+
+/// `plumb upgrade`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb upgrade shop          to the newest release\n  plumb upgrade shop shop@4"
+)]
+pub struct Upgrade {
+    /// The deployment
+    pub deployment: DeploymentName,
+    /// The release [default: the newest]
+    pub release: Option<ReleaseName>,
+    /// Print the plan, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `plumb rollback`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  plumb rollback shop")]
+pub struct Rollback {
+    /// The deployment
+    pub deployment: DeploymentName,
+    /// The release [default: the one before]
+    pub release: Option<ReleaseName>,
+    /// Print the plan, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `plumb down`.
+#[derive(Debug, Args)]
+pub struct Down {
+    /// The deployment
+    pub deployment: DeploymentName,
+    /// Also destroy its volumes and everything in them
+    #[arg(long)]
+    pub volumes: bool,
+    /// Print the plan, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}

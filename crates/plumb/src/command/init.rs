@@ -1,0 +1,22 @@
+//! `plumb init`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::args::{Global, Init};
+use crate::render;
+
+pub(super) fn run(arguments: &Init, global: &Global) -> ExitCode {
+    let folder = arguments.folder.clone().unwrap_or_else(|| PathBuf::from(&arguments.template));
+    match plumb_ops::init(&arguments.template, &folder) {
+        Ok(files) if global.json => render::json(&serde_json::json!({ "folder": folder, "files": files })),
+        Ok(files) => {
+            for file in files {
+                println!("{}", folder.join(file).display());
+            }
+            eprintln!("Next: cd {} && plumb up", folder.display());
+        }
+        Err(error) => return render::failure(&error, global.json),
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,97 @@
+//! One file per command: calls one use case, renders what it returns.
+
+mod console;
+mod down;
+mod init;
+mod lock;
+mod logs;
+mod manual;
+mod ps;
+mod release;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use plumb_ops::{Home, OpsError, Options, Plumb, Proxies};
+
+use crate::args::{Cli, Command, Global};
+use crate::render::{self, Live};
+
+/// What every command gets.
+pub(crate) struct Session<'a> {
+    pub(crate) plumb: Plumb<'a>,
+    pub(crate) global: &'a Global,
+    pub(crate) live: &'a Live,
+}
+
+/// Runs the command and turns its outcome into an exit code.
+pub fn run(cli: Cli) -> ExitCode {
+    match &cli.command {
+        Command::Completions { shell } => return manual::completions(*shell),
+        Command::Man { folder } => return manual::man(folder),
+        Command::Keeper { folder } => return manual::keeper(folder),
+        Command::Init(arguments) => return init::run(arguments, &cli.global),
+        _ => {}
+    }
+    let live = Live::new(cli.global.quiet || cli.global.json);
+    let outcome = open(&cli.global, &live).and_then(|plumb| dispatch(&cli, plumb, &live));
+    live.clear();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => render::failure(&error, cli.global.json),
+    }
+}
+
+fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
+    let session = Session { plumb, global: &cli.global, live };
+    match &cli.command {
+        Command::Lock(arguments) => lock::run(&session, arguments),
+        Command::Build(arguments) => release::build(&session, arguments),
+        Command::Release(arguments) => release::release(&session, arguments),
+        Command::Log(arguments) => release::log(&session, arguments),
+        Command::Show(arguments) => release::show(&session, arguments),
+        Command::Up(arguments) => up::up(&session, arguments),
+        Command::Upgrade(arguments) => up::upgrade(&session, arguments),
+        Command::Rollback(arguments) => up::rollback(&session, arguments),
+        Command::Down(arguments) => down::run(&session, arguments),
+        Command::Ps(arguments) => ps::run(&session, arguments),
+        Command::Logs(arguments) => logs::run(&session, arguments),
+        Command::Console(arguments) => console::run(&session, arguments),
+        Command::Doctor => ps::doctor(&session),
+        Command::Init(_) | Command::Completions { .. } | Command::Man { .. } | Command::Keeper { .. } => {
+            Ok(())
+        }
+    }
+}
+
+fn open<'a>(global: &Global, live: &'a Live) -> Result<Plumb<'a>, OpsError> {
+    let home = global.home.clone().unwrap_or_else(default_home);
+    let program = std::env::current_exe().map_err(|source| OpsError::Io {
+        action: "find the program",
+        path: PathBuf::from("/proc/self/exe"),
+        source,
+    })?;
+    let home = std::path::absolute(&home).map_err(|source| OpsError::Io {
+        action: "find",
+        path: home.clone(),
+        source,
+    })?;
+    let proxies = Proxies::from_environment(&variable);
+    Plumb::open(Home::new(home), Options { offline: global.offline, proxies, program }, live)
+}
+
+/// The door to the environment.
+fn variable(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    std::env::var(name).ok()
+}
+
+/// The XDG data folder (XDG Base Directory Specification 0.8).
+fn default_home() -> PathBuf {
+    let variable = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    variable("XDG_DATA_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/share")))
+        .unwrap_or_else(|| PathBuf::from("/var/tmp"))
+        .join("plumb")
+}

@@ -1,0 +1,90 @@
+//! `plumb ps` and `plumb doctor`.
+
+use plumb_ops::{DeploymentView, InstanceView, OpsError};
+
+use super::Session;
+use crate::args::Ps;
+use crate::render::{self, duration, table};
+
+pub(super) fn run(session: &Session<'_>, arguments: &Ps) -> Result<(), OpsError> {
+    let deployments = session.plumb.ps(arguments.deployment.as_ref(), arguments.all)?;
+    if session.global.json {
+        render::json(&deployments);
+        return Ok(());
+    }
+    if deployments.is_empty() {
+        eprintln!("Nothing runs. `plumb up` in a folder with a definition starts an application.");
+        return Ok(());
+    }
+    for (number, deployment) in deployments.iter().enumerate() {
+        if number > 0 {
+            println!();
+        }
+        print(deployment);
+    }
+    Ok(())
+}
+
+fn print(deployment: &DeploymentView) {
+    let release = deployment.release.as_deref().unwrap_or("no release");
+    println!("{}  {release}  {}", deployment.name, deployment.state);
+    if let Some(note) = &deployment.note {
+        println!("  {note}");
+    }
+    if deployment.instances.is_empty() {
+        return;
+    }
+    let mut rows = table(&["INSTANCE", "STATE", "RELEASE", "SERVICES", "UP", "MEMORY", "ADDRESS", "PORTS"]);
+    for instance in &deployment.instances {
+        rows.add_row([
+            instance.name.clone(),
+            instance.state.clone(),
+            instance.release.clone(),
+            services(instance),
+            instance.uptime_ms.map(duration).unwrap_or_default(),
+            memory(instance),
+            instance.address.clone().unwrap_or_default(),
+            instance.ports.join(" "),
+        ]);
+    }
+    println!("{rows}");
+}
+
+fn services(instance: &InstanceView) -> String {
+    instance
+        .services
+        .iter()
+        .map(|service| {
+            let restarts = if service.restarts > 0 {
+                format!(" ({} restarts)", service.restarts)
+            } else {
+                String::new()
+            };
+            format!("{}: {}{restarts}", service.name, render::service_state(&service.state))
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn memory(instance: &InstanceView) -> String {
+    match (instance.memory_used_kib, instance.memory_total_kib) {
+        (Some(used), Some(total)) => format!("{}/{} MiB", used / 1024, total / 1024),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn doctor(session: &Session<'_>) -> Result<(), OpsError> {
+    let report = session.plumb.doctor();
+    if session.global.json {
+        render::json(&report);
+    } else {
+        for finding in &report.findings {
+            let mark = if finding.good { "ok  " } else { "FAIL" };
+            println!("{mark} {}: {}", finding.what, finding.detail);
+            if let Some(hint) = &finding.hint {
+                println!("     hint: {hint}");
+            }
+        }
+    }
+    report.into_result()
+}

@@ -1,0 +1,253 @@
+//! The live tree of a long command: one line per phase, machine and instance. Without a terminal: plain lines.
+//!
+//! ```text
+//! ✔ packages   41 chosen
+//! ✔ download   12 files, 9.2 MB
+//! ✔ build web  46.1 MB
+//! ✔ shop@1
+//! ⠋ db-1       postgres: starting
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use plumb_guest_proto::{Event, ServiceState};
+use plumb_ops::{BuildStep, InstanceStep, Progress, Reporter};
+
+use super::{bytes, duration, service_state};
+
+/// Draws [`Progress`] on standard error.
+pub struct Live {
+    mode: Mode,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+enum Mode {
+    Silent,
+    Lines,
+    Tree(MultiProgress),
+}
+
+#[derive(Default)]
+struct State {
+    bars: BTreeMap<String, ProgressBar>,
+    download: Download,
+    timings: Vec<(Duration, String)>,
+}
+
+#[derive(Default)]
+struct Download {
+    files: u64,
+    open: u64,
+    expected: u64,
+    received: u64,
+}
+
+impl Live {
+    /// A tree on a terminal, lines elsewhere, nothing if `silent`.
+    pub fn new(silent: bool) -> Self {
+        let mode = if silent {
+            Mode::Silent
+        } else if std::io::stderr().is_terminal() {
+            Mode::Tree(MultiProgress::new())
+        } else {
+            Mode::Lines
+        };
+        Live { mode, started: Instant::now(), state: Mutex::default() }
+    }
+
+    /// Ends all unfinished lines; what is finished stays on the screen.
+    pub fn clear(&self) {
+        let mut state = self.state();
+        for (_, bar) in std::mem::take(&mut state.bars) {
+            if !bar.is_finished() {
+                bar.finish_and_clear();
+            }
+        }
+    }
+
+    /// Every finished phase with the time since the start of the command.
+    pub fn print_timings(&self) {
+        for (at, what) in &self.state().timings {
+            println!("{:>9.3} s  {what}", at.as_secs_f64());
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Something goes on under this key.
+    fn busy(&self, key: &str, message: &str) {
+        let Mode::Tree(tree) = &self.mode else { return };
+        let mut state = self.state();
+        let bar = state.bars.entry(key.to_owned()).or_insert_with(|| {
+            let bar = tree.add(ProgressBar::new_spinner().with_style(spinner()));
+            bar.set_prefix(key.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        bar.set_message(message.to_owned());
+    }
+
+    /// What goes on under this key has ended.
+    fn done(&self, key: &str, mark: char, message: &str) {
+        let at = self.started.elapsed();
+        self.state().timings.push((at, format!("{key} {message}")));
+        match &self.mode {
+            Mode::Silent => {}
+            Mode::Lines => eprintln!("{mark} {key:<10} {message}"),
+            Mode::Tree(_) => {
+                self.busy(key, message);
+                if let Some(bar) = self.state().bars.remove(key) {
+                    bar.set_style(finished(mark));
+                    bar.finish_with_message(format!(
+                        "{message}  {}",
+                        duration(bar.elapsed().as_millis() as u64)
+                    ));
+                }
+            }
+        }
+    }
+
+    fn download(&self, change: impl FnOnce(&mut Download)) {
+        let (all_done, text) = {
+            let mut state = self.state();
+            let download = &mut state.download;
+            change(download);
+            let text = format!(
+                "{} files, {} of {}",
+                download.files,
+                bytes(download.received),
+                bytes(download.expected)
+            );
+            (download.open == 0, text)
+        };
+        if all_done {
+            let Mode::Tree(_) = &self.mode else { return };
+        }
+        self.busy("download", &text);
+    }
+
+    fn end_download(&self) {
+        let download = std::mem::take(&mut self.state().download);
+        if download.files > 0 {
+            self.done("download", '✔', &format!("{} files, {}", download.files, bytes(download.received)));
+        }
+    }
+
+    fn instance(&self, name: &str, step: &InstanceStep) {
+        match step {
+            InstanceStep::Withdrawing => self.busy(name, "withdrawing from its ports"),
+            InstanceStep::Stopping => self.busy(name, "stopping"),
+            InstanceStep::Starting => self.busy(name, "starting"),
+            InstanceStep::Awaiting => self.busy(name, "waiting until it is ready"),
+            InstanceStep::Service { name: service, state } => {
+                self.busy(name, &format!("{service}: {}", service_state(state)));
+            }
+            InstanceStep::Ready => self.done(name, '✔', "ready"),
+            InstanceStep::Failed => self.done(name, '✘', "not ready"),
+            InstanceStep::Removed => self.done(name, '✔', "removed"),
+        }
+    }
+
+    fn guest(&self, name: &str, event: &Event) {
+        match event {
+            Event::RootMounted => self.busy(name, "root verified and mounted"),
+            Event::VolumeMounted { name: volume, formatted: true, size_bytes, .. } => {
+                self.busy(name, &format!("volume {volume} formatted ({})", bytes(*size_bytes)));
+            }
+            Event::VolumeMounted { name: volume, .. } => self.busy(name, &format!("volume {volume} mounted")),
+            Event::Service {
+                name: service,
+                state: state @ (ServiceState::Backoff { .. } | ServiceState::Failed { .. }),
+            } => {
+                self.note(&format!("{name}: {service} {}", service_state(state)));
+            }
+            Event::Service { name: service, state } => {
+                self.busy(name, &format!("{service}: {}", service_state(state)));
+            }
+            Event::Fatal { message } => self.note(&format!("{name}: {message}")),
+            Event::Ready | Event::Stopping => {}
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match &self.mode {
+            Mode::Silent => {}
+            Mode::Lines => eprintln!("! {text}"),
+            Mode::Tree(tree) => {
+                // A terminal that went away must not end the command.
+                let _ = tree.println(format!("! {text}"));
+            }
+        }
+    }
+}
+
+impl Reporter for Live {
+    fn report(&self, progress: Progress) {
+        match progress {
+            Progress::Refreshing => self.busy("packages", "reading the archive's indices"),
+            Progress::Resolving => self.busy("packages", "choosing"),
+            Progress::Locked { packages, changed } => {
+                self.end_download();
+                let how = if changed { "chosen" } else { "as locked" };
+                self.done("packages", '✔', &format!("{packages} {how}"));
+            }
+            Progress::DownloadBegan { bytes, .. } => self.download(|download| {
+                download.files += 1;
+                download.open += 1;
+                download.expected += bytes;
+            }),
+            Progress::Downloaded { bytes, .. } => self.download(|download| download.received += bytes),
+            Progress::DownloadEnded { .. } => {
+                self.download(|download| download.open = download.open.saturating_sub(1))
+            }
+            Progress::Building { machine, step } => {
+                self.end_download();
+                let what = match step {
+                    BuildStep::Unpacking => "unpacking packages",
+                    BuildStep::Assembling => "assembling files",
+                    BuildStep::Writing => "writing the image",
+                };
+                self.busy(&format!("build {machine}"), what);
+            }
+            Progress::Built { machine, bytes: size, cached } => {
+                let how = if cached { " (unchanged)" } else { "" };
+                self.done(&format!("build {machine}"), '✔', &format!("{}{how}", bytes(size)));
+            }
+            Progress::Notice { machine, text } => self.note(&format!("{machine}: {text}")),
+            Progress::Released { release, changed } => {
+                self.done("release", '✔', &format!("{release}{}", if changed { "" } else { " (unchanged)" }));
+            }
+            Progress::Accelerator { kind, reason } => {
+                if kind != "kvm" {
+                    self.note(&format!("virtual machines run under {kind}: {reason}"));
+                }
+            }
+            Progress::Planned { actions, to } => self.busy("plan", &format!("{actions} steps to {to}")),
+            Progress::Instance { instance, step } => self.instance(instance.as_str(), &step),
+            Progress::Guest { instance, event } => self.guest(instance.as_str(), &event),
+            Progress::Returning { from, to } => {
+                self.note(&format!("{from} did not become healthy; going back to {to}"))
+            }
+        }
+    }
+}
+
+fn spinner() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner:.cyan} {prefix:<10} {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn finished(mark: char) -> ProgressStyle {
+    let colour = if mark == '✘' { "red" } else { "green" };
+    let template = format!("{{spinner:.{colour}}} {{prefix:<10}} {{msg}}");
+    ProgressStyle::with_template(&template)
+        .map(|style| style.tick_strings(&[&mark.to_string(), &mark.to_string()]))
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+}

@@ -1,0 +1,157 @@
+//! How values become text: tables, sizes, times, errors.
+
+mod live;
+
+use std::error::Error as _;
+use std::process::ExitCode;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use plumb_guest_proto::ServiceState;
+use plumb_ops::OpsError;
+use serde::Serialize;
+
+pub use live::Live;
+
+/// Our bug.
+pub const EXIT_BUG: u8 = 70;
+/// A signature, digest or date did not hold.
+const EXIT_VERIFICATION: u8 = 3;
+/// Some of it was done, and it could not be taken back.
+const EXIT_PARTLY: u8 = 4;
+
+/// Prints a value as JSON on standard output.
+pub fn json<T: Serialize>(value: &T) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("error: cannot print the result as JSON\ncaused by: {error}"),
+    }
+}
+
+/// Prints an error with its causes, the end of a console where there is one, and hints. Returns the exit code.
+pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
+    let mut causes = Vec::new();
+    let mut console = console_of(error);
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if causes.last() != Some(&text) && text != error.to_string() {
+            causes.push(text);
+        }
+        if let Some(inner) = cause.downcast_ref::<OpsError>() {
+            console = console.or_else(|| console_of(inner));
+        }
+        source = cause.source();
+    }
+    if as_json {
+        json(&serde_json::json!({
+            "error": error.to_string(), "causes": causes, "hints": error.hints(), "console": console,
+        }));
+    } else if let OpsError::Definition(errors) = error {
+        eprintln!("{errors}");
+    } else {
+        eprintln!("error: {error}");
+        for cause in &causes {
+            eprintln!("caused by: {cause}");
+        }
+        if let Some(lines) = console.filter(|lines| !lines.is_empty()) {
+            eprintln!("  the end of its console:");
+            for line in lines {
+                eprintln!("  | {line}");
+            }
+        }
+        for hint in error.hints() {
+            eprintln!("hint: {hint}");
+        }
+    }
+    match error {
+        OpsError::Stranded { .. } => ExitCode::from(EXIT_PARTLY),
+        OpsError::Fetch(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
+        OpsError::Document { .. } => ExitCode::from(EXIT_VERIFICATION),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn console_of(error: &OpsError) -> Option<Vec<String>> {
+    match error {
+        OpsError::NotReady { console, .. } => Some(console.clone()),
+        _ => None,
+    }
+}
+
+/// A table that fits the terminal.
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().copied());
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// `44.4 MB`: decimal units, as disks and downloads are sold.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut unit = 0;
+    let mut scaled = count as f64;
+    while scaled >= 999.5 && unit + 1 < UNITS.len() {
+        scaled /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{scaled:.1} {}", UNITS[unit]) }
+}
+
+/// `1.9 s`, `4 min`, `3 h`, `12 d`.
+pub fn duration(ms: u64) -> String {
+    match ms / 1000 {
+        0..=99 => format!("{:.1} s", ms as f64 / 1000.0),
+        seconds @ 100..=5999 => format!("{} min", seconds / 60),
+        seconds @ 6000..=172_799 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86400),
+    }
+}
+
+/// `2026-11-23 10:00 UTC`.
+pub fn time(seconds: i64) -> String {
+    plumb_ops::utc(seconds, "%Y-%m-%d %H:%M UTC")
+}
+
+/// `10:00:07.123` (UTC), for log lines.
+pub fn clock_time(ms: u64) -> String {
+    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+    format!("{}.{:03}", plumb_ops::utc(seconds, "%H:%M:%S"), ms % 1000)
+}
+
+/// One word, or a word and its reason.
+pub fn service_state(state: &ServiceState) -> String {
+    match state {
+        ServiceState::Waiting => "waiting".to_owned(),
+        ServiceState::Starting => "starting".to_owned(),
+        ServiceState::Started => "started".to_owned(),
+        ServiceState::Ready => "ready".to_owned(),
+        ServiceState::Done => "done".to_owned(),
+        ServiceState::Backoff { reason, delay_ms } => {
+            format!("restarts in {} ({reason})", duration(*delay_ms))
+        }
+        ServiceState::Failed { reason } => format!("failed: {reason}"),
+        ServiceState::Stopping => "stopping".to_owned(),
+        ServiceState::Stopped => "stopped".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times() {
+        assert_eq!(
+            [bytes(0), bytes(999), bytes(1000), bytes(44_371_968)],
+            ["0 B", "999 B", "1.0 kB", "44.4 MB"]
+        );
+        assert_eq!(bytes(999_600), "1.0 MB");
+        assert_eq!([duration(1900), duration(240_000), duration(7_300_000)], ["1.9 s", "4 min", "2 h"]);
+        assert_eq!(time(0), "1970-01-01 00:00 UTC");
+        assert_eq!(clock_time(1_234), "00:00:01.234");
+    }
+}

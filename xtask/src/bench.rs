@@ -1,0 +1,21 @@
+//! Figures, measured side by side: see bench/README.md.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Builds the product and runs `bench/run` with it.
+pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
+    crate::cargo(root, &["build", "--release", "--package", "plumb", "--locked"])?;
+    let status = Command::new(root.join("bench/run"))
+        .args(arguments)
+        .env("PLUMB", root.join("target/release/plumb"))
+        .current_dir(root)
+        .status()
+        .context("cannot run bench/run")?;
+    if !status.success() {
+        bail!("bench/run failed ({status})");
+    }
+    Ok(())
+}

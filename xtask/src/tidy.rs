@@ -1,0 +1,178 @@
+//! What no compiler checks: layers, file sizes, the crate map, dependency notes, links in the docs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Crates by layer; a crate may depend on lower layers, and within its layer on those named before it.
+const LAYERS: &[(u8, &[&str])] = &[
+    (0, &["plumb-debian", "plumb-guest-proto", "plumb-model"]),
+    (1, &["plumb-resolve", "plumb-image", "plumb-plan"]),
+    (2, &["plumb-store", "plumb-fetch", "plumb-target", "plumb-state"]),
+    (3, &["plumb-ops"]),
+    (4, &["plumb", "plumb-guest"]),
+];
+
+/// Dependencies that would break what a crate promises in ARCHITECTURE.md.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    ("plumb-model", &["rustix", "ureq", "tempfile", "rusqlite"]),
+    ("plumb-debian", &["rustix", "ureq", "tempfile"]),
+    ("plumb-resolve", &["rustix", "ureq", "tempfile", "plumb-store"]),
+    ("plumb-plan", &["rustix", "ureq", "tempfile", "plumb-store", "plumb-target"]),
+    ("plumb-guest", &["plumb-model", "plumb-debian", "ureq", "regex"]),
+];
+
+/// Product lines (before the tests of the file) above which a file must become a folder.
+const FILE_LIMIT: usize = 800;
+
+/// Runs all checks and reports everything that is wrong at once.
+pub fn run(root: &Path) -> Result<()> {
+    let mut wrong = Vec::new();
+    let manifests = manifests(root)?;
+    layers(&manifests, &mut wrong);
+    crate_map(root, &manifests, &mut wrong)?;
+    dependency_notes(root, &manifests, &mut wrong)?;
+    for path in files(root, &["rs", "md"])? {
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("rs") => file_size(&shown, &text, &mut wrong),
+            _ => links(root, &path, &shown, &text, &mut wrong),
+        }
+    }
+    if wrong.is_empty() {
+        println!("tidy: {} crates, layers, sizes, notes and links are as they should be", manifests.len());
+        return Ok(());
+    }
+    for line in &wrong {
+        eprintln!("tidy: {line}");
+    }
+    bail!("{} things are untidy", wrong.len())
+}
+
+type Manifests = BTreeMap<String, toml::Table>;
+
+fn manifests(root: &Path) -> Result<Manifests> {
+    let mut manifests = Manifests::new();
+    for entry in fs::read_dir(root.join("crates"))? {
+        let path = entry?.path().join("Cargo.toml");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let table: toml::Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        let name = table["package"]["name"].as_str().unwrap_or_default().to_owned();
+        manifests.insert(name, table);
+    }
+    Ok(manifests)
+}
+
+fn dependencies<'a>(manifest: &'a toml::Table, section: &str) -> Vec<&'a str> {
+    let table = manifest.get(section).and_then(toml::Value::as_table);
+    table.into_iter().flat_map(|table| table.keys().map(String::as_str)).collect()
+}
+
+fn layers(manifests: &Manifests, wrong: &mut Vec<String>) {
+    let rank = |name: &str| {
+        LAYERS.iter().find_map(|(layer, names)| {
+            names.iter().position(|other| *other == name).map(|position| (*layer, position))
+        })
+    };
+    for (name, manifest) in manifests {
+        if name == "testkit" {
+            continue;
+        }
+        let Some(own) = rank(name) else {
+            wrong.push(format!("crate `{name}` has no layer; add it to LAYERS in xtask/src/tidy.rs"));
+            continue;
+        };
+        let forbidden =
+            FORBIDDEN.iter().find(|(crate_name, _)| crate_name == name).map_or(&[][..], |(_, list)| list);
+        for dependency in dependencies(manifest, "dependencies") {
+            if forbidden.contains(&dependency) {
+                wrong.push(format!("crate `{name}` must not depend on `{dependency}`"));
+            }
+            if rank(dependency).is_some_and(|other| other >= own) {
+                wrong.push(format!("crate `{name}` depends upwards on `{dependency}`"));
+            }
+        }
+    }
+}
+
+fn crate_map(root: &Path, manifests: &Manifests, wrong: &mut Vec<String>) -> Result<()> {
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
+    for name in manifests.keys().filter(|name| !text.contains(&format!("`{name}`"))) {
+        wrong.push(format!("ARCHITECTURE.md does not speak of crate `{name}`"));
+    }
+    Ok(())
+}
+
+fn dependency_notes(root: &Path, manifests: &Manifests, wrong: &mut Vec<String>) -> Result<()> {
+    let path = "docs/internals/dependencies.md";
+    let text = fs::read_to_string(root.join(path)).context(path)?;
+    let mut direct: Vec<&str> = manifests
+        .values()
+        .flat_map(|manifest| {
+            let mut all = dependencies(manifest, "dependencies");
+            all.extend(dependencies(manifest, "dev-dependencies"));
+            all.extend(dependencies(manifest, "build-dependencies"));
+            all
+        })
+        .filter(|name| !manifests.contains_key(*name))
+        .collect();
+    direct.sort_unstable();
+    direct.dedup();
+    for name in &direct {
+        if !text.contains(&format!("| {name} |")) {
+            wrong.push(format!("{path} has no line for `{name}`"));
+        }
+    }
+    let workspace: toml::Table = toml::from_str(&fs::read_to_string(root.join("Cargo.toml"))?)?;
+    let listed = workspace["workspace"]["dependencies"].as_table();
+    for name in listed.into_iter().flat_map(toml::Table::keys) {
+        if !manifests.contains_key(name) && !direct.contains(&name.as_str()) {
+            wrong.push(format!("Cargo.toml lists `{name}`, which no crate uses"));
+        }
+    }
+    Ok(())
+}
+
+fn file_size(shown: &str, text: &str, wrong: &mut Vec<String>) {
+    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+    if lines > FILE_LIMIT && !shown.contains("/tests/") {
+        wrong.push(format!("{shown} has {lines} product lines; the limit is {FILE_LIMIT}"));
+    }
+}
+
+/// Every relative link of a Markdown file must lead to something.
+fn links(root: &Path, path: &Path, shown: &str, text: &str, wrong: &mut Vec<String>) {
+    let folder = path.parent().unwrap_or(root);
+    for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let target = target.split('#').next().unwrap_or_default();
+        let external = target.contains("://") || target.starts_with("mailto:");
+        if !target.is_empty() && !external && !folder.join(target).exists() {
+            wrong.push(format!("{shown} links to `{target}`, which is not there"));
+        }
+    }
+}
+
+fn files(root: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() && !path.is_symlink() && name != "target" && !name.starts_with('.') {
+                folders.push(path);
+            } else if path
+                .extension()
+                .and_then(|end| end.to_str())
+                .is_some_and(|end| extensions.contains(&end))
+            {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
