@@ -59,7 +59,7 @@ pub enum UniverseError {
         source_name: String,
         /// What is wrong with it.
         #[source]
-        source: RelationError,
+        source: Box<RelationError>,
     },
 }
 
@@ -115,7 +115,7 @@ impl Universe {
                 package: package.name.clone(),
                 version: package.version.clone(),
                 source_name: self.sources[self.source_of[record]].clone(),
-                source,
+                source: Box::new(source),
             })?;
             for relation in groups.into_iter().flat_map(|group| group.0) {
                 let version = relation.version.map(|(_, version)| version);
