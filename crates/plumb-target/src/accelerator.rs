@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::pause;
 use crate::error::TargetError;
 use crate::file;
 use crate::identity::boot_id;
@@ -69,6 +70,7 @@ const MEASURE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// If `PLUMB_ACCEL` has another value.
+#[expect(clippy::disallowed_methods, reason = "the one variable of this target, documented here")]
 pub fn detect(cache_file: &Path) -> Result<Accelerator, TargetError> {
     let wish = std::env::var("PLUMB_ACCEL").unwrap_or_default();
     detect_with(cache_file, &wish, Path::new("/dev/kvm"))
@@ -139,7 +141,7 @@ fn measure_tsc_khz() -> u32 {
     // SAFETY: rdtsc is part of every x86-64 processor and only reads a counter.
     let now = || unsafe { std::arch::x86_64::_rdtsc() };
     let (start, first) = (Instant::now(), now());
-    std::thread::sleep(MEASURE);
+    pause(MEASURE);
     let (passed, last) = (start.elapsed(), now());
     let per_ms = u128::from(last.wrapping_sub(first)) * 1_000_000 / passed.as_nanos().max(1);
     u32::try_from(per_ms).unwrap_or(u32::MAX)

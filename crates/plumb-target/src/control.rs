@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use plumb_guest_proto::{GuestMessage, HostMessage, LineReader, encode_line};
 
+use crate::clock::{pause, unix_ms};
 use crate::error::TargetError;
 use crate::fabric::lock;
 use crate::file;
-use crate::journal::{Journal, LogLine, bound_console, unix_ms};
+use crate::journal::{Journal, LogLine, bound_console};
 use crate::layout::InstanceDir;
 use crate::record::GuestRecord;
 use crate::socket;
@@ -31,8 +32,11 @@ const FIRST_RETRY: Duration = Duration::from_millis(20);
 /// Longest such pause.
 const LAST_RETRY: Duration = Duration::from_millis(500);
 
-/// A guest that was asked for its status and has said nothing is asked again: its port may not have been open yet.
+/// A guest that was asked for its status and has said nothing is asked again after this, then after twice as long…
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// … up to this: QEMU keeps what a guest does not read, and the socket holds only some hundred questions.
+const LAST_ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Lines that are not understood are told once per so many, so that a hostile guest cannot fill our log.
 const COMPLAIN_EVERY: u64 = 10_000;
@@ -173,19 +177,19 @@ struct Listener {
 
 impl Listener {
     fn run(&self) {
-        let mut pause = FIRST_RETRY;
+        let mut wait = FIRST_RETRY;
         while !self.stop.load(Ordering::Acquire) {
             match socket::connect(&self.dir.control_socket()) {
                 Ok(stream) => {
-                    pause = FIRST_RETRY;
+                    wait = FIRST_RETRY;
                     if let Err(error) = self.converse(stream) {
                         eprintln!("control channel of `{}` lost: {error}", self.name);
                     }
                 }
                 // No listener yet, or the instance is gone.
-                Err(_) => pause = (pause * 2).min(LAST_RETRY),
+                Err(_) => wait = (wait * 2).min(LAST_RETRY),
             }
-            std::thread::sleep(pause);
+            pause(wait);
         }
     }
 
@@ -210,11 +214,12 @@ impl Listener {
         let mut journal = Journal::open(&self.dir.log()).map_err(io::Error::other)?;
         let mut reader = LineReader::new();
         let (mut heard, mut refused) = (false, 0_u64);
-        let mut asked: Option<Instant> = None;
+        let (mut ask_at, mut patience) = (Instant::now(), ASK_AGAIN);
         while !self.stop.load(Ordering::Acquire) {
-            if !heard && asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
+            if !heard && Instant::now() >= ask_at {
                 stream.write_all(&ask)?;
-                asked = Some(Instant::now());
+                ask_at += patience;
+                patience = (patience * 2).min(LAST_ASK_AGAIN);
             }
             match reader.fill(stream) {
                 Ok(0) => return Ok(()),

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
+use crate::clock::pause;
 use crate::error::{At, TargetError};
 use crate::file;
 use crate::layout::RunDir;
@@ -121,7 +122,7 @@ pub fn ensure(dir: &Path, exe: &Path) -> Result<u32, TargetError> {
             // Another keeper had the lock: it answers soon, or was just quitting.
             child = spawn(&run, exe)?;
         }
-        std::thread::sleep(START_TICK);
+        pause(START_TICK);
     }
 }
 

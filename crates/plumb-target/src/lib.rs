@@ -9,6 +9,7 @@
 compile_error!("the local target needs Linux on x86-64");
 
 pub mod accelerator;
+mod clock;
 mod command;
 mod control;
 mod driver;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::clock::pause;
 use crate::control::Hub;
 use crate::fabric::lock;
 use crate::keeper::request::{Attachment, Publication};
@@ -130,7 +131,7 @@ fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
             Err(error) => {
                 // Out of descriptors, or the client was gone: the listener itself stays good.
                 eprintln!("cannot accept a connection: {error}");
-                std::thread::sleep(HOLD_TICK);
+                pause(HOLD_TICK);
             }
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::pause;
 use crate::error::{At, TargetError};
 use crate::fabric::{Fabric, lock};
 use crate::file;
@@ -24,6 +25,9 @@ use crate::switch::Mac;
 
 /// Conversations at once: a few commands and one watcher per instance that starts.
 const MAX_CLIENTS: usize = 256;
+
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a client may be silent before its conversation is ended. It opens a new one when it needs one.
 const CLIENT_LIMIT: Duration = Duration::from_secs(60);
@@ -128,7 +132,7 @@ impl Server {
                 Err(error) => {
                     eprintln!("cannot accept a command: {error}");
                     // Out of descriptors: give connections time to end instead of spinning.
-                    std::thread::sleep(Duration::from_millis(100));
+                    pause(ACCEPT_PAUSE);
                     continue;
                 }
             };

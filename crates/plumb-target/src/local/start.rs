@@ -14,13 +14,13 @@ use plumb_guest_proto::{InstanceSpec, Interface};
 
 use super::{FORMAT, InstanceRecord, Local, title};
 use crate::accelerator::Accelerator;
+use crate::clock::{pause, unix_ms};
 use crate::command::{Launch, arguments};
 use crate::driver::{StartInstance, Started};
 use crate::error::{At, TargetError};
 use crate::file;
 use crate::identity::{boot_id, process_record};
 use crate::initrd;
-use crate::journal::unix_ms;
 use crate::keeper::request::{Attachment, Request};
 use crate::layout::{InstanceDir, check_name};
 use crate::qemu::Qemu;
@@ -279,7 +279,7 @@ fn wait_up(child: &mut Child, start: &StartInstance, dir: &InstanceDir) -> Resul
         if Instant::now() >= end {
             return Err(TargetError::QemuSilent { instance: start.instance.clone(), limit: UP_LIMIT });
         }
-        std::thread::sleep(UP_TICK);
+        pause(UP_TICK);
     }
 }
 

@@ -6,6 +6,7 @@ use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 
 use super::Local;
+use crate::clock::pause;
 use crate::driver::{Stopped, Target};
 use crate::error::{At, TargetError};
 use crate::file;
@@ -90,8 +91,19 @@ pub(super) fn detach(local: &Local, name: &str) -> Result<(), TargetError> {
 }
 
 pub(super) fn teardown(local: &Local, grace: Duration) -> Result<(), TargetError> {
-    for name in local.names()? {
-        local.stop_instance(&name, grace)?;
+    let end = Instant::now() + grace;
+    let names = local.names()?;
+    if !grace.is_zero() {
+        // All guests go down at the same time, so the whole takes as long as the slowest one.
+        for name in &names {
+            if local.live(name)?.is_some() {
+                // One that cannot be told yet is told again below.
+                let _ = local.tell_keeper(&Request::ShutdownGuest { instance: name.clone() });
+            }
+        }
+    }
+    for name in names {
+        local.stop_instance(&name, end.saturating_duration_since(Instant::now()))?;
     }
     let run = local.run();
     if !run.0.exists() {
@@ -123,6 +135,6 @@ fn quit_keeper(local: &Local) -> Result<(), TargetError> {
         if let Ok(mut client) = Client::open(&run) {
             drop(client.tell(&Request::Quit));
         }
-        std::thread::sleep(KEEPER_TICK);
+        pause(KEEPER_TICK);
     }
 }
