@@ -10,6 +10,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The dynamic linker, as the ELF interpreter of a dynamically linked program names it.
+const LINKER: &[u8] = b"/lib64/ld-linux-x86-64.so.2";
+
 fn main() -> Result<(), String> {
     let variable = |name: &str| env::var(name).map_err(|_| format!("cargo did not set {name}"));
     let crates = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
@@ -33,6 +36,11 @@ fn main() -> Result<(), String> {
         return Err(format!("building plumb-guest failed ({status})"));
     }
     let binary = target.join("x86_64-unknown-linux-gnu/guest/plumb-guest");
+    // A dynamically linked PID 1 finds no linker in the initramfs and the machine hangs without a word.
+    let bytes = fs::read(&binary).map_err(|error| format!("cannot read {}: {error}", binary.display()))?;
+    if bytes.windows(LINKER.len()).any(|window| window == LINKER) {
+        return Err(format!("{} is not statically linked", binary.display()));
+    }
     println!("cargo:rustc-env=PLUMB_GUEST={}", binary.display());
     Ok(())
 }

@@ -229,6 +229,22 @@ impl Error {
         matches!(self, Error::Missing { .. } | Error::WrongDigest { .. } | Error::WrongSize { .. })
     }
 
+    /// A signature, digest, size or date did not hold, as opposed to a network or a disk that failed.
+    #[must_use]
+    pub fn is_verification(&self) -> bool {
+        matches!(
+            self,
+            Error::WrongSize { .. }
+                | Error::WrongDigest { .. }
+                | Error::NotSigned { .. }
+                | Error::BadSignature { .. }
+                | Error::Expired { .. }
+                | Error::NotYetValid { .. }
+                | Error::Replayed { .. }
+                | Error::WrongSuite { .. }
+        )
+    }
+
     /// What the user can do about it, if there is something.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

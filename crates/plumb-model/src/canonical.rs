@@ -65,10 +65,14 @@ pub trait Document: Serialize + DeserializeOwned {
     /// # Errors
     /// [`DocumentError`].
     fn from_bytes(bytes: &[u8]) -> Result<Self, DocumentError> {
-        let document: Self =
-            serde_json::from_slice(bytes).map_err(|source| DocumentError::Malformed { what: Self::WHAT, source })?;
+        let document: Self = serde_json::from_slice(bytes)
+            .map_err(|source| DocumentError::Malformed { what: Self::WHAT, source })?;
         if document.format() != Self::FORMAT {
-            return Err(DocumentError::Format { what: Self::WHAT, found: document.format(), expected: Self::FORMAT });
+            return Err(DocumentError::Format {
+                what: Self::WHAT,
+                found: document.format(),
+                expected: Self::FORMAT,
+            });
         }
         if document.to_bytes() != bytes {
             return Err(DocumentError::NotCanonical { what: Self::WHAT });

@@ -7,7 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a text is not a name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{value}` is not a valid {what}: 1 to 40 of a-z, 0-9 and `-`, starting with a letter, not ending in `-`")]
+#[error(
+    "`{value}` is not a valid {what}: 1 to 40 of a-z, 0-9 and `-`, starting with a letter, not ending in `-`"
+)]
 pub struct NameError {
     /// What kind of name was wanted.
     pub what: &'static str,

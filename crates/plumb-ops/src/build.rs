@@ -15,10 +15,10 @@ use plumb_image::assemble::{self, AssembleInput, Assembled, PackageInput};
 use plumb_image::closure;
 use plumb_image::tree::{Entry, Kind, Layer, Objects as _, Origin, Tree};
 use plumb_image::{image as parts, initramfs, kernel, module};
-use plumb_model::definition::Machine;
+use plumb_model::definition::{Machine, Service};
 use plumb_model::image::{Image, ImagePackage, LayerSize, Part};
 use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
-use plumb_model::{Digest, Document, MachineName};
+use plumb_model::{Digest, Document, MachineName, ServiceName, VolumeName};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,8 @@ pub struct BuiltImage {
     pub files: u64,
     /// It was there already.
     pub cached: bool,
+    /// What its owner should know: effects and needs that were left out.
+    pub notices: Vec<String>,
     /// How long the machine may take to become ready, milliseconds.
     #[serde(skip)]
     pub ready_timeout_ms: u64,
@@ -72,7 +74,9 @@ struct Recipe<'a> {
     app: &'a str,
     machine: &'a MachineName,
     suite: &'a str,
-    definition: &'a Machine,
+    services: &'a BTreeMap<ServiceName, Service>,
+    /// Name, mount point, owner; not the size, which belongs to the release.
+    volumes: Vec<(&'a VolumeName, &'a str, Option<&'a str>)>,
     packages: Vec<(&'a str, Digest, Layer)>,
     kernel: Digest,
     accounts: &'a BTreeMap<String, (u32, u32)>,
@@ -85,6 +89,7 @@ struct Recipe<'a> {
 struct Remembered {
     image: Digest,
     ready_timeout_ms: u64,
+    notices: Vec<String>,
 }
 
 /// Kernel and initramfs; the same for all machines with one kernel package.
@@ -149,6 +154,7 @@ impl Plumb<'_> {
                 machine: image.machine.clone(),
                 bytes: image.size_bytes,
                 cached: image.cached,
+                notices: image.notices.len(),
             });
             if let Some(given) = given {
                 accounts.insert(image.machine.clone(), given);
@@ -232,14 +238,12 @@ impl Plumb<'_> {
         });
         let input = self.assemble_input(job, inputs.collect())?;
         let mut assembled = assemble::assemble(&input, &objects).map_err(|error| failed(Box::new(error)))?;
-        self.notices(job, &assembled);
+        let mut notices = unhandled(&assembled);
         add_links(&mut assembled, &job.files);
         let specified = specify(&job.lock.app, job.name, job.machine, &assembled, &objects)?;
-        for text in specified.notices {
-            self.report(Progress::Notice { machine: job.name.clone(), text });
-        }
+        notices.extend(specified.notices);
         add_spec(&mut assembled.tree, &specified.spec, &objects).map_err(|error| failed(Box::new(error)))?;
-        self.check_closure(job, &assembled)?;
+        notices.extend(self.check_closure(job, &assembled)?);
         step(BuildStep::Writing);
         // The recipe with the accounts that were given now is the one a later build from the written lock will have.
         let final_accounts = &assembled.accounts.allocated;
@@ -264,7 +268,7 @@ impl Plumb<'_> {
         };
         let digest = self.store.put_bytes(&image.to_bytes())?;
         let ready_timeout_ms = crate::machine::ready_timeout_ms(&specified.spec.services);
-        let remembered = Remembered { image: digest, ready_timeout_ms };
+        let remembered = Remembered { image: digest, ready_timeout_ms, notices };
         let entry = serde_json::to_vec(&remembered).map_err(|error| failed(Box::new(error)))?;
         for recipe in BTreeSet::from([recipe, job.recipe()]) {
             self.store.put_entry(IMAGES, &recipe.hex(), &entry)?;
@@ -307,19 +311,8 @@ impl Plumb<'_> {
         })
     }
 
-    /// Effects of maintainer scripts that no rule covers are told, never passed over.
-    fn notices(&self, job: &Job<'_>, assembled: &Assembled) {
-        for report in &assembled.reports {
-            let lines = report.unhandled.join("; ");
-            let text = format!(
-                "{} of package `{}` does what no rule covers: {lines}",
-                report.script, report.package
-            );
-            self.report(Progress::Notice { machine: job.name.clone(), text });
-        }
-    }
-
-    fn check_closure(&self, job: &Job<'_>, assembled: &Assembled) -> Result<(), OpsError> {
+    /// Refuses an image whose programs cannot run; returns what its owner should know besides.
+    fn check_closure(&self, job: &Job<'_>, assembled: &Assembled) -> Result<Vec<String>, OpsError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
             machine: job.name.clone(),
             source,
@@ -328,11 +321,8 @@ impl Plumb<'_> {
         let missing = closure::check(&assembled.tree, &objects).map_err(|error| failed(Box::new(error)))?;
         let (errors, notices): (Vec<_>, Vec<_>) =
             missing.into_iter().partition(|missing| missing.severity == closure::Severity::Error);
-        for text in summary(&notices) {
-            self.report(Progress::Notice { machine: job.name.clone(), text });
-        }
         if errors.is_empty() {
-            return Ok(());
+            return Ok(summary(&notices));
         }
         let packages: BTreeSet<String> = errors.iter().filter_map(|missing| missing.hint.clone()).collect();
         Err(OpsError::Incomplete {
@@ -389,13 +379,17 @@ impl Job<'_> {
     fn recipe_with(&self, accounts: &BTreeMap<String, (u32, u32)>) -> Digest {
         let packages = self.locked.packages.iter().filter_map(|name| self.lock.package(name.as_str()));
         let kernel = self.lock.package(&self.locked.kernel);
+        let volumes = self.machine.volumes.iter();
         let recipe = Recipe {
             rules: RULES,
             guest: Digest::of(GUEST),
             app: self.lock.app.as_str(),
             machine: self.name,
             suite: &self.project.definition.base.suite,
-            definition: self.machine,
+            services: &self.machine.services,
+            volumes: volumes
+                .map(|(name, volume)| (name, volume.mount.as_str(), volume.owner.as_deref()))
+                .collect(),
             packages: packages
                 .map(|package| (package.name.as_str(), package.digest, self.layer(package)))
                 .collect(),
@@ -454,6 +448,7 @@ fn built_image(machine: &MachineName, image: &Image, remembered: &Remembered, ca
         packages: image.packages.len(),
         files: image.layers.values().map(|layer| layer.files).sum(),
         cached,
+        notices: remembered.notices.clone(),
         ready_timeout_ms: remembered.ready_timeout_ms,
     }
 }
@@ -480,6 +475,15 @@ fn package_ref(project: &Project, lock: &Lock, package: &LockedPackage) -> Resul
 fn missing_text(missing: &closure::Missing) -> String {
     let (by, source, needed) = (&missing.needed_by, &missing.source, &missing.needed);
     format!("`{by}` of `{source}` needs `{needed}`, which is not in the image")
+}
+
+/// Effects of maintainer scripts that no rule covers are told, never passed over.
+fn unhandled(assembled: &Assembled) -> Vec<String> {
+    let text = |report: &plumb_image::rule::Report| {
+        let lines = report.unhandled.join("; ");
+        format!("{} of package `{}` does what no rule covers: {lines}", report.script, report.package)
+    };
+    assembled.reports.iter().map(text).collect()
 }
 
 /// One line per package and missing thing: a package can have dozens of scripts for one interpreter.

@@ -183,7 +183,7 @@ impl Plumb<'_> {
             steps.extend(kept.iter().map(|volume| format!("destroy volume {}", volume.name)));
         }
         if !dry_run {
-            self.execute(&mut locked, &plan, None)?;
+            self.execute(&mut locked, &plan)?;
             if volumes {
                 for volume in &kept {
                     locked.target.remove_volume(&volume.name)?;
@@ -219,7 +219,7 @@ impl Plumb<'_> {
         if dry_run {
             return Ok(outcome);
         }
-        match self.execute(&mut locked, &plan, Some(release)) {
+        match self.execute(&mut locked, &plan) {
             Ok(()) => Ok(outcome),
             Err(error) => match before.filter(|current| *current != release.name()) {
                 Some(current) => Err(self.go_back(&mut locked, release, &current, error)),
@@ -251,7 +251,7 @@ impl Plumb<'_> {
         self.report(Progress::Returning { from: to.to_string(), to: current.to_string() });
         let returned = self.read_release(current).and_then(|release| {
             let plan = self.plan(locked, &release, PlanKind::Return)?;
-            self.execute(locked, &plan, Some(&release))
+            self.execute(locked, &plan)
         });
         match returned {
             Ok(()) => OpsError::Returned {
@@ -281,11 +281,11 @@ impl Plumb<'_> {
     }
 
     /// Journals and executes a plan.
-    fn execute(&self, locked: &mut Locked, plan: &Plan, release: Option<&Release>) -> Result<(), OpsError> {
+    fn execute(&self, locked: &mut Locked, plan: &Plan) -> Result<(), OpsError> {
         locked.state.add_plan(plan, clock::now_ms())?;
         let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
         self.report(Progress::Planned { actions: plan.actions.len(), to });
-        let outcome = Executor { plumb: self, locked, release }.run(plan);
+        let outcome = Executor { plumb: self, locked }.run(plan);
         let (status, reason) = match &outcome {
             Ok(()) => (PlanStatus::Done, None),
             Err(error) => (PlanStatus::Failed, Some(error.to_string())),

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use plumb_guest_proto::{Event, InstanceSpec};
-use plumb_model::release::Release;
+use plumb_guest_proto::{Event, InstanceSpec, ServiceState};
 use plumb_model::{InstanceName, MachineName, VolumeName};
 use plumb_plan::{Action, BootSpec, Plan, Published};
 use plumb_state::StepStatus;
@@ -24,7 +23,6 @@ const STOP_GRACE: Duration = Duration::from_secs(90);
 pub(crate) struct Executor<'e, 'p> {
     pub(crate) plumb: &'e Plumb<'p>,
     pub(crate) locked: &'e mut Locked,
-    pub(crate) release: Option<&'e Release>,
 }
 
 impl Executor<'_, '_> {
@@ -140,8 +138,10 @@ impl Executor<'_, '_> {
 
     fn await_ready(&self, instance: &InstanceName, timeout_ms: u64) -> Result<(), OpsError> {
         self.tell(instance, InstanceStep::Awaiting);
+        let mut trouble = None;
         let mut news = |progress: &plumb_target::Progress| {
             if let plumb_target::Progress::Event(entry) = progress {
+                trouble = trouble_of(&entry.event).or(trouble.take());
                 self.guest_event(instance, &entry.event);
             }
             ControlFlow::Continue(())
@@ -154,9 +154,11 @@ impl Executor<'_, '_> {
             }
             Readiness::NotReady { reason, console } => {
                 self.tell(instance, InstanceStep::Failed);
-                let release = self.release.map(|release| release.name().to_string());
-                let reason =
-                    release.map_or(reason.clone(), |release| format!("{reason} (release `{release}`)"));
+                // The last thing that went wrong inside says more than that it took too long.
+                let reason = match trouble.filter(|trouble| !reason.contains(trouble.as_str())) {
+                    Some(trouble) => format!("{reason} ({trouble})"),
+                    None => reason,
+                };
                 Err(OpsError::NotReady { instance: instance.clone(), reason, console })
             }
             Readiness::Cancelled => Err(OpsError::NotReady {
@@ -169,6 +171,17 @@ impl Executor<'_, '_> {
 
     fn guest_event(&self, instance: &InstanceName, event: &Event) {
         self.plumb.report(Progress::Guest { instance: instance.clone(), event: event.clone() });
+    }
+}
+
+/// Why a service did not stay up, if that is what happened.
+fn trouble_of(event: &Event) -> Option<String> {
+    match event {
+        Event::Service {
+            state: ServiceState::Backoff { reason, .. } | ServiceState::Failed { reason },
+            ..
+        } => Some(reason.clone()),
+        _ => None,
     }
 }
 

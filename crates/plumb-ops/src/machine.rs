@@ -12,8 +12,8 @@ use plumb_model::{AppName, MachineName, ServiceName};
 
 use crate::error::OpsError;
 
-/// Longest time a machine's services may take together if none says anything: several times what a database needs to
-/// recover under software emulation.
+/// Time for everything but the services' own readiness: firmware, kernel, volumes, commands before the start. Several
+/// times what it takes under software emulation on a busy host.
 const READY_MARGIN_MS: u64 = 60_000;
 
 /// The spec of one machine and what its owner should know about it.
@@ -128,7 +128,5 @@ fn volumes(name: &MachineName, machine: &Machine, accounts: &Accounts) -> Result
 
 /// How long an instance may take from its start until all its services are ready.
 pub(crate) fn ready_timeout_ms(services: &[ServiceSpec]) -> u64 {
-    let each =
-        services.iter().map(|service| service.start_timeout_ms.saturating_add(service.ready_timeout_ms));
-    each.fold(READY_MARGIN_MS, u64::saturating_add)
+    services.iter().map(|service| service.ready_timeout_ms).fold(READY_MARGIN_MS, u64::saturating_add)
 }

@@ -16,8 +16,8 @@ use serde::Serialize;
 
 pub use plumb_target::LogLine;
 
-use crate::Plumb;
 use crate::error::{OpsError, io};
+use crate::{Plumb, clock};
 
 /// How often a followed log is looked at: quick for a person, nothing for a processor.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
@@ -57,7 +57,7 @@ pub struct InstanceView {
     pub pid: Option<u32>,
     /// Address on the private network.
     pub address: Option<String>,
-    /// Milliseconds since its kernel started.
+    /// Milliseconds since it was started.
     pub uptime_ms: Option<u64>,
     /// Memory in use inside, KiB.
     pub memory_used_kib: Option<u64>,
@@ -286,7 +286,7 @@ fn instance_view(instance: &ObservedInstance) -> InstanceView {
         release: instance.release.clone(),
         pid: instance.pid,
         address: None,
-        uptime_ms: live.as_ref().map(|status| status.uptime_ms),
+        uptime_ms: running.then(|| clock::now_ms().saturating_sub(instance.started_unix_ms)),
         memory_used_kib: live
             .as_ref()
             .map(|status| status.memory_total_kib.saturating_sub(status.memory_available_kib)),

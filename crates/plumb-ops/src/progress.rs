@@ -51,13 +51,8 @@ pub enum Progress {
         bytes: u64,
         /// It was there already.
         cached: bool,
-    },
-    /// Something about a machine that its owner should know.
-    Notice {
-        /// Machine.
-        machine: MachineName,
-        /// What.
-        text: String,
+        /// How many notices it has; `build` lists them.
+        notices: usize,
     },
     /// A release was made or found to be the newest already.
     Released {

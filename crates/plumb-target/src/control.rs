@@ -120,6 +120,17 @@ impl Hub {
         drop(self.changed.wait_timeout(lock(&self.guests), limit));
     }
 
+    /// Asks every guest how it is. What they answer (memory in use, mostly) is nothing that they would tell by themselves.
+    pub fn ask_all(&self) {
+        let Ok(line) = encode_line(&HostMessage::Status) else { return };
+        for guest in lock(&self.guests).values_mut() {
+            if let Some(channel) = &mut guest.channel {
+                // A channel that is full or gone is seen by its reader; the next round asks again.
+                let _ = channel.write(&line);
+            }
+        }
+    }
+
     /// Asks a guest to shut down. `false` if it cannot be told.
     pub fn shutdown(&self, name: &str) -> Result<bool, TargetError> {
         let line = encode_line(&HostMessage::Shutdown).map_err(TargetError::Message)?;

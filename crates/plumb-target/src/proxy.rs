@@ -180,7 +180,9 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
             let Ok(backend) = TcpStream::connect_timeout(&ready[index].1, CONNECT_LIMIT) else { continue };
             match relay(client, &backend, &mut replay)? {
                 Outcome::Done => return Ok(()),
-                Outcome::NoAnswer => {}
+                Outcome::NoAnswer if is_repeatable(&replay) => {}
+                // It may have been done, and only its answer lost: to ask again could order twice.
+                Outcome::NoAnswer => return client.shutdown(Shutdown::Both),
             }
         }
         if Instant::now() >= end || is_gone(client) {
@@ -191,6 +193,11 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
     // Nobody answers: an orderly end rather than a reset. The client may be gone already.
     let _ = client.shutdown(Shutdown::Both);
     Ok(())
+}
+
+/// Nothing was asked yet, or what was asked changes nothing (safe methods: RFC 9110, section 9.2.1).
+fn is_repeatable(request: &[u8]) -> bool {
+    request.is_empty() || [&b"GET "[..], b"HEAD ", b"OPTIONS "].iter().any(|method| request.starts_with(method))
 }
 
 /// The client has closed both directions or was reset; waiting on its behalf is pointless.

@@ -1,1 +1,8 @@
-//! Test fixtures and fault tools.
+//! What tests on real machines need: a home of their own that shares downloads, the program, a small HTTP client, and
+//! conditions to wait for.
+
+mod http;
+mod world;
+
+pub use http::{Answer, get, post};
+pub use world::{Output, World, copy_example, free_port, process_names, wait_until};

@@ -96,6 +96,7 @@ impl Server {
             eprintln!("{error}");
         }
         if bound {
+            self.backends.hub.ask_all();
             for error in self.backends.hub.bound_consoles() {
                 eprintln!("cannot shorten a console: {error}");
             }

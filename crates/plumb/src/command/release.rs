@@ -61,6 +61,11 @@ fn print_images(images: &[BuiltImage]) {
         ]);
     }
     println!("{rows}");
+    for image in images {
+        for notice in &image.notices {
+            eprintln!("note: {}: {notice}", image.machine);
+        }
+    }
 }
 
 pub(super) fn log(session: &Session<'_>, arguments: &Log) -> Result<(), OpsError> {

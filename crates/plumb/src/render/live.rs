@@ -216,11 +216,14 @@ impl Reporter for Live {
                 };
                 self.busy(&format!("build {machine}"), what);
             }
-            Progress::Built { machine, bytes: size, cached } => {
-                let how = if cached { " (unchanged)" } else { "" };
+            Progress::Built { machine, bytes: size, cached, notices } => {
+                let how = match (cached, notices) {
+                    (true, _) => " (unchanged)".to_owned(),
+                    (false, 0) => String::new(),
+                    (false, count) => format!(", {count} notices (`plumb build` lists them)"),
+                };
                 self.done(&format!("build {machine}"), '✔', &format!("{}{how}", bytes(size)));
             }
-            Progress::Notice { machine, text } => self.note(&format!("{machine}: {text}")),
             Progress::Released { release, changed } => {
                 self.done("release", '✔', &format!("{release}{}", if changed { "" } else { " (unchanged)" }));
             }

@@ -30,15 +30,12 @@ pub fn json<T: Serialize>(value: &T) {
 /// Prints an error with its causes, the end of a console where there is one, and hints. Returns the exit code.
 pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
     let mut causes = Vec::new();
-    let mut console = console_of(error);
+    let console = console_of(error);
     let mut source = error.source();
     while let Some(cause) = source {
         let text = cause.to_string();
         if causes.last() != Some(&text) && text != error.to_string() {
             causes.push(text);
-        }
-        if let Some(inner) = cause.downcast_ref::<OpsError>() {
-            console = console.or_else(|| console_of(inner));
         }
         source = cause.source();
     }
@@ -74,6 +71,7 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
 fn console_of(error: &OpsError) -> Option<Vec<String>> {
     match error {
         OpsError::NotReady { console, .. } => Some(console.clone()),
+        OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => console_of(source),
         _ => None,
     }
 }
