@@ -20,8 +20,8 @@ mod spec;
 pub use line::{LineError, LineReader, encode_line};
 pub use message::{Event, GuestMessage, HostMessage, ServiceState, ServiceStatus, Status};
 pub use spec::{
-    Command, Directory, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart, RootDisk,
-    RootDiskError, ServiceKind, ServiceSpec, VolumeAttachment, VolumeMount,
+    Command, Directory, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart,
+    RootDisk, RootDiskError, ServiceKind, ServiceSpec, VolumeAttachment, VolumeMount,
 };
 
 /// Version of every document in this crate. A guest refuses a document with another number.

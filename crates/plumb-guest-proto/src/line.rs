@@ -62,7 +62,7 @@ impl LineReader {
     }
 
     /// The next whole message, if there is one. After an error the reader goes on with the following line.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Option<Result<T, LineError>> {
+    pub fn next_message<T: DeserializeOwned>(&mut self) -> Option<Result<T, LineError>> {
         loop {
             let Some(end) = self.buffer.iter().position(|b| *b == b'\n') else {
                 if self.buffer.len() <= MAX_MESSAGE_BYTES {
@@ -98,7 +98,7 @@ mod tests {
         let mut seen = Vec::new();
         for chunk in chunks {
             reader.push(chunk);
-            while let Some(message) = reader.next::<HostMessage>() {
+            while let Some(message) = reader.next_message::<HostMessage>() {
                 seen.push(match message {
                     Ok(message) => format!("{message:?}"),
                     Err(error) => error.to_string(),

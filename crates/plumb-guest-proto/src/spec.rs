@@ -322,9 +322,13 @@ impl FromStr for RootDisk {
     fn from_str(value: &str) -> Result<Self, RootDiskError> {
         let refuse = || RootDiskError { value: value.to_owned() };
         let parts: Vec<&str> = value.split(',').collect();
-        let [serial, data_blocks, hash_start_block, salt, root_hash] = parts[..] else { return Err(refuse()) };
-        let is_hex = |s: &str| s.len().is_multiple_of(2) && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if serial.is_empty() || root_hash.len() != 64 || !is_hex(root_hash) || (salt != "-" && !is_hex(salt)) {
+        let [serial, data_blocks, hash_start_block, salt, root_hash] = parts[..] else {
+            return Err(refuse());
+        };
+        let is_hex =
+            |s: &str| s.len().is_multiple_of(2) && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if serial.is_empty() || root_hash.len() != 64 || !is_hex(root_hash) || (salt != "-" && !is_hex(salt))
+        {
             return Err(refuse());
         }
         Ok(RootDisk {

@@ -93,7 +93,7 @@ impl Control {
                     break;
                 }
                 Ok(_) => {
-                    while let Some(message) = self.reader.next::<HostMessage>() {
+                    while let Some(message) = self.reader.next_message::<HostMessage>() {
                         messages.push(message.map_err(|error| error.to_string()));
                     }
                 }

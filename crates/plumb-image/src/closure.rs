@@ -243,8 +243,8 @@ impl<'a> Checker<'a> {
             // env(1): the first word that is neither an option nor an assignment is the program.
             let mut words = argument.unwrap_or_default().split_whitespace();
             let program = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
-            let exists = |folder: &&str| self.tree.resolve(&format!("{folder}{program}")).is_some();
-            if program.starts_with('/') || PROGRAM_FOLDERS.iter().any(|folder| exists(&folder)) {
+            let exists = |folder: &str| self.tree.resolve(&format!("{folder}{program}")).is_some();
+            if program.starts_with('/') || PROGRAM_FOLDERS.iter().any(|folder| exists(folder)) {
                 return None;
             }
             format!("/usr/bin/{program}")

@@ -5,16 +5,16 @@
 pub mod assemble;
 mod binary;
 pub mod closure;
-pub mod deb;
-pub mod rule;
-pub mod tree;
-pub mod unit;
 pub mod cpio;
+pub mod deb;
 pub mod erofs;
 pub mod image;
 pub mod initramfs;
 pub mod kernel;
 pub mod module;
+pub mod rule;
+pub mod tree;
+pub mod unit;
 pub mod verity;
 
 mod compression;

@@ -113,6 +113,7 @@ fn capabilities(set: u64) -> String {
 }
 
 /// What differs from a plain service, one line each.
+#[expect(clippy::too_many_lines, reason = "one line per field of the contract")]
 fn render(Translated { spec, notes }: &Translated) -> String {
     let mut text = String::new();
     let mut line =

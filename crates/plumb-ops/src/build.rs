@@ -79,7 +79,7 @@ struct Recipe<'a> {
     volumes: Vec<(&'a VolumeName, &'a str, Option<&'a str>)>,
     packages: Vec<(&'a str, Digest, Layer)>,
     kernel: Digest,
-    accounts: &'a BTreeMap<String, (u32, u32)>,
+    accounts: &'a Ids,
     files: &'a [AppFile],
     date: i64,
 }
@@ -99,6 +99,9 @@ struct KernelParts {
     kernel: Part,
     initrd: Part,
 }
+
+/// Ids given to accounts: name to (uid, gid).
+type Ids = BTreeMap<String, (u32, u32)>;
 
 /// One machine on its way to an image.
 struct Job<'a> {
@@ -214,7 +217,7 @@ impl Plumb<'_> {
     }
 
     /// Builds one image. Also returns the accounts it gave ids to.
-    fn build_one(&self, job: &Job<'_>) -> Result<(BuiltImage, BTreeMap<String, (u32, u32)>), OpsError> {
+    fn build_one(&self, job: &Job<'_>) -> Result<(BuiltImage, Ids), OpsError> {
         let objects = StoreObjects(&self.store);
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
             machine: job.name.clone(),
@@ -376,7 +379,7 @@ impl Job<'_> {
         self.recipe_with(&self.locked.accounts)
     }
 
-    fn recipe_with(&self, accounts: &BTreeMap<String, (u32, u32)>) -> Digest {
+    fn recipe_with(&self, accounts: &Ids) -> Digest {
         let packages = self.locked.packages.iter().filter_map(|name| self.lock.package(name.as_str()));
         let kernel = self.lock.package(&self.locked.kernel);
         let volumes = self.machine.volumes.iter();
@@ -557,7 +560,7 @@ fn layers(tree: &Tree) -> BTreeMap<String, LayerSize> {
 fn remember_accounts(
     project: &Project,
     lock: &mut Lock,
-    accounts: BTreeMap<MachineName, BTreeMap<String, (u32, u32)>>,
+    accounts: BTreeMap<MachineName, Ids>,
 ) -> Result<(), OpsError> {
     let before = lock.clone();
     for (machine, given) in accounts {

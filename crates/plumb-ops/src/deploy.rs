@@ -290,13 +290,7 @@ impl Plumb<'_> {
             Ok(()) => (PlanStatus::Done, None),
             Err(error) => (PlanStatus::Failed, Some(error.to_string())),
         };
-        locked.state.end_plan(
-            &plan.deployment,
-            plan.generation,
-            status,
-            reason.as_deref(),
-            clock::now_ms(),
-        )?;
+        locked.state.end_plan(plan, status, reason.as_deref(), clock::now_ms())?;
         outcome
     }
 
@@ -402,7 +396,7 @@ fn describe(plan: &Plan) -> Vec<String> {
             }
             Action::Ports { published } if published.is_empty() => "publish nothing".to_owned(),
             Action::Ports { published } => {
-                let all = published.iter().map(|(_, machine)| {
+                let all = published.values().map(|machine| {
                     let ports: Vec<String> =
                         machine.ports.iter().map(|port| port.host_port.to_string()).collect();
                     let instances: Vec<&str> = machine.instances.iter().map(InstanceName::as_str).collect();

@@ -31,7 +31,7 @@ impl Executor<'_, '_> {
         for (seq, action) in plan.actions.iter().enumerate() {
             let outcome = self.step(action);
             let status = if outcome.is_ok() { StepStatus::Done } else { StepStatus::Failed };
-            self.locked.state.record_step(&plan.deployment, plan.generation, seq, status, clock::now_ms())?;
+            self.locked.state.record_step(plan, seq, status, clock::now_ms())?;
             outcome?;
         }
         Ok(())

@@ -230,7 +230,10 @@ impl Plumb<'_> {
                 return Ok(());
             }
         }
-        while follow {
+        if !follow {
+            return Ok(());
+        }
+        loop {
             #[expect(
                 clippy::disallowed_methods,
                 reason = "a file that grows gives nothing to wait on but time"
@@ -248,7 +251,6 @@ impl Plumb<'_> {
                 }
             }
         }
-        Ok(())
     }
 }
 

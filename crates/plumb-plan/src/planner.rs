@@ -243,10 +243,11 @@ impl<'a> Steps<'a> {
         for (boot, spec) in &fresh {
             self.start(boot, spec);
         }
-        for (boot, _) in kept.iter().chain(&fresh) {
+        let serving_now: Vec<_> = kept.iter().chain(&fresh).collect();
+        for (boot, _) in &serving_now {
             self.await_ready(machine, boot);
         }
-        if !machine.publish.is_empty() && !(kept.is_empty() && fresh.is_empty()) {
+        if !machine.publish.is_empty() && !serving_now.is_empty() {
             self.ports();
         }
         for (boot, spec) in &replaced {

@@ -287,8 +287,8 @@ mod tests {
         let plan = plan_down(&name, &Observed::default(), &[], None);
         state.add_plan(&plan, 10).expect("records");
         assert!(state.add_plan(&plan, 10).is_err(), "a generation is used once");
-        state.record_step(&name, 1, 0, StepStatus::Done, 11).expect("records");
-        state.end_plan(&name, 1, PlanStatus::Failed, Some("why"), 12).expect("records");
+        state.record_step(&plan, 0, StepStatus::Done, 11).expect("records");
+        state.end_plan(&plan, PlanStatus::Failed, Some("why"), 12).expect("records");
         let last = state.last_plan(&name).expect("reads").expect("is there");
         assert_eq!(last.plan, plan);
         assert_eq!(

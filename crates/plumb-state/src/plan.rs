@@ -104,8 +104,7 @@ impl State {
     /// [`StateError`].
     pub fn record_step(
         &mut self,
-        name: &DeploymentName,
-        generation: u64,
+        plan: &Plan,
         seq: usize,
         status: StepStatus,
         now_ms: u64,
@@ -114,7 +113,7 @@ impl State {
             .execute(
                 "INSERT INTO step (deployment, generation, seq, status, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT (deployment, generation, seq) DO UPDATE SET status = ?4, at_ms = ?5",
-                params![name.as_str(), generation, seq as u64, status.as_str(), now_ms],
+                params![plan.deployment.as_str(), plan.generation, seq as u64, status.as_str(), now_ms],
             )
             .map_err(self.failed("write"))?;
         Ok(())
@@ -126,8 +125,7 @@ impl State {
     /// [`StateError`].
     pub fn end_plan(
         &mut self,
-        name: &DeploymentName,
-        generation: u64,
+        plan: &Plan,
         status: PlanStatus,
         reason: Option<&str>,
         now_ms: u64,
@@ -135,7 +133,7 @@ impl State {
         self.connection
             .execute(
                 "UPDATE plan SET status = ?3, reason = ?4, ended_ms = ?5 WHERE deployment = ?1 AND generation = ?2",
-                params![name.as_str(), generation, status.as_str(), reason, now_ms],
+                params![plan.deployment.as_str(), plan.generation, status.as_str(), reason, now_ms],
             )
             .map_err(self.failed("write"))?;
         Ok(())

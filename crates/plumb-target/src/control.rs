@@ -239,7 +239,7 @@ impl Listener {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            while let Some(message) = reader.next::<GuestMessage>() {
+            while let Some(message) = reader.next_message::<GuestMessage>() {
                 match message {
                     Ok(message) => {
                         heard |= matches!(message, GuestMessage::Status(_));

@@ -197,7 +197,8 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
 
 /// Nothing was asked yet, or what was asked changes nothing (safe methods: RFC 9110, section 9.2.1).
 fn is_repeatable(request: &[u8]) -> bool {
-    request.is_empty() || [&b"GET "[..], b"HEAD ", b"OPTIONS "].iter().any(|method| request.starts_with(method))
+    request.is_empty()
+        || [&b"GET "[..], b"HEAD ", b"OPTIONS "].iter().any(|method| request.starts_with(method))
 }
 
 /// The client has closed both directions or was reset; waiting on its behalf is pointless.

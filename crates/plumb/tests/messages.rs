@@ -46,71 +46,124 @@ fn an_unknown_key() -> Result<()> {
 
 #[test]
 fn no_definition() -> Result<()> {
-    check("none", None, &["up", "."], 1, &expect![[r#"
+    check(
+        "none",
+        None,
+        &["up", "."],
+        1,
+        &expect![[r#"
         error: there is no `plumb.toml` in `.`
         hint: `plumb init hello` makes a folder with a small application
-    "#]])
+    "#]],
+    )
 }
 
 #[test]
 fn neither_folder_nor_release() -> Result<()> {
-    check("what", None, &["up", "shoop"], 1, &expect![[r#"
+    check(
+        "what",
+        None,
+        &["up", "shoop"],
+        1,
+        &expect![[r#"
         error: `shoop` is neither a folder with a `plumb.toml` nor a release such as `shop@3`
-    "#]])
+    "#]],
+    )
 }
 
 #[test]
 fn no_such_release() -> Result<()> {
-    check("release", None, &["up", "shop@7"], 1, &expect![[r#"
+    check(
+        "release",
+        None,
+        &["up", "shop@7"],
+        1,
+        &expect![[r#"
         error: there is no release `shop@7`
         hint: `plumb log shop` lists the releases
-    "#]])
+    "#]],
+    )
 }
 
 #[test]
 fn no_such_deployment() -> Result<()> {
-    check("deployment", None, &["down", "shop"], 1, &expect![[r#"
+    check(
+        "deployment",
+        None,
+        &["down", "shop"],
+        1,
+        &expect![[r#"
         error: there is no deployment `shop` on this host
         hint: `plumb up` in a folder with a definition starts one
-    "#]])
+    "#]],
+    )
 }
 
 #[test]
 fn no_such_instance() -> Result<()> {
-    check("instance", None, &["logs", "web-1"], 1, &expect![[r#"
+    check(
+        "instance",
+        None,
+        &["logs", "web-1"],
+        1,
+        &expect![[r#"
         error: there is no instance `web-1`
-    "#]])
+    "#]],
+    )
 }
 
 #[test]
 fn no_such_template() -> Result<()> {
-    check("template", None, &["init", "shoop"], 1, &expect![[r#"
+    check(
+        "template",
+        None,
+        &["init", "shoop"],
+        1,
+        &expect![[r#"
         error: there is no template `shoop`
         hint: there is `hello`, `shop`
-    "#]])
+    "#]],
+    )
 }
 
 #[test]
 fn offline_without_indices() -> Result<()> {
     let definition = "app = \"none\"\n[base]\nmirror = \"http://127.0.0.1:9/debian\"\n[machine.web]\nmiddleware = [\"nginx-light\"]\nservice.nginx = {}\n";
-    check("offline", Some(definition), &["lock", "app", "--offline"], 1, &expect![[r#"
+    check(
+        "offline",
+        Some(definition),
+        &["lock", "app", "--offline"],
+        1,
+        &expect![[r#"
         error: offline, and the state of `http://127.0.0.1:9/debian` `bookworm` is not in the store
         hint: Run the command once without `--offline`.
-    "#]])
+    "#]],
+    )
 }
 
 #[test]
 fn a_lock_that_is_not_there() -> Result<()> {
     let definition = "app = \"none\"\n[machine.web]\nmiddleware = [\"nginx-light\"]\nservice.nginx = {}\n";
-    check("check", Some(definition), &["lock", "app", "--check"], 1, &expect![[r#"
+    check(
+        "check",
+        Some(definition),
+        &["lock", "app", "--check"],
+        1,
+        &expect![[r#"
         error: `app/plumb.lock` does not fit the definition any more: there is none yet
         hint: `plumb lock` brings it up to date and keeps the versions it has
-    "#]])
+    "#]],
+    )
 }
 
 #[test]
 fn errors_as_json() -> Result<()> {
-    check("json", None, &["down", "shop", "--json"], 1, &expect![[r#"
+    check(
+        "json",
+        None,
+        &["down", "shop", "--json"],
+        1,
+        &expect![[r#"
         {
           "causes": [],
           "console": null,
@@ -119,12 +172,19 @@ fn errors_as_json() -> Result<()> {
             "`plumb up` in a folder with a definition starts one"
           ]
         }
-    "#]])
+    "#]],
+    )
 }
 
 #[test]
 fn nothing_runs() -> Result<()> {
-    check("ps", None, &["ps"], 0, &expect![[r#"
+    check(
+        "ps",
+        None,
+        &["ps"],
+        0,
+        &expect![[r#"
         Nothing runs. `plumb up` in a folder with a definition starts an application.
-    "#]])
+    "#]],
+    )
 }

@@ -47,7 +47,7 @@ pub(super) fn query(world: &World<'_>, name: &str, arguments: &[Argument]) -> Op
 
 /// `dpkg --compare-versions "" <operator> x`: an empty version is earlier than any, `-nl` turns that round (dpkg(1)).
 fn versions(old: Option<&str>, operator: Option<&str>) -> Option<bool> {
-    if old? != "" {
+    if !old?.is_empty() {
         return None;
     }
     match operator? {

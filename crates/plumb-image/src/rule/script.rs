@@ -372,7 +372,7 @@ impl Machine<'_, '_, '_> {
 
     /// `. file`: a file of the image is evaluated too, so that its functions are known.
     fn include(&mut self, path: Option<&str>, simple: &Simple) -> Flow {
-        if path.is_some_and(|path| ignore::include(path)) {
+        if path.is_some_and(ignore::include) {
             return Flow::Next(Some(true));
         }
         let text = match path.map(|path| self.world.text(path)) {

@@ -39,12 +39,18 @@ struct State {
     timings: Vec<(Duration, String)>,
 }
 
-#[derive(Default)]
 struct Download {
+    what: &'static str,
     files: u64,
     open: u64,
     expected: u64,
     received: u64,
+}
+
+impl Default for Download {
+    fn default() -> Self {
+        Download { what: "download", files: 0, open: 0, expected: 0, received: 0 }
+    }
 }
 
 impl Live {
@@ -101,21 +107,22 @@ impl Live {
         match &self.mode {
             Mode::Silent => {}
             Mode::Lines => eprintln!("{mark} {key:<10} {message}"),
-            Mode::Tree(_) => {
-                self.busy(key, message);
-                if let Some(bar) = self.state().bars.remove(key) {
-                    bar.set_style(finished(mark));
-                    bar.finish_with_message(format!(
-                        "{message}  {}",
-                        duration(bar.elapsed().as_millis() as u64)
-                    ));
-                }
+            Mode::Tree(tree) => {
+                // Lines above the live ones: what is printed stays, whatever is printed later.
+                let bar = self.state().bars.remove(key);
+                let took = bar.map_or(Duration::ZERO, |bar| {
+                    bar.finish_and_clear();
+                    bar.elapsed()
+                });
+                let took = duration(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+                // A terminal that went away must not end the command.
+                let _ = tree.println(format!("{mark} {key:<10} {message}  {took}"));
             }
         }
     }
 
     fn download(&self, change: impl FnOnce(&mut Download)) {
-        let (all_done, text) = {
+        let (all_done, what, text) = {
             let mut state = self.state();
             let download = &mut state.download;
             change(download);
@@ -125,18 +132,18 @@ impl Live {
                 bytes(download.received),
                 bytes(download.expected)
             );
-            (download.open == 0, text)
+            (download.open == 0, download.what, text)
         };
         if all_done {
             let Mode::Tree(_) = &self.mode else { return };
         }
-        self.busy("download", &text);
+        self.busy(what, &text);
     }
 
     fn end_download(&self) {
         let download = std::mem::take(&mut self.state().download);
         if download.files > 0 {
-            self.done("download", '✔', &format!("{} files, {}", download.files, bytes(download.received)));
+            self.done(download.what, '✔', &format!("{} files, {}", download.files, bytes(download.received)));
         }
     }
 
@@ -191,10 +198,15 @@ impl Live {
 impl Reporter for Live {
     fn report(&self, progress: Progress) {
         match progress {
-            Progress::Refreshing => self.busy("packages", "reading the archive's indices"),
-            Progress::Resolving => self.busy("packages", "choosing"),
-            Progress::Locked { packages, changed } => {
+            Progress::Refreshing => {
+                self.state().download.what = "indices";
+                self.busy("packages", "reading the archive's indices");
+            }
+            Progress::Resolving => {
                 self.end_download();
+                self.busy("packages", "choosing");
+            }
+            Progress::Locked { packages, changed } => {
                 let how = if changed { "chosen" } else { "as locked" };
                 self.done("packages", '✔', &format!("{packages} {how}"));
             }
@@ -244,13 +256,5 @@ impl Reporter for Live {
 
 fn spinner() -> ProgressStyle {
     ProgressStyle::with_template("{spinner:.cyan} {prefix:<10} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_spinner())
-}
-
-fn finished(mark: char) -> ProgressStyle {
-    let colour = if mark == '✘' { "red" } else { "green" };
-    let template = format!("{{spinner:.{colour}}} {{prefix:<10}} {{msg}}");
-    ProgressStyle::with_template(&template)
-        .map(|style| style.tick_strings(&[&mark.to_string(), &mark.to_string()]))
         .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }

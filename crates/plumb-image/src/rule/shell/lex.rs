@@ -264,7 +264,7 @@ impl Lexer<'_> {
             let start = self.at + 1;
             let length = self.source[start..].find('`').ok_or_else(|| self.error("unclosed backquote"))?;
             self.at = start + length + 1;
-            return self.command(word, &self.source[start..start + length].to_owned(), quoted);
+            return self.command(word, &self.source[start..start + length], quoted);
         }
         match self.peek(1) {
             b'(' if self.peek(2) == b'(' => {
