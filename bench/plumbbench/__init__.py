@@ -1,0 +1,1 @@
+"""What `bench/run` measures with. Python's standard library only."""
