@@ -188,11 +188,23 @@ impl Plumb<'_> {
                 for volume in &kept {
                     locked.target.remove_volume(&volume.name)?;
                 }
+                self.remove_empty(&self.home.volumes(name))?;
                 locked.state.forget_deployment(name)?;
             }
         }
         let kept = if volumes { Vec::new() } else { kept.iter().filter_map(kept_volume).collect() };
         Ok(DownOutcome { deployment: name.clone(), steps, kept })
+    }
+
+    /// Removes the folder of volumes that are gone. What else somebody put there stays.
+    fn remove_empty(&self, folder: &Path) -> Result<(), OpsError> {
+        use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
+        match std::fs::remove_dir(folder) {
+            Err(error) if !matches!(error.kind(), NotFound | DirectoryNotEmpty) => {
+                Err(OpsError::Io { action: "remove", path: folder.to_owned(), source: error })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Leads a deployment to a release, whatever is there now.

@@ -244,7 +244,7 @@ impl Reporter for Live {
                     self.note(&format!("virtual machines run under {kind}: {reason}"));
                 }
             }
-            Progress::Planned { actions, to } => self.busy("plan", &format!("{actions} steps to {to}")),
+            Progress::Planned { .. } => {}
             Progress::Instance { instance, step } => self.instance(instance.as_str(), &step),
             Progress::Guest { instance, event } => self.guest(instance.as_str(), &event),
             Progress::Returning { from, to } => {
