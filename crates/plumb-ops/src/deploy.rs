@@ -137,7 +137,7 @@ impl Plumb<'_> {
         self.deploy(name, &release, dry_run)
     }
 
-    /// Goes back to `release`, or to the one before the current one.
+    /// Goes back to `release`, or to the one that ran healthily before the current one.
     ///
     /// # Errors
     /// [`OpsError`].
@@ -152,11 +152,13 @@ impl Plumb<'_> {
         let wanted = match release {
             Some(release) => release.clone(),
             None => {
-                let before =
-                    self.store.releases(&current.app)?.into_iter().rfind(|number| *number < current.number);
-                let nothing =
-                    || OpsError::NothingBefore { deployment: name.clone(), release: current.clone() };
-                ReleaseName { app: current.app.clone(), number: before.ok_or_else(nothing)? }
+                // A release that never became healthy here is no place to go back to.
+                let healthy = self.state()?.healthy_releases(name)?;
+                let before = healthy.into_iter().find(|release| release.number < current.number);
+                before.ok_or_else(|| OpsError::NothingBefore {
+                    deployment: name.clone(),
+                    release: current.clone(),
+                })?
             }
         };
         self.deploy(name, &self.read_release(&wanted)?, dry_run)

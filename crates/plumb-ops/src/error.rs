@@ -248,7 +248,7 @@ pub enum OpsError {
         volume: String,
     },
     /// There is nothing to go back to.
-    #[error("`{deployment}` runs `{release}`, and there is no release before it")]
+    #[error("`{deployment}` runs `{release}`, and no older release has run here")]
     NothingBefore {
         /// Deployment.
         deployment: DeploymentName,

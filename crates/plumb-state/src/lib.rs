@@ -252,7 +252,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plumb_plan::{Observed, plan_down};
+    use plumb_plan::{Observed, Plan, plan_down};
 
     fn names() -> (DeploymentName, AppName) {
         ("shop-test".parse().expect("name"), "shop".parse().expect("name"))
@@ -276,6 +276,25 @@ mod tests {
         assert_eq!(state.addresses(&name).expect("reads").len(), 1);
         let other: AppName = "other".parse().expect("name");
         assert!(matches!(state.ensure_deployment(&name, &other), Err(StateError::OtherApp { .. })));
+    }
+
+    #[test]
+    fn only_what_ran_healthily_is_a_way_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut state = State::open(&folder.path().join("state.db")).expect("opens");
+        let (name, app) = names();
+        state.ensure_deployment(&name, &app).expect("records");
+        for (generation, number, status) in
+            [(1, 1, PlanStatus::Done), (2, 2, PlanStatus::Failed), (3, 1, PlanStatus::Done)]
+        {
+            let to = ReleaseName { app: app.clone(), number };
+            let plan = Plan { generation, to: Some(to), ..plan_down(&name, &Observed::default(), &[], None) };
+            state.add_plan(&plan, generation).expect("records");
+            state.end_plan(&plan, status, None, generation).expect("records");
+        }
+        let names: Vec<String> =
+            state.healthy_releases(&name).expect("reads").iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["shop@1", "shop@1"]);
     }
 
     #[test]

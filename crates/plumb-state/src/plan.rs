@@ -1,5 +1,6 @@
 //! Plans and the journal of their steps.
 
+use plumb_model::release::ReleaseName;
 use plumb_model::{DeploymentName, Document};
 use plumb_plan::Plan;
 use rusqlite::params;
@@ -137,6 +138,27 @@ impl State {
             )
             .map_err(self.failed("write"))?;
         Ok(())
+    }
+
+    /// The releases that a deployment has run healthily, latest first; one that was run again is named again.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn healthy_releases(&self, name: &DeploymentName) -> Result<Vec<ReleaseName>, StateError> {
+        let read = || -> rusqlite::Result<Vec<Vec<u8>>> {
+            let mut statement = self.connection.prepare(
+                "SELECT document FROM plan WHERE deployment = ?1 AND status = 'done' ORDER BY generation DESC",
+            )?;
+            let rows = statement.query_map([name.as_str()], |row| row.get(0))?;
+            rows.collect()
+        };
+        let documents = read().map_err(self.failed("read"))?;
+        let mut releases = Vec::new();
+        for document in documents {
+            let plan = Plan::from_bytes(&document).map_err(|_| self.damaged("plan", name))?;
+            releases.extend(plan.to);
+        }
+        Ok(releases)
     }
 
     /// The newest plan of a deployment.
