@@ -49,7 +49,7 @@ pub(crate) fn specify(
             }
         };
         let translated = translated.map_err(|error| failed(Box::new(error)))?;
-        let told = translated.notes.iter().filter(|note| note.severity == Severity::Unsupported);
+        let told = translated.notes.iter().filter(|note| note.severity != Severity::Info);
         notices.extend(told.map(|note| format!("service `{service_name}`: {}", note.message)));
         let mut spec = translated.spec;
         spec.kill_signal = service.stop_signal.unwrap_or(spec.kill_signal);

@@ -117,10 +117,27 @@ fn a_backend_that_closes_early_is_passed_over_with_the_same_bytes() {
     );
     world.instance("web-3", echo("three:"));
     let (_proxy, address) = world.publish(&["web-1", "web-2", "web-3"]);
-    let request = vec![b'x'; 40_000];
+    let request = [b"GET /", &vec![b'x'; 40_000][..]].concat();
     for _ in 0..3 {
         assert!(ask(address, &request) == [b"three:", &request[..]].concat());
     }
+}
+
+#[test]
+fn what_may_have_been_done_is_not_asked_again() {
+    let mut world = World::new();
+    let seen = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&seen);
+    let port = server(move |mut stream| {
+        let mut some = [0; 10];
+        stream.read_exact(&mut some).unwrap();
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    world.instance("web-1", port);
+    world.instance("web-2", port);
+    let (_proxy, address) = world.publish(&["web-1", "web-2"]);
+    assert_eq!(ask(address, b"POST /orders HTTP/1.1"), b"");
+    assert_eq!(seen.load(Ordering::SeqCst), 1, "one order");
 }
 
 #[test]
