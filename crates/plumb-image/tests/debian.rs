@@ -42,6 +42,9 @@ fn fetch(names: &[&str]) -> Vec<PathBuf> {
     for folder in [state.join("lists/partial"), state.join("etc"), archives.join("partial")] {
         fs::create_dir_all(folder).unwrap();
     }
+    // One apt at a time in the shared archive: two that fetch the same package take each other's partial file away.
+    let lock = fs::File::create(cache.join("lock")).unwrap();
+    lock.lock().unwrap();
     fs::write(state.join("status"), "").unwrap();
     let signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
     fs::write(state.join("etc/sources.list"), format!("deb {signed} {MIRROR} bookworm main\n")).unwrap();

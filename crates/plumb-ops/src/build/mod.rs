@@ -7,34 +7,37 @@
 //!          fetch .debs ─► unpack (once per package, ever) ─► assemble ─► services ─► root ─► manifest
 //! ```
 
+mod input;
+mod kernel;
+mod notice;
+mod recipe;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use plumb_fetch::PackageRef;
-use plumb_image::assemble::{self, AssembleInput, Assembled, PackageInput};
+use plumb_image::assemble::{self, Assembled, PackageInput};
 use plumb_image::closure;
-use plumb_image::tree::{Entry, Kind, Layer, Objects as _, Origin, Tree};
-use plumb_image::{image as parts, initramfs, kernel, module};
-use plumb_model::definition::{Machine, Service};
-use plumb_model::image::{Image, ImagePackage, LayerSize, Part};
-use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
-use plumb_model::{Digest, Document, MachineName, ServiceName, VolumeName};
+use plumb_image::image as parts;
+use plumb_image::tree::{Kind, Layer, Tree};
+use plumb_model::image::{Image, LayerSize, Part};
+use plumb_model::lock::{Lock, LockedPackage};
+use plumb_model::{Digest, Document, MachineName};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use self::input::{add_links, add_spec};
+use self::notice::{missing_text, summary, unhandled};
+use self::recipe::{Ids, Job};
 use crate::Plumb;
 use crate::contents::{StoreObjects, content, is_unpacked};
-use crate::error::{OpsError, io};
-use crate::guest::{GUEST, RULES};
+use crate::error::OpsError;
 use crate::lock::{Transfer, Update, write_lock};
 use crate::machine::specify;
 use crate::progress::{BuildStep, Progress};
-use crate::project::{AppFile, AppFileKind, Project};
+use crate::project::Project;
 
 /// Kind of the store entries that name the image of a recipe.
 const IMAGES: &str = "image-1";
-/// Kind of the store entries that name kernel and initramfs of a kernel package.
-const KERNELS: &str = "kernel-1";
 /// Largest image manifest that is read.
 pub(crate) const MANIFEST_LIMIT: u64 = 16 * 1024 * 1024;
 
@@ -66,51 +69,12 @@ pub struct BuiltImage {
     pub ready_timeout_ms: u64,
 }
 
-/// Everything an image is made from. Its digest names the result.
-#[derive(Serialize)]
-struct Recipe<'a> {
-    rules: &'a str,
-    guest: Digest,
-    app: &'a str,
-    machine: &'a MachineName,
-    suite: &'a str,
-    services: &'a BTreeMap<ServiceName, Service>,
-    /// Name, mount point, owner; not the size, which belongs to the release.
-    volumes: Vec<(&'a VolumeName, &'a str, Option<&'a str>)>,
-    packages: Vec<(&'a str, Digest, Layer)>,
-    kernel: Digest,
-    accounts: &'a Ids,
-    files: &'a [AppFile],
-    date: i64,
-}
-
 /// What the store remembers of a recipe.
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     image: Digest,
     ready_timeout_ms: u64,
     notices: Vec<String>,
-}
-
-/// Kernel and initramfs; the same for all machines with one kernel package.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct KernelParts {
-    release: String,
-    kernel: Part,
-    initrd: Part,
-}
-
-/// Ids given to accounts: name to (uid, gid).
-type Ids = BTreeMap<String, (u32, u32)>;
-
-/// One machine on its way to an image.
-struct Job<'a> {
-    project: &'a Project,
-    lock: &'a Lock,
-    name: &'a MachineName,
-    machine: &'a Machine,
-    locked: &'a LockedMachine,
-    files: Vec<AppFile>,
 }
 
 impl Plumb<'_> {
@@ -279,41 +243,6 @@ impl Plumb<'_> {
         Ok((built_image(job.name, &image, &remembered, false), final_accounts.clone()))
     }
 
-    fn assemble_input<'p>(
-        &self,
-        job: &Job<'_>,
-        packages: Vec<PackageInput<'p>>,
-    ) -> Result<AssembleInput<'p>, OpsError> {
-        let mut app_files = Vec::new();
-        for file in &job.files {
-            let AppFileKind::File { source, digest, size } = &file.kind else { continue };
-            if !self.store.contains(digest) {
-                let mut reader = fs::File::open(source).map_err(io("read", source))?;
-                let (stored, _) = self.store.put_reader(&mut reader)?;
-                if stored != *digest {
-                    return Err(OpsError::Changing { path: source.clone() });
-                }
-            }
-            app_files.push(assemble::AppFile {
-                path: file.target.clone(),
-                digest: *digest,
-                size: *size,
-                mode: file.mode,
-                user: file.owner.clone(),
-                group: file.group.clone(),
-            });
-        }
-        let users = job.machine.services.values().filter_map(|service| service.user.clone());
-        Ok(AssembleInput {
-            packages,
-            app_files,
-            users: users.filter(|user| user != "root").collect(),
-            previous: job.locked.accounts.clone(),
-            mounts: job.machine.volumes.values().map(|volume| volume.mount.clone()).collect(),
-            suite: job.project.definition.base.suite.clone(),
-        })
-    }
-
     /// Refuses an image whose programs cannot run; returns what its owner should know besides.
     fn check_closure(&self, job: &Job<'_>, assembled: &Assembled) -> Result<Vec<String>, OpsError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
@@ -333,110 +262,6 @@ impl Plumb<'_> {
             missing: errors.iter().map(missing_text).collect(),
             packages: packages.into_iter().collect(),
         })
-    }
-
-    /// Kernel and initramfs of the machine's kernel package, made once.
-    fn kernel(&self, job: &Job<'_>) -> Result<KernelParts, OpsError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
-            machine: job.name.clone(),
-            source,
-        };
-        let package = job
-            .lock
-            .package(&job.locked.kernel)
-            .ok_or_else(|| OpsError::NoKernel { package: job.locked.kernel.clone() })?;
-        let key = Digest::of(format!("{} {} {RULES}", package.digest, Digest::of(GUEST)).as_bytes()).hex();
-        let remembered = self.store.entry(KERNELS, &key)?;
-        if let Some(known) = remembered.and_then(|entry| serde_json::from_slice::<KernelParts>(&entry).ok())
-            && self.store.contains(&known.kernel.digest)
-            && self.store.contains(&known.initrd.digest)
-        {
-            return Ok(known);
-        }
-        let objects = StoreObjects(&self.store);
-        let content = content(&self.store, package)?;
-        let origin = Origin { layer: Layer::Os, source: package.name.to_string() };
-        let entries =
-            content.entries.into_iter().map(|(path, entry)| (path, (entry, origin.clone()))).collect();
-        let tree = Tree { entries };
-        let kernel = kernel::load(&tree, &objects).map_err(|error| failed(Box::new(error)))?;
-        let modules = module::closure(&tree, &objects, &kernel.release, &module::REQUIRED, &module::OPTIONAL)
-            .map_err(|error| failed(Box::new(error)))?;
-        let initrd = initramfs::build(GUEST, &modules).map_err(|error| failed(Box::new(error)))?;
-        let part = |bytes: &[u8]| -> Result<Part, OpsError> {
-            Ok(Part { digest: self.store.put_bytes(bytes)?, size: bytes.len() as u64 })
-        };
-        let made =
-            KernelParts { release: kernel.release, kernel: part(&kernel.bytes)?, initrd: part(&initrd)? };
-        let entry = serde_json::to_vec(&made).map_err(|error| failed(Box::new(error)))?;
-        self.store.put_entry(KERNELS, &key, &entry)?;
-        Ok(made)
-    }
-}
-
-impl Job<'_> {
-    fn recipe(&self) -> Digest {
-        self.recipe_with(&self.locked.accounts)
-    }
-
-    fn recipe_with(&self, accounts: &Ids) -> Digest {
-        let packages = self.locked.packages.iter().filter_map(|name| self.lock.package(name.as_str()));
-        let kernel = self.lock.package(&self.locked.kernel);
-        let volumes = self.machine.volumes.iter();
-        let recipe = Recipe {
-            rules: RULES,
-            guest: Digest::of(GUEST),
-            app: self.lock.app.as_str(),
-            machine: self.name,
-            suite: &self.project.definition.base.suite,
-            services: &self.machine.services,
-            volumes: volumes
-                .map(|(name, volume)| (name, volume.mount.as_str(), volume.owner.as_deref()))
-                .collect(),
-            packages: packages
-                .map(|package| (package.name.as_str(), package.digest, self.layer(package)))
-                .collect(),
-            kernel: kernel.map_or(Digest::of(b""), |package| package.digest),
-            accounts,
-            files: &self.files,
-            date: self.newest_source(),
-        };
-        Digest::of(&serde_json::to_vec(&recipe).expect("strings, numbers, lists and maps"))
-    }
-
-    fn layer(&self, package: &LockedPackage) -> Layer {
-        if self.locked.middleware.contains(&package.name) { Layer::Middleware } else { Layer::Os }
-    }
-
-    fn newest_source(&self) -> i64 {
-        self.lock.sources.iter().map(|source| source.date).max().unwrap_or_default()
-    }
-
-    /// One modification time for the whole image, as compact EROFS inodes have it. It must differ between images that
-    /// differ: web servers make ETags of time and size, and a changed page of equal length would look unchanged. So it
-    /// is the archive's date, less up to 180 days that follow from the recipe.
-    fn epoch_s(&self, recipe: &Digest) -> u64 {
-        let bytes = recipe.as_bytes();
-        let spread = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) % (180 * 86_400);
-        u64::try_from(self.newest_source()).unwrap_or_default().saturating_sub(u64::from(spread))
-    }
-
-    fn image_packages(
-        &self,
-        packages: &[&LockedPackage],
-    ) -> BTreeMap<plumb_debian::PackageName, ImagePackage> {
-        let layer = |package: &LockedPackage| match self.layer(package) {
-            Layer::Middleware => "middleware",
-            Layer::Os | Layer::App => "os",
-        };
-        packages
-            .iter()
-            .map(|package| {
-                let entry =
-                    ImagePackage { version: package.version.clone(), layer: layer(package).to_owned() };
-                (package.name.clone(), entry)
-            })
-            .collect()
     }
 }
 
@@ -473,71 +298,6 @@ fn package_ref(project: &Project, lock: &Lock, package: &LockedPackage) -> Resul
         size: package.size,
         sha256: package.digest,
     })
-}
-
-fn missing_text(missing: &closure::Missing) -> String {
-    let (by, source, needed) = (&missing.needed_by, &missing.source, &missing.needed);
-    format!("`{by}` of `{source}` needs `{needed}`, which is not in the image")
-}
-
-/// Effects of maintainer scripts that no rule covers are told, never passed over.
-fn unhandled(assembled: &Assembled) -> Vec<String> {
-    let text = |report: &plumb_image::rule::Report| {
-        let lines = report.unhandled.join("; ");
-        format!("{} of package `{}` does what no rule covers: {lines}", report.script, report.package)
-    };
-    assembled.reports.iter().map(text).collect()
-}
-
-/// One line per package and missing thing: a package can have dozens of scripts for one interpreter.
-fn summary(missing: &[closure::Missing]) -> Vec<String> {
-    let mut groups: BTreeMap<(&str, &str), Vec<&closure::Missing>> = BTreeMap::new();
-    for one in missing {
-        groups.entry((&one.source, &one.needed)).or_default().push(one);
-    }
-    let text = |((source, needed), group): ((&str, &str), Vec<&closure::Missing>)| match group.as_slice() {
-        [one] => missing_text(one),
-        [first, rest @ ..] => format!(
-            "`{}` and {} more of `{source}` need `{needed}`, which is not in the image",
-            first.needed_by,
-            rest.len()
-        ),
-        [] => String::new(),
-    };
-    groups.into_iter().map(text).collect()
-}
-
-/// The user's folders that would otherwise be lost (empty ones), and links.
-fn add_links(assembled: &mut Assembled, files: &[AppFile]) {
-    for file in files {
-        let entry = match &file.kind {
-            AppFileKind::Symlink { target } => Entry::symlink(target.clone()),
-            AppFileKind::Directory if assembled.tree.get(&file.target).is_none() => {
-                Entry::directory(file.mode)
-            }
-            AppFileKind::Directory | AppFileKind::File { .. } => continue,
-        };
-        let accounts = &assembled.accounts;
-        let user = file.owner.as_ref().and_then(|name| accounts.users.get(name)).map_or(0, |user| user.uid);
-        let group =
-            file.group.as_ref().and_then(|name| accounts.groups.get(name)).map_or(0, |group| group.gid);
-        let origin = Origin { layer: Layer::App, source: "app".to_owned() };
-        assembled.tree.insert(file.target.clone(), Entry { uid: user, gid: group, ..entry }, origin);
-    }
-    assembled.tree.close();
-}
-
-fn add_spec(
-    tree: &mut Tree,
-    spec: &plumb_guest_proto::MachineSpec,
-    objects: &StoreObjects<'_>,
-) -> Result<(), std::io::Error> {
-    let bytes = serde_json::to_vec(spec)?;
-    let (digest, size) = objects.put(&mut bytes.as_slice())?;
-    let origin = Origin { layer: Layer::Os, source: "rule:machine".to_owned() };
-    tree.insert(plumb_guest_proto::MACHINE_SPEC_PATH, Entry::file(digest, size, 0o444), origin);
-    tree.close();
-    Ok(())
 }
 
 fn layers(tree: &Tree) -> BTreeMap<String, LayerSize> {

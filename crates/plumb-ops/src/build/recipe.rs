@@ -1,0 +1,110 @@
+//! What an image is made from, as one digest.
+
+use std::collections::BTreeMap;
+
+use plumb_image::tree::Layer;
+use plumb_model::definition::{Machine, Service};
+use plumb_model::image::ImagePackage;
+use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
+use plumb_model::{Digest, MachineName, ServiceName, VolumeName};
+use serde::Serialize;
+
+use crate::guest::{GUEST, RULES};
+use crate::project::{AppFile, Project};
+
+/// Ids given to accounts: name to (uid, gid).
+pub(super) type Ids = BTreeMap<String, (u32, u32)>;
+
+/// One machine on its way to an image.
+pub(super) struct Job<'a> {
+    pub(super) project: &'a Project,
+    pub(super) lock: &'a Lock,
+    pub(super) name: &'a MachineName,
+    pub(super) machine: &'a Machine,
+    pub(super) locked: &'a LockedMachine,
+    pub(super) files: Vec<AppFile>,
+}
+
+/// Everything an image is made from. Its digest names the result.
+#[derive(Serialize)]
+struct Recipe<'a> {
+    rules: &'a str,
+    guest: Digest,
+    app: &'a str,
+    machine: &'a MachineName,
+    suite: &'a str,
+    services: &'a BTreeMap<ServiceName, Service>,
+    /// Name, mount point, owner; not the size, which belongs to the release.
+    volumes: Vec<(&'a VolumeName, &'a str, Option<&'a str>)>,
+    packages: Vec<(&'a str, Digest, Layer)>,
+    kernel: Digest,
+    accounts: &'a Ids,
+    files: &'a [AppFile],
+    date: i64,
+}
+
+impl Job<'_> {
+    pub(super) fn recipe(&self) -> Digest {
+        self.recipe_with(&self.locked.accounts)
+    }
+
+    pub(super) fn recipe_with(&self, accounts: &Ids) -> Digest {
+        let packages = self.locked.packages.iter().filter_map(|name| self.lock.package(name.as_str()));
+        let kernel = self.lock.package(&self.locked.kernel);
+        let volumes = self.machine.volumes.iter();
+        let recipe = Recipe {
+            rules: RULES,
+            guest: Digest::of(GUEST),
+            app: self.lock.app.as_str(),
+            machine: self.name,
+            suite: &self.project.definition.base.suite,
+            services: &self.machine.services,
+            volumes: volumes
+                .map(|(name, volume)| (name, volume.mount.as_str(), volume.owner.as_deref()))
+                .collect(),
+            packages: packages
+                .map(|package| (package.name.as_str(), package.digest, self.layer(package)))
+                .collect(),
+            kernel: kernel.map_or(Digest::of(b""), |package| package.digest),
+            accounts,
+            files: &self.files,
+            date: self.newest_source(),
+        };
+        Digest::of(&serde_json::to_vec(&recipe).expect("strings, numbers, lists and maps"))
+    }
+
+    pub(super) fn layer(&self, package: &LockedPackage) -> Layer {
+        if self.locked.middleware.contains(&package.name) { Layer::Middleware } else { Layer::Os }
+    }
+
+    pub(super) fn newest_source(&self) -> i64 {
+        self.lock.sources.iter().map(|source| source.date).max().unwrap_or_default()
+    }
+
+    /// One modification time for the whole image, as compact EROFS inodes have it. It must differ between images that
+    /// differ: web servers make ETags of time and size, and a changed page of equal length would look unchanged. So it
+    /// is the archive's date, less up to 180 days that follow from the recipe.
+    pub(super) fn epoch_s(&self, recipe: &Digest) -> u64 {
+        let bytes = recipe.as_bytes();
+        let spread = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) % (180 * 86_400);
+        u64::try_from(self.newest_source()).unwrap_or_default().saturating_sub(u64::from(spread))
+    }
+
+    pub(super) fn image_packages(
+        &self,
+        packages: &[&LockedPackage],
+    ) -> BTreeMap<plumb_debian::PackageName, ImagePackage> {
+        let layer = |package: &LockedPackage| match self.layer(package) {
+            Layer::Middleware => "middleware",
+            Layer::Os | Layer::App => "os",
+        };
+        packages
+            .iter()
+            .map(|package| {
+                let entry =
+                    ImagePackage { version: package.version.clone(), layer: layer(package).to_owned() };
+                (package.name.clone(), entry)
+            })
+            .collect()
+    }
+}
