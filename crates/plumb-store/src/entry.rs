@@ -11,6 +11,13 @@ const NAME_LIMIT_BYTES: usize = 128;
 /// Largest value that is read. Entries point to objects; what is larger than this belongs into one.
 const ENTRY_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
+/// When an entry must be on the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    Now,
+    Later,
+}
+
 impl Store {
     /// Sets the entry `kind`/`key` to `value`, atomically and durably: a reader, also one after a crash, sees the old
     /// value or the new one. If `value` names new objects, call [`Store::sync`] before.
@@ -18,20 +25,34 @@ impl Store {
     /// # Errors
     /// [`Error::BadName`] or [`Error::Write`].
     pub fn put_entry(&self, kind: &str, key: &str, value: &[u8]) -> Result<()> {
+        self.set_entry(kind, key, value, Durability::Now)
+    }
+
+    /// As [`Store::put_entry`], but durable only after the next [`Store::sync`]: for what can be made again. A reader
+    /// after a power cut may find it empty, cut short or gone, and must take each of these for "not remembered".
+    ///
+    /// # Errors
+    /// [`Error::BadName`] or [`Error::Write`].
+    pub fn remember(&self, kind: &str, key: &str, value: &[u8]) -> Result<()> {
+        self.set_entry(kind, key, value, Durability::Later)
+    }
+
+    fn set_entry(&self, kind: &str, key: &str, value: &[u8], durability: Durability) -> Result<()> {
         let path = self.entry_path(kind, key)?;
         let what = format!("entry `{kind}/{key}`");
         let fail = |source| Error::write(what.as_str(), &path, source);
+        let now = durability == Durability::Now;
         let dir = self.root().join("entries").join(kind);
-        if place::create_dir(&dir).map_err(fail)? {
+        if place::create_dir(&dir).map_err(fail)? && now {
             place::sync_dir(&self.root().join("entries")).map_err(fail)?;
         }
         let scratch = &self.inner.scratch;
         let (mut file, name) = scratch.create(0o644).map_err(fail)?;
         let written = file
             .write_all(value)
-            .and_then(|()| file.sync_all())
+            .and_then(|()| if now { file.sync_all() } else { Ok(()) })
             .and_then(|()| std::fs::rename(scratch.path_of(&name), &path))
-            .and_then(|()| place::sync_dir(&dir));
+            .and_then(|()| if now { place::sync_dir(&dir) } else { Ok(()) });
         written.map_err(|source| {
             // The rename may have happened already; otherwise the draft goes. Either way the first error counts.
             let _ = scratch.discard(&name);

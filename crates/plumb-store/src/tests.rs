@@ -206,6 +206,9 @@ fn entries_are_replaced_and_names_are_checked() {
     store.put_entry("archive", "b", b"").unwrap();
     assert_eq!(store.entry("archive", "a").unwrap().unwrap(), b"2");
     assert_eq!(store.entries("archive").unwrap(), ["a", "b"]);
+    store.remember("archive", "a", b"3").unwrap();
+    assert_eq!(store.entry("archive", "a").unwrap().unwrap(), b"3");
+    assert!(matches!(store.remember("archive", "../x", b""), Err(Error::BadName { .. })));
     store.remove_entry("archive", "a").unwrap();
     store.remove_entry("archive", "a").unwrap();
     assert_eq!(store.entries("archive").unwrap(), ["b"]);

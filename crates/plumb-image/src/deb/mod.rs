@@ -14,6 +14,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::tree::{Entry, Objects};
 
+/// From this size a member is decompressed by several threads. A block of `xz -6`, the default, holds 24 MiB of data, so
+/// smaller members have one block.
+const PARALLEL_BYTES: u64 = 4 << 20;
+
+/// Most threads for one member: the memory below is enough for three blocks of `xz -6`.
+const DECODER_THREADS: u32 = 4;
+
+/// Memory of all threads of one member together; what would take more waits. `plumb build` is to stay below 200 MiB.
+const DECODER_THREADS_BYTES: u64 = 112 << 20;
+
 /// What one package may cost. A package beyond a limit is refused.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -190,7 +200,7 @@ pub fn unpack(reader: impl Read, limits: &Limits, objects: &dyn Objects) -> Resu
             if has_control {
                 return Err(DebError::UnknownMember { member: member.name });
             }
-            let mut source = decoder(&mut data, name, limits.control_bytes, limits)?;
+            let mut source = decoder(&mut data, name, member.size, limits.control_bytes, limits)?;
             tarball::read_control(&mut source, name, limits, &mut content)?;
             drain(&mut source, name)?;
             drop(source);
@@ -199,7 +209,8 @@ pub fn unpack(reader: impl Read, limits: &Limits, objects: &dyn Objects) -> Resu
             if !has_control {
                 return Err(DebError::NoMember { member: "control.tar" });
             }
-            let mut source = decoder(&mut data, name, limits.unpacked_bytes, limits)?;
+            let size = member.size;
+            let mut source = decoder(&mut data, name, size, limits.unpacked_bytes, limits)?;
             content.entries = tarball::read_data(&mut source, name, limits, objects)?;
             drain(&mut source, name)?;
             drop(source);
@@ -229,10 +240,11 @@ fn check_format(ar: &mut ar::Reader<impl Read>) -> Result<(), DebError> {
     Ok(())
 }
 
-/// Decompresses by the member's file extension and ends with an error beyond `limit` bytes.
+/// Decompresses by the member's file extension and ends with an error beyond `limit` bytes. `size` is the member's.
 fn decoder<'a, R: BufRead>(
     data: &'a mut R,
     member: &str,
+    size: u64,
     limit: u64,
     limits: &Limits,
 ) -> Result<Box<dyn Read + 'a>, DebError> {
@@ -241,11 +253,7 @@ fn decoder<'a, R: BufRead>(
         Some("") => Box::new(data),
         Some(".gz") => Box::new(flate2::bufread::MultiGzDecoder::new(data)),
         Some(".xz") => {
-            let stream = liblzma::stream::Stream::new_stream_decoder(
-                limits.decoder_memory_bytes,
-                liblzma::stream::CONCATENATED,
-            )
-            .map_err(|e| failed(e.into()))?;
+            let stream = xz_stream(size, limits).map_err(|e| failed(e.into()))?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(data, stream))
         }
         Some(".zst") => {
@@ -257,6 +265,21 @@ fn decoder<'a, R: BufRead>(
         _ => return Err(DebError::UnknownCompression { member: member.to_owned() }),
     };
     Ok(Box::new(Capped { inner: plain, left: limit, limit }))
+}
+
+/// `dpkg-deb` compresses with several threads, which leaves blocks that can be decompressed side by side. A member that
+/// has only one, or whose headers do not say how long they are, is decompressed by one thread. One stream is read, as
+/// dpkg reads one; anything behind it is an error.
+fn xz_stream(size: u64, limits: &Limits) -> Result<liblzma::stream::Stream, liblzma::stream::Error> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if size < PARALLEL_BYTES || threads == 1 {
+        return liblzma::stream::Stream::new_stream_decoder(limits.decoder_memory_bytes, 0);
+    }
+    liblzma::stream::MtStreamBuilder::new()
+        .threads(u32::try_from(threads).unwrap_or(u32::MAX).min(DECODER_THREADS))
+        .memlimit_threading(DECODER_THREADS_BYTES.min(limits.decoder_memory_bytes))
+        .memlimit_stop(limits.decoder_memory_bytes)
+        .decoder()
 }
 
 /// Passes at most `limit` bytes; one more is an error, so that a bomb ends the work and is not cut silently.

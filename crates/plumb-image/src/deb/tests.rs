@@ -1,5 +1,7 @@
 use std::io::{Cursor, Write};
 
+use plumb_model::Digest;
+
 use super::*;
 use crate::fixture::Folder;
 use crate::tree::Kind;
@@ -133,6 +135,62 @@ fn every_compression() {
     }
     let bad = ar(&[("debian-binary", b"2.0\n"), ("control.tar.lzma", b"x")]);
     assert!(matches!(read(&bad), Err(DebError::UnknownCompression { .. })));
+}
+
+/// Bytes that do not compress.
+fn noise(bytes: usize) -> String {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b' ' + (state >> 58) as u8)
+    };
+    std::iter::repeat_with(&mut next).take(bytes).collect()
+}
+
+#[test]
+fn blocks_are_decompressed_side_by_side() {
+    let noise = noise(8 << 20);
+    let data = Tar::default().file("./a", &noise[..5 << 20]).file("./b", &noise).finish();
+    let mut builder = liblzma::stream::MtStreamBuilder::new();
+    let stream =
+        builder.threads(2).preset(0).block_size(2 << 20).check(liblzma::stream::Check::Crc64).encoder();
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream.unwrap());
+    encoder.write_all(&data).unwrap();
+    let packed = encoder.finish().unwrap();
+    assert!(packed.len() as u64 > PARALLEL_BYTES, "{}", packed.len());
+    let package = |packed: &[u8]| {
+        ar(&[("debian-binary", b"2.0\n"), ("control.tar", &control().finish()), ("data.tar.xz", packed)])
+    };
+    let content = read(&package(&packed)).unwrap();
+    let plain = read(&package(&packed[..0])).unwrap_err();
+    assert!(matches!(plain, DebError::Read { .. }));
+    assert_eq!(
+        content.entries["/a"].kind,
+        Kind::File { digest: Digest::of(&noise.as_bytes()[..5 << 20]), size: 5 << 20 }
+    );
+    assert_eq!(
+        content.entries["/b"].kind,
+        Kind::File { digest: Digest::of(noise.as_bytes()), size: 8 << 20 }
+    );
+    for cut in [packed.len() - 3, packed.len() / 2, 20] {
+        assert!(read(&package(&packed[..cut])).is_err(), "cut at {cut}");
+    }
+    let mut damaged = packed.clone();
+    damaged[packed.len() / 2] ^= 1;
+    assert!(read(&package(&damaged)).is_err());
+    assert!(read(&package(&[&packed[..], &packed].concat())).is_err(), "a second stream");
+    assert!(read(&package(&[&packed[..], b"more"].concat())).is_err(), "more behind the stream");
+}
+
+#[test]
+fn a_second_stream_is_refused_in_small_packages_too() {
+    let data = xz(&Tar::default().file("./a", "a").finish());
+    let whole = ar(&[
+        ("debian-binary", b"2.0\n"),
+        ("control.tar", &control().finish()),
+        ("data.tar.xz", &[&data[..], &data].concat()),
+    ]);
+    assert!(read(&whole).is_err());
 }
 
 #[test]

@@ -20,7 +20,7 @@ impl Plumb<'_> {
         let mut app_files = Vec::new();
         for file in &job.files {
             let AppFileKind::File { source, digest, size } = &file.kind else { continue };
-            if !self.store.contains(digest) {
+            if self.store.size(digest)? != Some(*size) {
                 let mut reader = fs::File::open(source).map_err(io("read", source))?;
                 let (stored, _) = self.store.put_reader(&mut reader)?;
                 if stored != *digest {

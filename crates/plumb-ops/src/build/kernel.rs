@@ -2,14 +2,16 @@
 
 use plumb_image::tree::{Layer, Origin, Tree};
 use plumb_image::{initramfs, kernel, module};
-use plumb_model::Digest;
 use plumb_model::image::Part;
+use plumb_model::lock::LockedPackage;
+use plumb_model::{Digest, MachineName};
 use serde::{Deserialize, Serialize};
 
-use super::recipe::Job;
+use super::pile::Pile;
+use super::recipe::guest_digest;
 use crate::Plumb;
-use crate::contents::{StoreObjects, content};
-use crate::error::OpsError;
+use crate::contents::read_package;
+use crate::error::{OpsError, io};
 use crate::guest::{GUEST, RULES};
 
 /// Kind of the store entries that name kernel and initramfs of a kernel package.
@@ -23,33 +25,44 @@ pub(super) struct KernelParts {
     pub(super) initrd: Part,
 }
 
+fn key(package: &LockedPackage) -> String {
+    Digest::of(format!("{} {} {RULES}", package.digest, guest_digest()).as_bytes()).hex()
+}
+
 impl Plumb<'_> {
-    /// Kernel and initramfs of the machine's kernel package, made once.
-    pub(super) fn kernel(&self, job: &Job<'_>) -> Result<KernelParts, OpsError> {
+    /// Kernel and initramfs of a kernel package, if they were made before and are there in full length.
+    pub(super) fn known_kernel(&self, package: &LockedPackage) -> Result<Option<KernelParts>, OpsError> {
+        let entry = self.store.entry(KERNELS, &key(package))?;
+        let Some(known) = entry.and_then(|entry| serde_json::from_slice::<KernelParts>(&entry).ok()) else {
+            return Ok(None);
+        };
+        for part in [&known.kernel, &known.initrd] {
+            if self.store.size(&part.digest)? != Some(part.size) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(known))
+    }
+
+    /// Makes kernel and initramfs from a kernel package, for `machine`. Its `.deb` is in the store.
+    pub(super) fn make_kernel(
+        &self,
+        machine: &MachineName,
+        package: &LockedPackage,
+    ) -> Result<KernelParts, OpsError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
-            machine: job.name.clone(),
+            machine: machine.clone(),
             source,
         };
-        let package = job
-            .lock
-            .package(&job.locked.kernel)
-            .ok_or_else(|| OpsError::NoKernel { package: job.locked.kernel.clone() })?;
-        let key = Digest::of(format!("{} {} {RULES}", package.digest, Digest::of(GUEST)).as_bytes()).hex();
-        let remembered = self.store.entry(KERNELS, &key)?;
-        if let Some(known) = remembered.and_then(|entry| serde_json::from_slice::<KernelParts>(&entry).ok())
-            && self.store.contains(&known.kernel.digest)
-            && self.store.contains(&known.initrd.digest)
-        {
-            return Ok(known);
-        }
-        let objects = StoreObjects(&self.store);
-        let content = content(&self.store, package)?;
+        let path = self.store.scratch_path();
+        let pile = Pile::new(&path).map_err(io("write", &path))?;
+        let content = read_package(&self.store, package, &pile)?;
         let origin = Origin { layer: Layer::Os, source: package.name.to_string() };
         let entries =
             content.entries.into_iter().map(|(path, entry)| (path, (entry, origin.clone()))).collect();
         let tree = Tree { entries };
-        let kernel = kernel::load(&tree, &objects).map_err(|error| failed(Box::new(error)))?;
-        let modules = module::closure(&tree, &objects, &kernel.release, &module::REQUIRED, &module::OPTIONAL)
+        let kernel = kernel::load(&tree, &pile).map_err(|error| failed(Box::new(error)))?;
+        let modules = module::closure(&tree, &pile, &kernel.release, &module::REQUIRED, &module::OPTIONAL)
             .map_err(|error| failed(Box::new(error)))?;
         let initrd = initramfs::build(GUEST, &modules).map_err(|error| failed(Box::new(error)))?;
         let part = |bytes: &[u8]| -> Result<Part, OpsError> {
@@ -58,7 +71,7 @@ impl Plumb<'_> {
         let made =
             KernelParts { release: kernel.release, kernel: part(&kernel.bytes)?, initrd: part(&initrd)? };
         let entry = serde_json::to_vec(&made).map_err(|error| failed(Box::new(error)))?;
-        self.store.put_entry(KERNELS, &key, &entry)?;
+        self.store.remember(KERNELS, &key(package), &entry)?;
         Ok(made)
     }
 }

@@ -4,18 +4,19 @@
 //!  lock ─► recipe ──digest──► known? ─► image
 //!            │ no
 //!            ▼
-//!          fetch .debs ─► unpack (once per package, ever) ─► assemble ─► services ─► root ─► manifest
+//!          supply: fetch .debs ─► unpack (once per package, ever) ─► assemble ─► services ─► root ─► manifest
 //! ```
 
 mod input;
 mod kernel;
 mod notice;
+mod pile;
 mod recipe;
+mod supply;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_fetch::PackageRef;
-use plumb_image::assemble::{self, Assembled, PackageInput};
+use plumb_image::assemble::{self, Assembled};
 use plumb_image::closure;
 use plumb_image::image as parts;
 use plumb_image::tree::{Kind, Layer, Tree};
@@ -28,10 +29,11 @@ use serde::{Deserialize, Serialize};
 use self::input::{add_links, add_spec};
 use self::notice::{missing_text, summary, unhandled};
 use self::recipe::{Ids, Job};
+use self::supply::Supply;
 use crate::Plumb;
-use crate::contents::{StoreObjects, content, is_unpacked};
+use crate::contents::StoreObjects;
 use crate::error::OpsError;
-use crate::lock::{Transfer, Update, write_lock};
+use crate::lock::{Update, write_lock};
 use crate::machine::specify;
 use crate::progress::{BuildStep, Progress};
 use crate::project::Project;
@@ -105,13 +107,13 @@ impl Plumb<'_> {
         let known = known?;
         let missing: Vec<&Job<'_>> =
             jobs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(job, _)| job).collect();
-        self.fetch(project, &lock, &missing)?;
+        let supply = self.supply(project, &lock, &missing)?;
         let built: Result<Vec<_>, OpsError> = jobs
             .par_iter()
             .zip(known)
             .map(|(job, known)| match known {
                 Some((image, remembered)) => Ok((built_image(job.name, &image, &remembered, true), None)),
-                None => self.build_one(job).map(|(image, accounts)| (image, Some(accounts))),
+                None => self.build_one(job, &supply).map(|(image, accounts)| (image, Some(accounts))),
             })
             .collect();
         let mut images = Vec::new();
@@ -163,46 +165,19 @@ impl Plumb<'_> {
         Image::from_bytes(&bytes).map_err(|source| OpsError::Document { name: digest.to_string(), source })
     }
 
-    fn fetch(&self, project: &Project, lock: &Lock, jobs: &[&Job<'_>]) -> Result<(), OpsError> {
-        let names: BTreeSet<&str> = jobs
-            .iter()
-            .flat_map(|job| {
-                job.locked.packages.iter().map(|name| name.as_str()).chain([job.locked.kernel.as_str()])
-            })
-            .collect();
-        let mut wanted = Vec::new();
-        for package in names.into_iter().filter_map(|name| lock.package(name)) {
-            if !is_unpacked(&self.store, package)? {
-                wanted.push(package_ref(project, lock, package)?);
-            }
-        }
-        plumb_fetch::fetch_packages(&self.store, &wanted, &self.fetch_options()?, &Transfer(self.reporter))?;
-        Ok(())
-    }
-
     /// Builds one image. Also returns the accounts it gave ids to.
-    fn build_one(&self, job: &Job<'_>) -> Result<(BuiltImage, Ids), OpsError> {
+    fn build_one(&self, job: &Job<'_>, supply: &Supply) -> Result<(BuiltImage, Ids), OpsError> {
         let objects = StoreObjects(&self.store);
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
             machine: job.name.clone(),
             source,
         };
         let step = |step| self.report(Progress::Building { machine: job.name.clone(), step });
-        step(BuildStep::Unpacking);
-        let kernel_parts = self.kernel(job)?;
+        step(BuildStep::Assembling);
+        let kernel_parts = supply.kernel(job)?.clone();
         let packages: Vec<&LockedPackage> =
             job.locked.packages.iter().filter_map(|name| job.lock.package(name.as_str())).collect();
-        let contents: Result<Vec<_>, OpsError> =
-            packages.par_iter().map(|package| content(&self.store, package)).collect();
-        let contents = contents?;
-        step(BuildStep::Assembling);
-        let inputs = packages.iter().zip(&contents).map(|(package, content)| PackageInput {
-            name: package.name.as_str(),
-            version: package.version.as_str(),
-            architecture: &package.architecture,
-            layer: job.layer(package),
-            content,
-        });
+        let inputs = packages.iter().filter_map(|package| Some(job.input(package, supply.content(package)?)));
         let input = self.assemble_input(job, inputs.collect())?;
         let mut assembled = assemble::assemble(&input, &objects).map_err(|error| failed(Box::new(error)))?;
         let mut notices = unhandled(&assembled);
@@ -238,7 +213,7 @@ impl Plumb<'_> {
         let remembered = Remembered { image: digest, ready_timeout_ms, notices };
         let entry = serde_json::to_vec(&remembered).map_err(|error| failed(Box::new(error)))?;
         for recipe in BTreeSet::from([recipe, job.recipe()]) {
-            self.store.put_entry(IMAGES, &recipe.hex(), &entry)?;
+            self.store.remember(IMAGES, &recipe.hex(), &entry)?;
         }
         Ok((built_image(job.name, &image, &remembered, false), final_accounts.clone()))
     }
@@ -279,25 +254,6 @@ fn built_image(machine: &MachineName, image: &Image, remembered: &Remembered, ca
         notices: remembered.notices.clone(),
         ready_timeout_ms: remembered.ready_timeout_ms,
     }
-}
-
-fn package_ref(project: &Project, lock: &Lock, package: &LockedPackage) -> Result<PackageRef, OpsError> {
-    let source = lock.sources.iter().find(|source| source.suite == package.suite);
-    let source = source.ok_or_else(|| OpsError::StaleLock {
-        path: project.lock_path(),
-        reason: format!(
-            "package `{}` is from suite `{}`, which it does not name",
-            package.name, package.suite
-        ),
-    })?;
-    Ok(PackageRef {
-        name: package.name.to_string(),
-        version: package.version.to_string(),
-        uri: source.uri.clone(),
-        filename: package.file.clone(),
-        size: package.size,
-        sha256: package.digest,
-    })
 }
 
 fn layers(tree: &Tree) -> BTreeMap<String, LayerSize> {

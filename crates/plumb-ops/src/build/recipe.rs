@@ -1,7 +1,10 @@
 //! What an image is made from, as one digest.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use plumb_image::assemble::PackageInput;
+use plumb_image::deb::PackageContent;
 use plumb_image::tree::Layer;
 use plumb_model::definition::{Machine, Service};
 use plumb_model::image::ImagePackage;
@@ -43,6 +46,12 @@ struct Recipe<'a> {
     date: i64,
 }
 
+/// Digest of PID 1; computed once, every recipe has it.
+pub(super) fn guest_digest() -> Digest {
+    static DIGEST: LazyLock<Digest> = LazyLock::new(|| Digest::of(GUEST));
+    *DIGEST
+}
+
 impl Job<'_> {
     pub(super) fn recipe(&self) -> Digest {
         self.recipe_with(&self.locked.accounts)
@@ -54,7 +63,7 @@ impl Job<'_> {
         let volumes = self.machine.volumes.iter();
         let recipe = Recipe {
             rules: RULES,
-            guest: Digest::of(GUEST),
+            guest: guest_digest(),
             app: self.lock.app.as_str(),
             machine: self.name,
             suite: &self.project.definition.base.suite,
@@ -75,6 +84,20 @@ impl Job<'_> {
 
     pub(super) fn layer(&self, package: &LockedPackage) -> Layer {
         if self.locked.middleware.contains(&package.name) { Layer::Middleware } else { Layer::Os }
+    }
+
+    pub(super) fn input<'p>(
+        &self,
+        package: &'p LockedPackage,
+        content: &'p PackageContent,
+    ) -> PackageInput<'p> {
+        PackageInput {
+            name: package.name.as_str(),
+            version: package.version.as_str(),
+            architecture: &package.architecture,
+            layer: self.layer(package),
+            content,
+        }
     }
 
     pub(super) fn newest_source(&self) -> i64 {
