@@ -8,6 +8,8 @@
 //! ```
 //! Everything is borrowed from the text; nothing is copied.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 /// Most fields one paragraph may have. Real paragraphs have about 30.
@@ -34,6 +36,8 @@ pub struct Paragraph<'a> {
     pub fields: Vec<Field<'a>>,
     /// The line of the text it starts on, counted from 1.
     pub line: usize,
+    /// Where its fields lie in the text, in bytes.
+    pub range: Range<usize>,
 }
 
 /// Why a text is not control data.
@@ -146,9 +150,11 @@ impl<'a> Paragraphs<'a> {
             }
             if into.fields.is_empty() {
                 (paragraph_start, into.line) = (start, number);
+                into.range = start..start;
             } else if start + line.len() - paragraph_start > MAX_PARAGRAPH_BYTES {
                 return fail(ControlErrorKind::Long);
             }
+            into.range.end = start + line.len();
             if matches!(first, Some(b' ' | b'\t')) {
                 let Some(field) = into.fields.last_mut() else {
                     return fail(ControlErrorKind::Continuation);

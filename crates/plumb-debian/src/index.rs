@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::control::{ControlError, Paragraph, Paragraphs};
 use crate::name::NameError;
+use crate::relation::RelationError;
 use crate::version::VersionError;
 use crate::{PackageName, Version};
 
@@ -140,6 +141,19 @@ pub enum IndexError {
         /// What is wrong with it.
         #[source]
         source: VersionError,
+    },
+    /// A `Provides` that cannot be read: what the package answers to is not known.
+    #[error("line {line}: `Provides` of package `{package}` {version} cannot be read")]
+    Provides {
+        /// The package.
+        package: PackageName,
+        /// Its version.
+        version: Version,
+        /// First line of its stanza.
+        line: usize,
+        /// What is wrong with it.
+        #[source]
+        source: Box<RelationError>,
     },
     /// More than [`MAX_PACKAGES`].
     #[error("more than {MAX_PACKAGES} packages in one index")]

@@ -3,6 +3,7 @@
 //! No IO: every parser here eats text that somebody else read, bounds what it accepts, and names the line it refuses.
 #![forbid(unsafe_code)]
 
+pub mod catalog;
 pub mod control;
 pub mod date;
 pub mod index;
@@ -11,6 +12,7 @@ pub mod relation;
 pub mod release;
 pub mod version;
 
+pub use catalog::Catalog;
 pub use control::{ControlError, Field, Paragraph, Paragraphs};
 pub use index::{IndexError, PackageRecord, parse_packages};
 pub use name::{NameError, PackageName};

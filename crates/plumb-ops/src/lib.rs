@@ -17,6 +17,7 @@ mod progress;
 mod project;
 mod release;
 pub mod template;
+mod universe;
 
 use std::path::PathBuf;
 

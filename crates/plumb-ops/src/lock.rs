@@ -5,23 +5,20 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use plumb_debian::{PackageName, PackageRecord, Version, parse_packages, parse_relations};
+use plumb_debian::{PackageName, PackageRecord, Version, parse_relations};
 use plumb_fetch::{FetchOptions, Snapshot, SourceSnapshot};
 use plumb_model::MachineName;
 use plumb_model::lock::{
     FORMAT, Lock, LockInputs, LockedMachine, LockedPackage, LockedSource, MachineInputs,
 };
-use plumb_resolve::{Request, Resolution, RootRequest, Source, Universe};
-use rayon::prelude::*;
+use plumb_resolve::{Request, Resolution, RootRequest, Universe};
 use serde::Serialize;
 
 use crate::error::{OpsError, io};
 use crate::progress::Progress;
 use crate::project::Project;
+use crate::universe::Catalogs;
 use crate::{Plumb, clock};
-
-/// Largest uncompressed package index: four times Debian's main.
-const INDEX_LIMIT: u64 = 256 * 1024 * 1024;
 
 /// A kernel metapackage leads to the kernel in one step; more than this is a circle.
 const KERNEL_STEPS: usize = 4;
@@ -145,71 +142,62 @@ impl Plumb<'_> {
         update: &Update,
         snapshot: &Snapshot,
     ) -> Result<(Lock, Vec<String>), OpsError> {
-        let (universe, origins) = self.universe(snapshot)?;
-        let mut keep: BTreeMap<PackageName, Version> = BTreeMap::new();
-        if let Some(previous) = previous {
-            keep.extend(
-                previous.packages.iter().map(|package| (package.name.clone(), package.version.clone())),
-            );
+        let archives = self.universe(snapshot, Catalogs::Use)?;
+        let resolved = resolve_in(&archives, inputs, previous, update, snapshot);
+        if !archives.0.is_damaged() {
+            return resolved;
         }
-        let update = resolver_update(update)?;
-        let kernel = kernel(&universe, &inputs.kernel)?;
-        let mut chosen: BTreeMap<PackageName, LockedPackage> = BTreeMap::new();
-        let (record, source) = kernel;
-        chosen.insert(record.name.clone(), locked(record, &origins[source])?);
-        let mut machines = BTreeMap::new();
-        let mut notes = Vec::new();
-        for (name, machine) in &inputs.machines {
-            // What another machine of this application has wins over the previous lock: one version for all.
-            let fixed = chosen.values().map(|package| (package.name.clone(), package.version.clone()));
-            let keep: BTreeMap<_, _> = keep.clone().into_iter().chain(fixed).collect();
-            let request = request(inputs, name, machine, keep, update.clone());
-            let resolution = plumb_resolve::resolve(&universe, &request).map_err(|error| {
-                OpsError::Unsolvable { machine: name.clone(), explanation: error.to_string() }
-            })?;
-            notes.extend(resolution.notes.iter().map(ToString::to_string));
-            take(inputs, name, &resolution, &origins, &mut chosen)?;
-            let accounts = previous.and_then(|lock| lock.machines.get(name)).map(|old| old.accounts.clone());
-            let locked = locked_machine(machine, &resolution, record, accounts.unwrap_or_default());
-            machines.insert(name.clone(), locked);
-        }
-        notes.sort();
-        notes.dedup();
-        let sources = snapshot.sources.iter().map(locked_source).collect();
-        let packages = chosen.into_values().collect();
-        let lock = Lock {
-            format: FORMAT,
-            app: inputs.app.clone(),
-            inputs: inputs.digest(),
-            sources,
-            machines,
-            packages,
-        };
-        Ok((keep_if_equal(previous, lock), notes))
+        let archives = self.universe(snapshot, Catalogs::MakeAgain)?;
+        resolve_in(&archives, inputs, previous, update, snapshot)
     }
+}
 
-    /// All packages of all sources, and where each source of the universe comes from.
-    fn universe(&self, snapshot: &Snapshot) -> Result<(Universe, Vec<SourceSnapshot>), OpsError> {
-        let indices: Vec<_> = snapshot
-            .sources
-            .iter()
-            .flat_map(|source| source.indices.iter().map(move |index| (source, index)))
-            .collect();
-        let parsed: Result<Vec<Source>, OpsError> = indices
-            .par_iter()
-            .map(|(source, index)| {
-                let bytes = self.store.read_bytes(&index.packages, INDEX_LIMIT)?;
-                let text = String::from_utf8_lossy(&bytes);
-                let packages = parse_packages(&text)
-                    .map_err(|error| OpsError::Index { suite: source.suite.clone(), source: error })?;
-                Ok(Source { name: source.suite.clone(), packages })
-            })
-            .collect();
-        let origins = indices.iter().map(|(source, _)| (*source).clone()).collect();
-        let universe =
-            Universe::new(parsed?).map_err(|error| OpsError::Archive { source: Box::new(error) })?;
-        Ok((universe, origins))
+/// The lock for `inputs` in a universe, of whose sources the origins are known.
+fn resolve_in(
+    (universe, origins): &(Universe, Vec<SourceSnapshot>),
+    inputs: &LockInputs,
+    previous: Option<&Lock>,
+    update: &Update,
+    snapshot: &Snapshot,
+) -> Result<(Lock, Vec<String>), OpsError> {
+    let mut keep: BTreeMap<PackageName, Version> = BTreeMap::new();
+    if let Some(previous) = previous {
+        keep.extend(previous.packages.iter().map(|package| (package.name.clone(), package.version.clone())));
     }
+    let update = resolver_update(update)?;
+    let kernel = kernel(universe, &inputs.kernel)?;
+    let mut chosen: BTreeMap<PackageName, LockedPackage> = BTreeMap::new();
+    let (record, source) = kernel;
+    chosen.insert(record.name.clone(), locked(record, &origins[source])?);
+    let mut machines = BTreeMap::new();
+    let mut notes = Vec::new();
+    for (name, machine) in &inputs.machines {
+        // What another machine of this application has wins over the previous lock: one version for all.
+        let fixed = chosen.values().map(|package| (package.name.clone(), package.version.clone()));
+        let keep: BTreeMap<_, _> = keep.clone().into_iter().chain(fixed).collect();
+        let request = request(inputs, name, machine, keep, update.clone());
+        let resolution = plumb_resolve::resolve(universe, &request).map_err(|error| {
+            OpsError::Unsolvable { machine: name.clone(), explanation: error.to_string() }
+        })?;
+        notes.extend(resolution.notes.iter().map(ToString::to_string));
+        take(inputs, name, &resolution, origins, &mut chosen)?;
+        let accounts = previous.and_then(|lock| lock.machines.get(name)).map(|old| old.accounts.clone());
+        let locked = locked_machine(machine, &resolution, record, accounts.unwrap_or_default());
+        machines.insert(name.clone(), locked);
+    }
+    notes.sort();
+    notes.dedup();
+    let sources = snapshot.sources.iter().map(locked_source).collect();
+    let packages = chosen.into_values().collect();
+    let lock = Lock {
+        format: FORMAT,
+        app: inputs.app.clone(),
+        inputs: inputs.digest(),
+        sources,
+        machines,
+        packages,
+    };
+    Ok((keep_if_equal(previous, lock), notes))
 }
 
 fn resolver_update(update: &Update) -> Result<plumb_resolve::Update, OpsError> {

@@ -107,7 +107,6 @@ fn suggestions(context: &Context<'_>, name: &str) -> Vec<String> {
     let mut found: Vec<(usize, &str)> = context
         .universe
         .package_names()
-        .map(plumb_debian::PackageName::as_str)
         .filter(near)
         .map(|candidate| (strsim::osa_distance(name, candidate), candidate))
         .filter(|&(distance, _)| distance <= limit)

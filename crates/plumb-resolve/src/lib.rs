@@ -25,4 +25,4 @@ pub use check::{Violation, check};
 pub use explain::Explanation;
 pub use request::{Chosen, Note, Request, Requirer, Resolution, RootRequest, Update, Waived};
 pub use solve::{ResolveError, resolve};
-pub use universe::{Source, Universe, UniverseError};
+pub use universe::{Source, Stanzas, Universe};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use expect_test::{Expect, expect};
 
-use super::{names, packages, request, shown, universe};
+use super::{index, names, packages, request, shown, universe};
 use crate::{Request, Source, Universe, Update, Violation, check};
 
 fn case(index: &str, roots: &str, expected: &Expect) {
@@ -399,13 +399,34 @@ fn relations_that_cannot_be_read() {
 
 #[test]
 fn the_earlier_source_counts_for_the_same_version() {
-    let source = |name: &str, text| Source { name: name.into(), packages: packages(text) };
+    let source = |name: &str, text| Source::from_text(name, index(text)).unwrap();
     let universe =
-        Universe::new(vec![source("one", "aa 1; Section: one"), source("two", "aa 1; Section: two\naa 0.5")])
-            .unwrap();
+        Universe::new(vec![source("one", "aa 1; Section: one"), source("two", "aa 1; Section: two\naa 0.5")]);
     let resolution = crate::resolve(&universe, &request("aa")).unwrap();
     assert_eq!((&*resolution.packages[0].record.section, resolution.packages[0].source), ("one", 0));
     assert_eq!(universe.len(), 2);
+}
+
+/// A catalog that belongs to another text is noticed; it never names a package that is not there.
+#[test]
+fn a_catalog_of_another_text_is_noticed() {
+    let right = index("web 1; Depends: lib\nlib 1");
+    for wrong in [
+        index("web 2; Depends: lib\nlib 1"),
+        index("lib 1\nweb 1; Depends: lib"),
+        String::new(),
+        "x".repeat(1000),
+    ] {
+        let catalog = plumb_debian::Catalog::build(&right).unwrap();
+        let universe =
+            Universe::new(vec![Source { name: "bookworm".into(), catalog, stanzas: Box::new(wrong) }]);
+        assert!(!universe.is_damaged());
+        drop(crate::resolve(&universe, &request("web")));
+        assert!(universe.is_damaged());
+    }
+    let universe = universe("web 1; Depends: lib\nlib 1");
+    crate::resolve(&universe, &request("web")).unwrap();
+    assert!(!universe.is_damaged());
 }
 
 #[test]

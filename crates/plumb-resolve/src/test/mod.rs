@@ -9,8 +9,12 @@ use plumb_debian::{PackageRecord, parse_packages};
 
 use crate::{Request, ResolveError, RootRequest, Source, Universe, check, resolve};
 
-/// Packages from lines such as `web 1.0; Depends: lib (>= 1); Provides: httpd`.
 fn packages(text: &str) -> Vec<PackageRecord> {
+    parse_packages(&index(text)).expect("a valid index")
+}
+
+/// An index from lines such as `web 1.0; Depends: lib (>= 1); Provides: httpd`.
+fn index(text: &str) -> String {
     let mut index = String::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let mut parts = line.split(';').map(str::trim);
@@ -24,11 +28,11 @@ fn packages(text: &str) -> Vec<PackageRecord> {
         }
         index += &format!("Filename: pool/{name}.deb\nSize: 1\nSHA256: {}\n\n", "0".repeat(64));
     }
-    parse_packages(&index).expect("a valid index")
+    index
 }
 
 fn universe(text: &str) -> Universe {
-    Universe::new(vec![Source { name: "bookworm".into(), packages: packages(text) }]).expect("a universe")
+    Universe::new(vec![Source::from_text("bookworm", index(text)).expect("a valid index")])
 }
 
 fn roots(text: &str) -> Vec<RootRequest> {

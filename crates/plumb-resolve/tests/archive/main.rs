@@ -14,7 +14,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use plumb_debian::{PackageName, parse_packages};
 use plumb_resolve::{Request, Resolution, ResolveError, RootRequest, Source, Universe, check, resolve};
 
 use crate::apt::{Apt, Index};
@@ -74,13 +73,10 @@ fn universe(indices: &[Index]) -> Universe {
     let start = Instant::now();
     let sources: Vec<Source> = indices
         .iter()
-        .map(|index| Source {
-            name: index.name.clone(),
-            packages: parse_packages(&index.text).expect(&index.name),
-        })
+        .map(|index| Source::from_text(index.name.clone(), index.text.clone()).expect(&index.name))
         .collect();
     let parsed = start.elapsed();
-    let universe = Universe::new(sources).expect("the archive is a universe");
+    let universe = Universe::new(sources);
     eprintln!("{} packages: parse {parsed:.0?}, universe {:.0?}", universe.len(), start.elapsed() - parsed);
     universe
 }
@@ -114,7 +110,7 @@ fn exact(resolution: &Resolution<'_>) -> BTreeSet<String> {
 
 /// The names that are judged: evenly spread over the archive, and what machines are really made of.
 fn subjects(universe: &Universe) -> Vec<&str> {
-    let names: Vec<&str> = universe.package_names().map(PackageName::as_str).collect();
+    let names: Vec<&str> = universe.package_names().collect();
     let spread = (0..SPREAD).map(|i| names[i * names.len() / SPREAD]);
     let subjects: BTreeSet<&str> = spread.chain(SERVERS).collect();
     subjects.into_iter().collect()
@@ -176,7 +172,7 @@ fn what_we_cannot_solve_apt_cannot_either(universe: &Universe, whole: &Apt) {
         whole.judge_unsolvable(roots, &explanation).expect("apt agrees");
     }
     let (mut solved, mut unsolvable) = (0, Vec::new());
-    for name in universe.package_names().step_by(SWEEP_STEP).map(PackageName::as_str) {
+    for name in universe.package_names().step_by(SWEEP_STEP) {
         match checked(universe, &request(&[name])) {
             Ok(_) => solved += 1,
             Err(explanation) => {
