@@ -84,6 +84,16 @@ pub enum Error {
         /// The digest of the bytes that came.
         found: Digest,
     },
+    /// The file's bytes are not those that its integrity tells. They were deleted.
+    #[error("`{url}` has the wrong content: expected `{expected}`, found `{found}`")]
+    WrongIntegrity {
+        /// The file.
+        url: String,
+        /// `sha512-…`, as it is asked for.
+        expected: String,
+        /// The same of the bytes that came.
+        found: String,
+    },
     /// The file is larger than any such file may be.
     #[error("`{url}` has more than the {limit} bytes allowed here")]
     TooLarge {
@@ -236,6 +246,7 @@ impl Error {
             self,
             Error::WrongSize { .. }
                 | Error::WrongDigest { .. }
+                | Error::WrongIntegrity { .. }
                 | Error::NotSigned { .. }
                 | Error::BadSignature { .. }
                 | Error::Expired { .. }
@@ -261,7 +272,7 @@ impl Error {
             Error::Replayed { .. } => {
                 "The mirror is behind or somebody replays old files: use another mirror."
             }
-            Error::WrongDigest { .. } | Error::WrongSize { .. } => {
+            Error::WrongDigest { .. } | Error::WrongIntegrity { .. } | Error::WrongSize { .. } => {
                 "The mirror or a proxy on the way has a wrong file: try again later or use another mirror."
             }
             Error::BadSignature { .. } => {

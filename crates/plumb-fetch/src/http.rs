@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) offset: u64,
     /// Only if it is not this one any more.
     pub(crate) known: Validators,
+    /// More headers, by lower-case name. `authorization` is for the host of the URL and goes to no other.
+    pub(crate) headers: Vec<(&'static str, String)>,
 }
 
 /// What HTTP knows a version of a file by (RFC 9110, section 8.8).
@@ -85,16 +87,20 @@ impl Client {
         if let Some(path) = url.strip_prefix("file://") {
             return open_file(url, path, request.offset);
         }
+        let (home, mut request) = (parse(url)?, request.clone());
         let mut current = url.to_owned();
         for _ in 0..=limit::REDIRECTS {
             let uri = parse(&current)?;
-            let response = self.send(&uri, request).map_err(|error| match error {
+            if uri.authority() != home.authority() || uri.scheme() != home.scheme() {
+                request.headers.retain(|(name, _)| *name != "authorization");
+            }
+            let response = self.send(&uri, &request).map_err(|error| match error {
                 SendError::Ours(error) => error,
                 SendError::Http(source) => Error::Connection { url: current.clone(), source: source.into() },
             })?;
             match redirected(&current, &uri, &response)? {
                 Some(next) => current = next,
-                None => return answer(&current, request, response),
+                None => return answer(&current, &request, response),
             }
         }
         Err(Error::RedirectLoop { url: url.to_owned(), limit: limit::REDIRECTS })
@@ -115,6 +121,9 @@ impl Client {
         }
         if let Some(date) = &request.known.last_modified {
             builder = builder.header(header::IF_MODIFIED_SINCE, date);
+        }
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
         }
         builder.call().map_err(SendError::Http)
     }

@@ -8,7 +8,7 @@ use plumb_debian::ReleaseFile;
 use plumb_model::Digest;
 
 use crate::source::{ArchiveSource, IndexRef};
-use crate::transfer::{Session, Wanted, name_file};
+use crate::transfer::{Session, Size, Wanted, name_file};
 use crate::{Error, Result, limit};
 
 /// A file of the signed table.
@@ -90,12 +90,12 @@ fn first_there(urls: &[String], fetch: &mut dyn FnMut(&str) -> Result<()>) -> Re
 }
 
 fn fetch_plain(session: &Session<'_>, url: &str, item: &str, plain: &Listed) -> Result<()> {
-    let wanted = Wanted { url, item, digest: plain.digest, size: plain.size };
+    let wanted = Wanted { url, item, digest: plain.digest, size: Size::Exactly(plain.size), headers: &[] };
     session.fetch_object(&wanted)
 }
 
 fn fetch_packed(session: &Session<'_>, url: &str, item: &str, packed: &Listed, plain: &Listed) -> Result<()> {
-    let wanted = Wanted { url, item, digest: packed.digest, size: packed.size };
+    let wanted = Wanted { url, item, digest: packed.digest, size: Size::Exactly(packed.size), headers: &[] };
     let mut unpack = |file: std::fs::File| unpack(session, url, file, plain);
     session.fetch_verified(&wanted, &plain.digest, &mut unpack)
 }

@@ -6,13 +6,15 @@
 //!
 //! Nothing is believed before the step left of it has been checked, and nothing becomes an object of the store before
 //! its own digest has. [`refresh`] does the first part, [`fetch_packages`] the last. Between them somebody else decides
-//! which packages are wanted: this crate decides nothing.
+//! which packages are wanted: this crate decides nothing. [`fetch_files`] brings other files, whose digests somebody else
+//! believes.
 //!
 //! Servers, proxies and the files themselves are taken to be hostile until verified: every read has a limit (module
 //! `limit`), and never more is read than what was signed.
 #![forbid(unsafe_code)]
 
 mod error;
+mod file;
 mod forward;
 mod http;
 mod index;
@@ -28,6 +30,7 @@ mod suite;
 mod transfer;
 
 pub use error::Error;
+pub use file::{Check, FileRef, fetch_files, known_file};
 pub use key::Keyring;
 pub use package::{PackageRef, fetch_packages};
 pub use proxy::Proxies;

@@ -45,3 +45,6 @@ pub(crate) const CLOCK_SKEW_S: i64 = 14 * 60 * 60;
 
 /// Largest bundle of trusted certificates that is read. Debian's has 0.2 MiB.
 pub(crate) const CERTIFICATE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Largest file by URL. Model weights and JDKs have single gigabytes; a disk that is full tells less than this.
+pub(crate) const CONTENT_BYTES: u64 = 16 * 1024 * 1024 * 1024;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plumb_model::Digest;
 use plumb_store::Store;
 
-use crate::transfer::{Session, Wanted};
+use crate::transfer::{Session, Size, Wanted};
 use crate::{Error, FetchOptions, Progress, Result, limit};
 
 /// How many missing packages a message names.
@@ -73,7 +73,8 @@ pub fn fetch_packages(
             url: &url,
             item: &item,
             digest: package.sha256,
-            size: package.size,
+            size: Size::Exactly(package.size),
+            headers: &[],
         })?;
         progress.finish(&item);
         Ok(())

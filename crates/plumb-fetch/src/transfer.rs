@@ -27,13 +27,40 @@ struct Stop {
     changed: Condvar,
 }
 
-/// A file whose size and digest are signed.
+/// A file whose digest is known.
 pub(crate) struct Wanted<'a> {
     pub(crate) url: &'a str,
     /// Its name for [`Progress`].
     pub(crate) item: &'a str,
     pub(crate) digest: Digest,
-    pub(crate) size: u64,
+    pub(crate) size: Size,
+    /// Headers besides our own, by lower-case name.
+    pub(crate) headers: &'a [(&'static str, String)],
+}
+
+/// How many bytes a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// As many as was signed.
+    Exactly(u64),
+    /// Whatever the server says, up to so many.
+    UpTo(u64),
+}
+
+impl Size {
+    /// Never more bytes than this.
+    fn limit(self) -> u64 {
+        match self {
+            Size::Exactly(bytes) | Size::UpTo(bytes) => bytes,
+        }
+    }
+
+    fn known(self) -> Option<u64> {
+        match self {
+            Size::Exactly(bytes) => Some(bytes),
+            Size::UpTo(_) => None,
+        }
+    }
 }
 
 impl<'a> Session<'a> {
@@ -82,10 +109,10 @@ impl<'a> Session<'a> {
     /// Transfers the file into `partial`, going on from what is there. Its size is right afterwards; its digest is
     /// checked when `partial` is committed.
     fn transfer(&self, wanted: &Wanted<'_>, partial: &mut Partial) -> Result<()> {
-        if partial.size() > wanted.size {
+        if partial.size() > wanted.size.limit() {
             partial.restart()?;
         }
-        self.progress.begin(wanted.item, Some(wanted.size));
+        self.progress.begin(wanted.item, wanted.size.known());
         self.progress.advance(wanted.item, partial.size());
         self.retried(wanted.url, &mut || self.attempt(wanted, partial))
     }
@@ -95,6 +122,16 @@ impl<'a> Session<'a> {
         self.fetch(wanted, &wanted.digest, &mut |partial| {
             partial.commit().map_err(|error| name_file(wanted.url, error))
         })
+    }
+
+    /// Brings a file here and gives its bytes to `take`, which checks them by something else than `wanted.digest`:
+    /// that one only names the unfinished file.
+    pub(crate) fn fetch_unchecked(
+        &self,
+        wanted: &Wanted<'_>,
+        take: &mut dyn FnMut(File) -> Result<()>,
+    ) -> Result<()> {
+        self.fetch(wanted, &wanted.digest, &mut |partial| take(partial.into_file()?))
     }
 
     /// Brings a file here, checks it and gives it to `make`, which makes the object `result` from it.
@@ -127,7 +164,7 @@ impl<'a> Session<'a> {
             resumed = resumed && partial.size() > 0;
             match self.transfer(wanted, &mut partial) {
                 Ok(()) => {}
-                Err(error @ Error::WrongSize { .. }) => {
+                Err(error @ (Error::WrongSize { .. } | Error::TooLarge { .. })) => {
                     partial.discard()?;
                     return Err(error);
                 }
@@ -138,7 +175,7 @@ impl<'a> Session<'a> {
                 Err(error) => return Err(error),
             }
             match finish(partial) {
-                Err(Error::WrongDigest { .. }) if resumed => resumed = false,
+                Err(Error::WrongDigest { .. } | Error::WrongIntegrity { .. }) if resumed => resumed = false,
                 other => return other,
             }
         }
@@ -151,7 +188,7 @@ impl<'a> Session<'a> {
         item: &str,
         known: &Validators,
     ) -> Result<Option<(Vec<u8>, Validators)>> {
-        let request = Request { offset: 0, known: known.clone() };
+        let request = Request { known: known.clone(), ..Request::default() };
         self.retried(url, &mut || match self.client.get(url, &request)? {
             Answer::Body(body) => self.read_body(url, item, body).map(Some),
             Answer::NotModified | Answer::RangeRefused => Ok(None),
@@ -198,8 +235,9 @@ impl<'a> Session<'a> {
     }
 
     fn attempt(&self, wanted: &Wanted<'_>, partial: &mut Partial) -> Result<()> {
-        let request = Request { offset: partial.size(), known: Validators::default() };
-        if request.offset == wanted.size && request.offset > 0 {
+        let request =
+            Request { offset: partial.size(), headers: wanted.headers.to_vec(), ..Request::default() };
+        if request.offset > 0 && wanted.size.known() == Some(request.offset) {
             return Ok(());
         }
         let body = match self.client.get(wanted.url, &request)? {
@@ -217,42 +255,52 @@ impl<'a> Session<'a> {
                 return Err(Error::Connection { url: wanted.url.to_owned(), source });
             }
         }
-        let wrong_size =
-            |found| Error::WrongSize { url: wanted.url.to_owned(), expected: wanted.size, found };
-        match body.length {
-            Some(length) if body.start.saturating_add(length) != wanted.size => {
-                return Err(wrong_size(body.start.saturating_add(length)));
-            }
-            _ => {}
+        let whole = body.length.map(|length| body.start.saturating_add(length));
+        if let (Some(expected), Some(found)) =
+            (wanted.size.known(), whole.filter(|whole| Some(*whole) != wanted.size.known()))
+        {
+            return Err(Error::WrongSize { url: wanted.url.to_owned(), expected, found });
         }
+        self.append(wanted, body.reader, partial)?;
+        match wanted.size.known().or(whole) {
+            Some(expected) if partial.size() < expected => {
+                Err(Error::Cut { url: wanted.url.to_owned(), expected, found: partial.size() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn append(
+        &self,
+        wanted: &Wanted<'_>,
+        reader: Box<dyn std::io::Read>,
+        partial: &mut Partial,
+    ) -> Result<()> {
+        let limit = wanted.size.limit();
         // One byte more than wanted: it tells a file that is too long, and lets the connection be used again.
-        let mut reader = body.reader.take(wanted.size - partial.size() + 1);
+        let mut reader = reader.take(limit.saturating_sub(partial.size()) + 1);
         let mut block = vec![0; limit::BLOCK_BYTES];
         loop {
             let count = self.next_block(wanted.url, &mut reader, &mut block)?;
             let found = partial.size() + count as u64;
-            if found > wanted.size {
-                return Err(wrong_size(found));
+            if found > limit {
+                let url = wanted.url.to_owned();
+                return Err(match wanted.size {
+                    Size::Exactly(expected) => Error::WrongSize { url, expected, found },
+                    Size::UpTo(limit) => Error::TooLarge { url, limit },
+                });
             }
             if count == 0 {
-                break;
+                return Ok(());
             }
             partial.append(&block[..count])?;
             self.progress.advance(wanted.item, count as u64);
         }
-        if partial.size() < wanted.size {
-            return Err(Error::Cut {
-                url: wanted.url.to_owned(),
-                expected: wanted.size,
-                found: partial.size(),
-            });
-        }
-        Ok(())
     }
 
     fn restart(&self, wanted: &Wanted<'_>, partial: &mut Partial) -> Result<()> {
         partial.restart()?;
-        self.progress.begin(wanted.item, Some(wanted.size));
+        self.progress.begin(wanted.item, wanted.size.known());
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Never sees a definition, a clock, a user id of the host or a directory order.
 
+pub mod archive;
 pub mod assemble;
 mod binary;
 pub mod closure;

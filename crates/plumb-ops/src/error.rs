@@ -162,6 +162,27 @@ pub enum OpsError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Content by URL is said to be an archive, and is none.
+    #[error(
+        "`{file}`, which machine `{machine}` takes for `{target}`, is no archive, so nothing can be stripped from it"
+    )]
+    NotAnArchive {
+        /// Machine.
+        machine: MachineName,
+        /// Path in the image.
+        target: String,
+        /// File.
+        file: String,
+    },
+    /// What was fetched for a machine cannot be used.
+    #[error("the content for `{target}` cannot be used")]
+    Content {
+        /// Path in the image.
+        target: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A file of the user changed while it was read.
     #[error("`{path}` changed while it was read")]
     Changing {
@@ -346,6 +367,7 @@ impl OpsError {
                 let list = packages.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
                 hint(format!("add `os = [{list}]` to the machine, or leave out what needs them"))
             }
+            OpsError::NotAnArchive { .. } => hint("leave out `strip`".into()),
             OpsError::NoRelease { release } => {
                 hint(format!("`plumb log {}` lists the releases", release.app))
             }

@@ -2,6 +2,7 @@
 
 mod build;
 mod clock;
+mod content;
 mod contents;
 mod deploy;
 mod doctor;

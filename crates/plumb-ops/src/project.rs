@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use plumb_model::definition::{AppContent, Definition};
+use plumb_model::definition::{AppContent, Definition, Source};
 use plumb_model::lock::{Lock, LockInputs, MachineInputs};
 use plumb_model::{Digest, MachineName};
 use serde::Serialize;
@@ -38,6 +38,9 @@ pub struct Project {
 /// One file, folder or link of the user, for a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AppFile {
+    /// Number of the entry of `app` that it comes from; of two files with one target, the later entry's stays.
+    #[serde(skip)]
+    pub content: usize,
     /// Absolute path in the machine.
     pub target: String,
     /// What it is.
@@ -55,9 +58,9 @@ pub struct AppFile {
 pub enum AppFileKind {
     /// A regular file, to be read from `source`.
     File {
-        /// Where it lies; not part of what is hashed.
+        /// Where it lies, or `None` for an object of the store; not part of what is hashed.
         #[serde(skip)]
-        source: PathBuf,
+        source: Option<PathBuf>,
         /// Its contents.
         digest: Digest,
         /// Bytes.
@@ -146,8 +149,11 @@ impl Project {
     pub fn app_files(&self, machine: &MachineName) -> Result<Vec<AppFile>, OpsError> {
         let Some(definition) = self.definition.machines.get(machine) else { return Ok(Vec::new()) };
         let mut files = Vec::new();
-        for content in &definition.app {
-            self.collect(content, machine, &mut files)?;
+        for (number, content) in definition.app.iter().enumerate() {
+            if let Source::Path(source) = &content.source {
+                let found = self.collect(source, content, machine)?;
+                files.extend(found.into_iter().map(|file| AppFile { content: number, ..file }));
+            }
         }
         files.sort_by(|a, b| a.target.cmp(&b.target));
         Ok(files)
@@ -155,12 +161,13 @@ impl Project {
 
     fn collect(
         &self,
+        source: &str,
         content: &AppContent,
         machine: &MachineName,
-        files: &mut Vec<AppFile>,
-    ) -> Result<(), OpsError> {
-        let start = self.folder.join(&content.source);
+    ) -> Result<Vec<AppFile>, OpsError> {
+        let start = self.folder.join(source);
         let target = content.target.trim_end_matches('/').to_owned();
+        let mut files = Vec::new();
         let mut left = vec![(start, target)];
         while let Some((path, target)) = left.pop() {
             if files.len() >= FILE_LIMIT {
@@ -184,7 +191,7 @@ impl Project {
             }
             files.push(app_file(content, &path, target, &metadata)?);
         }
-        Ok(())
+        Ok(files)
     }
 }
 
@@ -207,11 +214,11 @@ fn app_file(
         let mut file = fs::File::open(path).map_err(io("read", path))?;
         let (digest, size) = digest_of(&mut file).map_err(io("read", path))?;
         let mode = content.mode.unwrap_or(if executable { 0o755 } else { 0o644 });
-        (AppFileKind::File { source: path.to_owned(), digest, size }, mode)
+        (AppFileKind::File { source: Some(path.to_owned()), digest, size }, mode)
     } else {
         return Err(OpsError::NotAFile { path: path.to_owned() });
     };
-    Ok(AppFile { target, kind, mode, owner: content.owner.clone(), group: content.group.clone() })
+    Ok(AppFile { content: 0, target, kind, mode, owner: content.owner.clone(), group: content.group.clone() })
 }
 
 fn read_text(path: &Path) -> Result<String, OpsError> {

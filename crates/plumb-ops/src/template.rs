@@ -56,7 +56,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
-    use plumb_model::definition::Definition;
+    use plumb_model::definition::{Definition, Source};
 
     use super::*;
 
@@ -97,14 +97,11 @@ mod tests {
             let definition =
                 Definition::parse(text, "plumb.toml").unwrap_or_else(|errors| panic!("{errors}"));
             for content in definition.machines.values().flat_map(|machine| &machine.app) {
-                let folder = format!("{}/", content.source);
+                let Source::Path(source) = &content.source else { continue };
+                let folder = format!("{source}/");
                 assert!(
-                    template
-                        .files
-                        .iter()
-                        .any(|(path, _)| *path == content.source || path.starts_with(&folder)),
-                    "`{}` of template `{}`",
-                    content.source,
+                    template.files.iter().any(|(path, _)| path == source || path.starts_with(&folder)),
+                    "`{source}` of template `{}`",
                     template.name
                 );
             }

@@ -105,8 +105,17 @@ impl Partial {
     ///
     /// # Errors
     /// [`Error::WrongDigest`] or [`Error::Write`]; the file is removed in any case.
-    pub fn into_verified_file(mut self) -> Result<File> {
+    pub fn into_verified_file(self) -> Result<File> {
         self.check()?;
+        self.into_file()
+    }
+
+    /// The file, open at its start and without a name, for bytes that are known by another kind of digest. Nothing is
+    /// checked here.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn into_file(mut self) -> Result<File> {
         self.remove()?;
         self.file.seek(SeekFrom::Start(0)).map_err(|source| self.write_error(source))?;
         Ok(self.file)

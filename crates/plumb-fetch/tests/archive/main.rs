@@ -1,6 +1,7 @@
 //! `plumb-fetch` against a real HTTP server on this host that serves an archive signed for the test.
 #![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
+mod file;
 mod key;
 mod mirror;
 mod package;

@@ -4,8 +4,8 @@
 //! it is kept.
 
 mod ar;
-mod path;
-mod tarball;
+pub(crate) mod path;
+pub(crate) mod tarball;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
@@ -283,10 +283,10 @@ fn xz_stream(size: u64, limits: &Limits) -> Result<liblzma::stream::Stream, libl
 }
 
 /// Passes at most `limit` bytes; one more is an error, so that a bomb ends the work and is not cut silently.
-struct Capped<R> {
-    inner: R,
-    left: u64,
-    limit: u64,
+pub(crate) struct Capped<R> {
+    pub(crate) inner: R,
+    pub(crate) left: u64,
+    pub(crate) limit: u64,
 }
 
 impl<R: Read> Read for Capped<R> {

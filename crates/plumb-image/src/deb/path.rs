@@ -3,7 +3,7 @@
 use super::{DebError, Limits};
 
 /// `./usr/bin/env` to `/usr/bin/env`; the root directory gives `None`.
-pub(super) fn normalize(raw: &[u8], member: &str, limits: &Limits) -> Result<Option<String>, DebError> {
+pub(crate) fn normalize(raw: &[u8], member: &str, limits: &Limits) -> Result<Option<String>, DebError> {
     let shown = || String::from_utf8_lossy(raw).into_owned();
     let refuse = |reason| DebError::BadPath { member: member.to_owned(), path: shown(), reason };
     if raw.len() > limits.path_bytes {
@@ -40,7 +40,7 @@ pub(super) fn normalize(raw: &[u8], member: &str, limits: &Limits) -> Result<Opt
 }
 
 /// The target of a symbolic link: kept as written, as long as a kernel would take it.
-pub(super) fn link_target(raw: &[u8], path: &str, member: &str, limits: &Limits) -> Result<String, DebError> {
+pub(crate) fn link_target(raw: &[u8], path: &str, member: &str, limits: &Limits) -> Result<String, DebError> {
     let refuse = |reason| DebError::BadPath { member: member.to_owned(), path: path.to_owned(), reason };
     if raw.is_empty() {
         return Err(refuse("it is a link to nothing"));

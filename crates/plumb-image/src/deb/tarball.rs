@@ -225,7 +225,7 @@ pub(super) fn read_control(
 }
 
 /// Reads `data.tar`: contents to `objects`, entries back.
-pub(super) fn read_data(
+pub(crate) fn read_data(
     source: &mut dyn Read,
     member: &str,
     limits: &Limits,

@@ -9,7 +9,7 @@ use plumb_debian::{Alternatives, PackageName};
 
 use super::diagnostic::{Report, Span, quoted};
 use super::table::{Field, Table};
-use super::{AppContent, Machine, Publish, Service, Volume, check, service, value};
+use super::{Machine, Publish, Service, Volume, check, content, service, value};
 use crate::{MachineName, ServiceName, VolumeName};
 
 /// Smallest and largest memory in MiB. Debian's kernel deadlocks on memory below 72 MiB while it boots; 1 TiB is
@@ -71,7 +71,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
     let cpus = table.get("cpus").and_then(|field| field.integer(1..=MAX_CPUS, report));
     let instances = table.get("instances").and_then(|field| field.integer(1..=MAX_INSTANCES, report));
     let volumes = read_volumes(table, report);
-    let app = read_app(table, &volumes, report);
+    let app = content::read(table, &volumes, report);
     let services = read_services(table, report);
     let (needs, need_spans) = names::<MachineName>(table, "needs", "[\"db\"]", report);
     let (publish, publish_spans) = read_publish(table, report);
@@ -205,83 +205,6 @@ fn read_volume(table: &Table<'_>, report: &mut Report<'_>) -> Option<(Span, Volu
     let owner = table.get("owner").and_then(|field| account(&field, report));
     let (span, mount) = mount?;
     Some((span, Volume { size_bytes: size_mib? << 20, mount, owner }))
-}
-
-fn read_app(
-    table: &Table<'_>,
-    volumes: &BTreeMap<VolumeName, (Span, Volume)>,
-    report: &mut Report<'_>,
-) -> Vec<AppContent> {
-    let Some(all) = table.get("app").and_then(|f| f.table("{ \"/srv/api\" = \"api/\" }", report)) else {
-        return Vec::new();
-    };
-    let mut contents: Vec<AppContent> = Vec::new();
-    for field in all.fields() {
-        let target = match value::absolute_path(field.name()) {
-            Ok(target) => target,
-            Err(reason) => {
-                report.add(&field.key, format!("`app`{}: {reason}", table.inside()));
-                continue;
-            }
-        };
-        if contents.iter().any(|other| other.target == target) {
-            report.add(&field.key, format!("`{target}` stands twice in `app`{}", table.inside()));
-        }
-        let hiding = volumes.iter().find(|(_, (_, volume))| value::within(&target, &volume.mount));
-        if let Some((name, (_, volume))) = hiding {
-            report.add(
-                &field.key,
-                format!("`{target}` would be hidden by the volume `{name}` at `{}`", volume.mount),
-            );
-        }
-        contents.extend(read_content(target, &field, report));
-    }
-    contents.sort_by(|a, b| a.target.cmp(&b.target));
-    contents
-}
-
-/// `"web/shop.conf"` or `{ from = "web/shop.conf", owner = "api", mode = "0640" }`.
-fn read_content(target: String, field: &Field<'_>, report: &mut Report<'_>) -> Option<AppContent> {
-    if field.is_text() {
-        let source = source(field, report)?;
-        return Some(AppContent { target, source, owner: None, group: None, mode: None });
-    }
-    let table = field.table("{ from = \"api/\", owner = \"api\" }", report)?;
-    table.allow(&["from", "group", "mode", "owner"], report);
-    let source = table.required("from", "\"api/\"", report).and_then(|field| source(&field, report));
-    let owner = table.get("owner").and_then(|field| account(&field, report));
-    let group = table.get("group").and_then(|field| account(&field, report));
-    let mode = table.get("mode").and_then(|field| mode(&field, report));
-    Some(AppContent { target, source: source?, owner, group, mode })
-}
-
-fn source(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
-    match value::relative_path(field.text("\"api/\"", report)?) {
-        Ok(source) => Some(source),
-        Err(reason) => {
-            report
-                .add(&field.span, format!("{}: {reason}", field.what()))
-                .hint("Name a file or directory beside the definition, like `api/`.");
-            None
-        }
-    }
-}
-
-/// `"0755"` or `0o755`.
-fn mode(field: &Field<'_>, report: &mut Report<'_>) -> Option<u32> {
-    let mode = if field.is_text() {
-        let text = field.text("\"0755\"", report)?;
-        let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
-        is_octal.then(|| u32::from_str_radix(text, 8).ok()).flatten()
-    } else {
-        field.octal().filter(|mode| *mode <= 0o7777)
-    };
-    if mode.is_none() {
-        report
-            .add(&field.span, format!("{} is not a mode of octal digits", field.what()))
-            .hint("Write it like `\"0755\"`.");
-    }
-    mode
 }
 
 pub(super) fn account(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {

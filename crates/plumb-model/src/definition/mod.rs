@@ -4,7 +4,7 @@
 //! app, fence                              Definition
 //! [base]                                  Base
 //! [machine.NAME]                          Machine    read in machine.rs
-//!   app.TARGET                            AppContent
+//!   app.TARGET                            AppContent read in content.rs
 //!   volume.NAME                           Volume
 //!   service.NAME                          Service    read in service.rs
 //!   publish = ["HOST:GUEST"]              Publish
@@ -14,6 +14,7 @@
 //! it is read; what concerns several (`needs`, published ports, names) is checked in check.rs.
 
 mod check;
+mod content;
 mod diagnostic;
 mod machine;
 mod service;
@@ -27,7 +28,7 @@ use plumb_debian::PackageName;
 use serde::{Serialize, Serializer};
 use toml::de::DeTable;
 
-use crate::{AppName, MachineName, ServiceName, VolumeName};
+use crate::{AppName, Digest, MachineName, ServiceName, VolumeName};
 use diagnostic::{Report, quoted};
 use machine::Draft;
 use table::{Field, Table};
@@ -128,14 +129,37 @@ pub struct Machine {
 pub struct AppContent {
     /// Absolute path in the image, without `/` at the end.
     pub target: String,
-    /// Path from the definition's directory, without `..` and without `/` at the end.
-    pub source: String,
+    /// Where it comes from.
+    pub source: Source,
     /// Owning user of everything in it; `None` is root.
     pub owner: Option<String>,
     /// Owning group of everything in it; `None` is root.
     pub group: Option<String>,
     /// Permission bits of files, at most `0o7777`; `None` keeps whether the source is executable.
     pub mode: Option<u32>,
+}
+
+/// Where content of the user's comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Source {
+    /// A file or folder: its path from the definition's directory, without `..` and without `/` at the end.
+    Path(String),
+    /// A file or archive by URL.
+    Url(UrlSource),
+}
+
+/// A file or archive by URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UrlSource {
+    /// `http`, `https` or `file`.
+    pub url: String,
+    /// Digest of its bytes.
+    pub sha256: Digest,
+    /// Folders that are taken from the start of an archive's paths.
+    pub strip: usize,
+    /// An archive is unpacked; otherwise it is one file.
+    pub unpack: bool,
 }
 
 /// `volume.NAME`: a disk that outlives its instance.

@@ -189,6 +189,14 @@ impl<'a> Field<'a> {
         None
     }
 
+    /// `true` or `false`.
+    pub(super) fn truth(&self, report: &mut Report<'_>) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => self.mismatch("`true` or `false`", "true", report),
+        }
+    }
+
     /// The number if it is one, without a report otherwise. The radix tells `0o755` from `755`.
     pub(super) fn octal(&self) -> Option<u32> {
         match self.value {

@@ -812,18 +812,6 @@ fn app_contents() {
                | ^^^^^^^^
             hint: Add `from = "api/"`.
 
-            error: `shop/plumb.toml` line 15: `owner` in `[machine.web.app./srv/e]`: `a b` is not a user or group name
-               |
-            15 | "/srv/e" = { owner = "a b", mode = "rwx" }
-               |                      ^^^^^
-            hint: Names are a-z, 0-9, `-` and `_`, start with a letter or `_`, and have at most 32 characters.
-
-            error: `shop/plumb.toml` line 15: `mode` in `[machine.web.app./srv/e]` is not a mode of octal digits
-               |
-            15 | "/srv/e" = { owner = "a b", mode = "rwx" }
-               |                                    ^^^^^
-            hint: Write it like `"0755"`.
-
             error: `shop/plumb.toml` line 16: `mode` in `[machine.web.app./srv/f]` is not a mode of octal digits
                |
             16 | "/srv/f" = { from = "f", mode = 755 }
@@ -1142,4 +1130,63 @@ fn examples() {
     ] {
         Definition::parse(text, "plumb.toml").unwrap_or_else(|errors| panic!("{errors}"));
     }
+}
+
+#[test]
+fn content_by_url() {
+    let digest = "ab".repeat(32);
+    let text = format!(
+        "app = \"x\"\n[machine.a.app]\n\"/srv/a\" = {{ url = \"https://example.org/a-1.tar.gz\", sha256 = \"{digest}\", strip = 1, owner = \"a\" }}\n\"/srv/b\" = {{ url = \"file:///b\", sha256 = \"sha256:{digest}\", unpack = false, mode = \"0755\" }}\n"
+    );
+    let definition = Definition::parse(&text, "plumb.toml").expect("right");
+    let sources: Vec<&Source> =
+        definition.machines.values().flat_map(|m| &m.app).map(|app| &app.source).collect();
+    let sha256: Digest = digest.parse::<Digest>().or_else(|_| Digest::from_hex(&digest)).expect("right");
+    let url =
+        |url: &str, strip, unpack| Source::Url(UrlSource { url: url.to_owned(), sha256, strip, unpack });
+    assert_eq!(sources, [&url("https://example.org/a-1.tar.gz", 1, true), &url("file:///b", 0, false)]);
+    check_machine(
+        "app = { \"/a\" = { url = \"ftp://x/y\", sha256 = \"12\", from = \"x\" }, \"/b\" = { url = \"x\" }, \"/c\" = { url = \"https://x/y\", sha256 = \"AB\", strip = 1, unpack = false, extract = 1 }, \"/d\" = { strip = 1 } }",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 3: both `from` and `url` in `[machine.web.app./a]`
+              |
+            3 | app = { "/a" = { url = "ftp://x/y", sha256 = "12", from = "x" }, "/b" = { url = "x" }, "/c" = { url = "https://x/y", sha
+              |         ^^^^
+            hint: An entry of `app` comes from one place: keep one.
+
+            error: `shop/plumb.toml` line 3: `sha256` is missing in `[machine.web.app./b]`
+              |
+            3 | app = { "/a" = { url = "ftp://x/y", sha256 = "12", from = "x" }, "/b" = { url = "x" }, "/c" = { url = "https://x/y", sha
+              |                                                                  ^^^^
+            hint: Add `sha256 = "…64 hex digits…"`.
+
+            error: `shop/plumb.toml` line 3: `url` in `[machine.web.app./b]`: `x` is not the URL of a file
+              |
+            3 | app = { "/a" = { url = "ftp://x/y", sha256 = "12", from = "x" }, "/b" = { url = "x" }, "/c" = { url = "https://x/y", sha
+              |                                                                                 ^^^
+            hint: Write it like `https://example.org/x.tar.gz`; `http` and `file` are known, too.
+
+            error: `shop/plumb.toml` line 3: `sha256` in `[machine.web.app./c]`: `AB` is not a SHA-256 in 64 lower-case hex digits
+              |
+            3 | ps://x/y", sha256 = "AB", strip = 1, unpack = false, extract = 1 }, "/d" = { strip = 1 } }
+              |                     ^^^^
+            hint: `sha256sum FILE` prints it.
+
+            error: `shop/plumb.toml` line 3: `strip` in `[machine.web.app./c]` has no meaning with `unpack = false`
+              |
+            3 | /y", sha256 = "AB", strip = 1, unpack = false, extract = 1 }, "/d" = { strip = 1 } }
+              |                     ^^^^^
+
+            error: `shop/plumb.toml` line 3: unknown key `extract` in `[machine.web.app./c]`
+              |
+            3 |  1, unpack = false, extract = 1 }, "/d" = { strip = 1 } }
+              |                     ^^^^^^^
+            hint: Known keys: group, owner, mode, sha256, strip, unpack, url.
+
+            error: `shop/plumb.toml` line 3: `from` is missing in `[machine.web.app./d]`
+              |
+            3 | lse, extract = 1 }, "/d" = { strip = 1 } }
+              |                     ^^^^
+            hint: Add `from = "api/"`."#]],
+    );
 }

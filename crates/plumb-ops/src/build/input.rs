@@ -15,12 +15,14 @@ impl Plumb<'_> {
     pub(super) fn assemble_input<'p>(
         &self,
         job: &Job<'_>,
+        files: &[AppFile],
         packages: Vec<PackageInput<'p>>,
     ) -> Result<AssembleInput<'p>, OpsError> {
         let mut app_files = Vec::new();
-        for file in &job.files {
+        for file in files {
             let AppFileKind::File { source, digest, size } = &file.kind else { continue };
-            if self.store.size(digest)? != Some(*size) {
+            let here = self.store.size(digest)? == Some(*size);
+            if let Some(source) = source.as_ref().filter(|_| !here) {
                 let mut reader = fs::File::open(source).map_err(io("read", source))?;
                 let (stored, _) = self.store.put_reader(&mut reader)?;
                 if stored != *digest {

@@ -31,6 +31,7 @@ use self::notice::{missing_text, summary, unhandled};
 use self::recipe::{Ids, Job};
 use self::supply::Supply;
 use crate::Plumb;
+use crate::content;
 use crate::contents::StoreObjects;
 use crate::error::OpsError;
 use crate::lock::{Update, write_lock};
@@ -99,7 +100,8 @@ impl Plumb<'_> {
                     path: project.lock_path(),
                     reason: format!("it has no machine `{name}`"),
                 })?;
-                Ok(Job { project, lock: &lock, name, machine, locked, files: project.app_files(name)? })
+                let (files, remotes) = (project.app_files(name)?, content::remotes(machine));
+                Ok(Job { project, lock: &lock, name, machine, locked, files, remotes })
             })
             .collect();
         let jobs = jobs?;
@@ -108,6 +110,7 @@ impl Plumb<'_> {
         let missing: Vec<&Job<'_>> =
             jobs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(job, _)| job).collect();
         let supply = self.supply(project, &lock, &missing)?;
+        self.fetch_remotes(missing.iter().flat_map(|job| &job.remotes))?;
         let built: Result<Vec<_>, OpsError> = jobs
             .par_iter()
             .zip(known)
@@ -178,10 +181,11 @@ impl Plumb<'_> {
         let packages: Vec<&LockedPackage> =
             job.locked.packages.iter().filter_map(|name| job.lock.package(name.as_str())).collect();
         let inputs = packages.iter().filter_map(|package| Some(job.input(package, supply.content(package)?)));
-        let input = self.assemble_input(job, inputs.collect())?;
+        let files = self.unfold(job.name, &job.files, &job.remotes)?;
+        let input = self.assemble_input(job, &files, inputs.collect())?;
         let mut assembled = assemble::assemble(&input, &objects).map_err(|error| failed(Box::new(error)))?;
         let mut notices = unhandled(&assembled);
-        add_links(&mut assembled, &job.files);
+        add_links(&mut assembled, &files);
         let specified = specify(&job.lock.app, job.name, job.machine, &assembled, &objects)?;
         notices.extend(specified.notices);
         add_spec(&mut assembled.tree, &specified.spec, &objects).map_err(|error| failed(Box::new(error)))?;

@@ -12,6 +12,7 @@ use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
 use plumb_model::{Digest, MachineName, ServiceName, VolumeName};
 use serde::Serialize;
 
+use crate::content::Remote;
 use crate::guest::{GUEST, RULES};
 use crate::project::{AppFile, Project};
 
@@ -26,6 +27,7 @@ pub(super) struct Job<'a> {
     pub(super) machine: &'a Machine,
     pub(super) locked: &'a LockedMachine,
     pub(super) files: Vec<AppFile>,
+    pub(super) remotes: Vec<Remote<'a>>,
 }
 
 /// Everything an image is made from. Its digest names the result.
@@ -43,6 +45,7 @@ struct Recipe<'a> {
     kernel: Digest,
     accounts: &'a Ids,
     files: &'a [AppFile],
+    remotes: &'a [Remote<'a>],
     date: i64,
 }
 
@@ -77,6 +80,7 @@ impl Job<'_> {
             kernel: kernel.map_or(Digest::of(b""), |package| package.digest),
             accounts,
             files: &self.files,
+            remotes: &self.remotes,
             date: self.newest_source(),
         };
         Digest::of(&serde_json::to_vec(&recipe).expect("strings, numbers, lists and maps"))
