@@ -1,6 +1,7 @@
-//! Repository tasks: `cargo xtask check | tidy | test | bench`.
+//! Repository tasks: `cargo xtask check | tidy | test | bench | fuzz`.
 
 mod bench;
+mod fuzz;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -15,16 +16,19 @@ usage: cargo xtask <task>
   tidy     layers, file sizes, crate map, links in the docs, dependency notes
   test     all tests, those on real virtual machines included
   bench    the figures of bench/README.md, side by side with peers where a peer exists
+  fuzz     [TARGET] [--seconds N]: fuzzers over every parser of foreign bytes, 10 minutes each; see fuzz/README.md
 ";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
     let root = root();
     let result = match task.as_str() {
         "check" => check(&root),
         "tidy" => tidy::run(&root),
         "test" => test(&root),
-        "bench" => bench::run(&root, &std::env::args().skip(2).collect::<Vec<_>>()),
+        "bench" => bench::run(&root, &arguments),
+        "fuzz" => fuzz::run(&root, &arguments),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -159,7 +159,11 @@ impl<'a> Paragraphs<'a> {
                 let Some(field) = into.fields.last_mut() else {
                     return fail(ControlErrorKind::Continuation);
                 };
-                field.value = self.text[value_start..start + line.len()].trim_ascii();
+                // The white space before a value is skipped once: with each line again, time would be quadratic.
+                if field.value.is_empty() {
+                    value_start = start + line.len() - line.trim_ascii_start().len();
+                }
+                field.value = self.text[value_start..start + line.len()].trim_ascii_end();
                 continue;
             }
             let name = line.split(':').next().unwrap_or("");
@@ -174,8 +178,9 @@ impl<'a> Paragraphs<'a> {
             if into.fields.len() == MAX_FIELDS {
                 return fail(ControlErrorKind::Fields);
             }
-            value_start = start + name.len() + 1;
-            into.fields.push(Field { name, value: line[name.len() + 1..].trim_ascii(), line: number });
+            let value = line[name.len() + 1..].trim_ascii_start();
+            value_start = start + line.len() - value.len();
+            into.fields.push(Field { name, value: value.trim_ascii_end(), line: number });
         }
         Ok(!into.fields.is_empty())
     }

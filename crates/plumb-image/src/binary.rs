@@ -16,6 +16,10 @@ use crate::tree::{Kind, Objects, Tree};
 const LINE_BYTES: usize = 256;
 /// Most program headers; linkers write about a dozen.
 const PROGRAM_HEADERS: u64 = 512;
+/// Longest name or path that a binary may ask for: PATH_MAX of Linux.
+const NAME_BYTES: usize = 4096;
+/// Most libraries one binary may need; LibreOffice's largest needs about 100. Each could name the same long string.
+const NEEDED: usize = 1024;
 /// Largest dynamic section and string table read; libraries with 100,000 symbols stay below.
 const TABLE_BYTES: u64 = 64 << 20;
 
@@ -71,7 +75,7 @@ pub(crate) fn scan(tree: &Tree, objects: &dyn Objects) -> io::Result<BTreeMap<Di
 }
 
 /// Reads one file; a broken ELF file counts as data, as the kernel would refuse it.
-fn read(file: &File) -> io::Result<Option<Binary>> {
+pub(crate) fn read(file: &File) -> io::Result<Option<Binary>> {
     let mut head = [0; LINE_BYTES];
     let mut length = 0;
     while length < head.len() {
@@ -170,6 +174,7 @@ fn elf(file: &File, head: &[u8]) -> Option<Elf> {
     for (tag, value) in &tags {
         let string = || text(&strings, usize::try_from(*value).ok()?);
         match tag {
+            1 if elf.needed.len() == NEEDED => return None,
             1 => elf.needed.extend(string()),
             14 => elf.soname = string(),
             15 => elf.rpath = string().map(split).unwrap_or_default(),
@@ -182,7 +187,7 @@ fn elf(file: &File, head: &[u8]) -> Option<Elf> {
 
 fn text(bytes: &[u8], at: usize) -> Option<String> {
     let rest = bytes.get(at..)?;
-    let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+    let end = rest.iter().take(NAME_BYTES).position(|byte| *byte == 0)?;
     String::from_utf8(rest[..end].to_vec()).ok().filter(|text| !text.is_empty())
 }
 
@@ -196,6 +201,41 @@ mod tests {
         let Some(Binary::Elf(elf)) = read(&file).unwrap() else { panic!("no ELF") };
         assert!(elf.interpreter.unwrap().contains("ld-linux"));
         assert!(elf.needed.iter().any(|name| name == "libc.so.6"));
+    }
+
+    /// A program that needs `count` libraries, all with the same name of `length` bytes.
+    fn needing(count: usize, length: usize) -> Option<Elf> {
+        let (dynamic, strings) = (64 + 2 * 56, 64 + 2 * 56 + 16 * (count + 3));
+        let mut bytes = vec![0; 64];
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        bytes[32] = 64;
+        (bytes[54], bytes[56]) = (56, 2);
+        let whole = (strings + length + 2) as u64;
+        for (kind, offset, size) in [(1, 0, whole), (2, dynamic as u64, 16 * (count as u64 + 3))] {
+            let header = [kind, offset, offset, 0, size, size, 0].map(u64::to_le_bytes).concat();
+            bytes.extend(header);
+        }
+        let tags = std::iter::repeat_n([1, 1], count);
+        for pair in tags.chain([[5, strings as u64], [10, length as u64 + 2], [0, 0]]) {
+            bytes.extend(pair.map(u64::to_le_bytes).concat());
+        }
+        bytes.push(0);
+        bytes.extend(vec![b'x'; length]);
+        bytes.push(0);
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        match read(&file).unwrap() {
+            Some(Binary::Elf(elf)) => Some(elf),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn names_are_limited_in_length_and_number() {
+        assert_eq!(needing(3, 10).unwrap().needed, vec!["x".repeat(10); 3]);
+        assert_eq!(needing(NEEDED, 10).unwrap().needed.len(), NEEDED);
+        assert_eq!(needing(NEEDED + 1, 10), None);
+        assert_eq!(needing(3, NAME_BYTES).unwrap().needed, Vec::<String>::new());
     }
 
     #[test]

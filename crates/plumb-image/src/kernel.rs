@@ -135,13 +135,18 @@ pub fn load(tree: &Tree, objects: &dyn Objects) -> Result<Kernel, KernelError> {
 /// # Errors
 /// [`KernelError`] if it is no x86 kernel or is damaged.
 pub fn extract(bzimage: &[u8]) -> Result<Kernel, KernelError> {
+    extract_within(bzimage, MAX_VMLINUX_BYTES)
+}
+
+/// [`extract`] with a limit on the uncompressed kernel.
+pub(crate) fn extract_within(bzimage: &[u8], limit_bytes: u64) -> Result<Kernel, KernelError> {
     let header = Header::parse(bzimage)?;
     let release = header.release.to_owned();
     let unchanged = |release| Kernel { release, form: Form::BzImage, bytes: bzimage.to_vec() };
     let Some(compression) = Compression::detect(header.payload) else {
         return Ok(unchanged(release));
     };
-    let mut bytes = decompress(compression, header.payload)
+    let mut bytes = decompress(compression, header.payload, limit_bytes)
         .map_err(|source| KernelError::Payload { release: release.clone(), source })?;
     let (pvh, length) =
         inspect(&bytes).map_err(|reason| KernelError::Elf { release: release.clone(), reason })?;
@@ -192,14 +197,14 @@ fn is_release(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+' | b'_' | b'~'))
 }
 
-fn decompress(compression: Compression, payload: &[u8]) -> std::io::Result<Vec<u8>> {
+fn decompress(compression: Compression, payload: &[u8], limit_bytes: u64) -> std::io::Result<Vec<u8>> {
     if compression == Compression::Gzip {
-        return compression.decompress(payload, MAX_VMLINUX_BYTES);
+        return compression.decompress(payload, limit_bytes);
     }
     // `size_append` in scripts/Makefile.lib; gzip has a size of its own.
     let (stream, size) =
         payload.split_last_chunk::<4>().ok_or(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))?;
-    let bytes = compression.decompress(stream, MAX_VMLINUX_BYTES)?;
+    let bytes = compression.decompress(stream, limit_bytes)?;
     let expected = u32::from_le_bytes(*size) as usize;
     if bytes.len() != expected {
         let message = format!("{} bytes instead of {expected}", bytes.len());
@@ -210,7 +215,7 @@ fn decompress(compression: Compression, payload: &[u8]) -> std::io::Result<Vec<u
 
 /// Whether the ELF file has a PVH entry, and where it ends: relocations for address randomisation follow, which only
 /// the decompressor of the bzImage reads.
-fn inspect(bytes: &[u8]) -> Result<(bool, usize), String> {
+pub(crate) fn inspect(bytes: &[u8]) -> Result<(bool, usize), String> {
     let file = ElfBytes::<LittleEndian>::minimal_parse(bytes).map_err(|error| error.to_string())?;
     if file.ehdr.e_machine != EM_X86_64 {
         return Err(format!("machine {}", file.ehdr.e_machine));

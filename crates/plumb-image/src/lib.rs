@@ -9,6 +9,8 @@ pub mod closure;
 pub mod cpio;
 pub mod deb;
 pub mod erofs;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod image;
 pub mod initramfs;
 pub mod kernel;

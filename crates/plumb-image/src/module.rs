@@ -5,6 +5,7 @@
 //! installed here. What is built into the kernel is named by `modules.builtin` and `modules.builtin.modinfo`, which
 //! the kernel package ships.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -31,6 +32,12 @@ const MAX_MODULE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Largest `modules.builtin*` file; real ones are 20 to 200 kB.
 const MAX_LIST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Longest chain of modules that need each other; of Debian's kernel it has 8. Each link takes stack.
+const MAX_CHAIN: usize = 64;
+
+/// Largest set of modules: it is memory of every instance until its root is mounted.
+const MAX_TOTAL_BYTES: usize = 256 * 1024 * 1024;
 
 /// A module to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +75,18 @@ pub enum ModuleError {
         /// Why.
         source: io::Error,
     },
+    /// More modules than an initramfs holds, or a longer chain of them than a kernel has.
+    #[error("module `{name}` of kernel `{release}` needs too much: {what} over {limit}")]
+    Large {
+        /// Release of the kernel.
+        release: String,
+        /// The module.
+        name: String,
+        /// What is counted.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// A file is not a kernel module.
     #[error("`{path}` is not a kernel module: {reason}")]
     Elf {
@@ -95,7 +114,7 @@ pub fn closure(
     optional: &[&str],
 ) -> Result<Vec<Module>, ModuleError> {
     let index = Index::read(tree, objects, release)?;
-    let mut order = Order { index: &index, seen: BTreeSet::new(), modules: Vec::new() };
+    let mut order = Order { index: &index, seen: BTreeSet::new(), chain: 0, bytes: 0, modules: Vec::new() };
     for name in required {
         order.require(name, None)?;
     }
@@ -113,11 +132,19 @@ struct Index<'a> {
     files: BTreeMap<String, (&'a str, Digest)>,
     /// Names and aliases of what is built in.
     builtin: BTreeSet<String>,
+    /// Aliases of the modules of algorithms, read when the first is asked for.
+    algorithms: OnceCell<Vec<(String, BTreeSet<String>)>>,
 }
 
 impl<'a> Index<'a> {
     fn read(tree: &'a Tree, objects: &'a dyn Objects, release: &'a str) -> Result<Self, ModuleError> {
-        let mut index = Index { objects, release, files: BTreeMap::new(), builtin: BTreeSet::new() };
+        let mut index = Index {
+            objects,
+            release,
+            files: BTreeMap::new(),
+            builtin: BTreeSet::new(),
+            algorithms: OnceCell::new(),
+        };
         for root in ["/lib/modules", "/usr/lib/modules"] {
             let root = format!("{root}/{release}/");
             for (path, (entry, _)) in tree.entries.range(root.clone()..) {
@@ -175,19 +202,28 @@ impl<'a> Index<'a> {
     /// The module that implements an algorithm. The generic one is preferred: the others refuse to load on a
     /// processor that lacks their instructions.
     fn algorithm(&self, alias: &str) -> Result<Option<&str>, ModuleError> {
-        let mut found = Vec::new();
-        for (name, (path, digest)) in &self.files {
-            if path.contains("/crypto/") && self.load(path, *digest)?.1.aliases.contains(alias) {
-                found.push(name.as_str());
+        let algorithms = match self.algorithms.get() {
+            Some(known) => known,
+            None => {
+                let read = self.read_algorithms()?;
+                self.algorithms.get_or_init(|| read)
             }
-        }
-        Ok(found.iter().find(|name| name.ends_with("_generic")).or(found.first()).copied())
+        };
+        let found = || {
+            algorithms.iter().filter(|(_, aliases)| aliases.contains(alias)).map(|(name, _)| name.as_str())
+        };
+        Ok(found().find(|name| name.ends_with("_generic")).or(found().next()))
+    }
+
+    fn read_algorithms(&self) -> Result<Vec<(String, BTreeSet<String>)>, ModuleError> {
+        let crypto = self.files.iter().filter(|(_, (path, _))| path.contains("/crypto/"));
+        crypto.map(|(name, (path, digest))| Ok((name.clone(), self.load(path, *digest)?.1.aliases))).collect()
     }
 }
 
 /// The part of `.modinfo` that orders modules.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Info {
+pub(crate) struct Info {
     depends: Vec<String>,
     before: Vec<String>,
     after: Vec<String>,
@@ -195,7 +231,7 @@ struct Info {
 }
 
 impl Info {
-    fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let file = ElfBytes::<LittleEndian>::minimal_parse(bytes).map_err(|error| error.to_string())?;
         let section = file
             .section_header_by_name(".modinfo")
@@ -237,6 +273,10 @@ impl Info {
 struct Order<'a> {
     index: &'a Index<'a>,
     seen: BTreeSet<String>,
+    /// How many modules, each of which needs the next, are being visited.
+    chain: usize,
+    /// Bytes of all modules so far.
+    bytes: usize,
     modules: Vec<Module>,
 }
 
@@ -274,6 +314,9 @@ impl Order<'_> {
         }
         let (path, digest) = self.index.files[name];
         let (bytes, info) = self.index.load(path, digest)?;
+        self.chain += 1;
+        self.bytes += bytes.len();
+        self.check_size(name)?;
         for before in &info.before {
             self.prefer(before)?;
         }
@@ -287,7 +330,20 @@ impl Order<'_> {
         for after in &info.after {
             self.prefer(after)?;
         }
+        self.chain -= 1;
         Ok(())
+    }
+
+    fn check_size(&self, name: &str) -> Result<(), ModuleError> {
+        let (what, limit) = if self.chain > MAX_CHAIN {
+            ("modules in a chain", MAX_CHAIN)
+        } else if self.bytes > MAX_TOTAL_BYTES {
+            ("bytes of modules", MAX_TOTAL_BYTES)
+        } else {
+            return Ok(());
+        };
+        let (release, name) = (self.index.release.to_owned(), name.to_owned());
+        Err(ModuleError::Large { release, name, what, limit })
     }
 }
 

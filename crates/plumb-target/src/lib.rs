@@ -17,6 +17,8 @@ mod error;
 mod fabric;
 mod file;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod holder;
 mod identity;
 mod initrd;

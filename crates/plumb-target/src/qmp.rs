@@ -1,7 +1,6 @@
 //! The little of QMP that is needed (docs/interop/qmp-spec.txt of QEMU): greeting, capabilities, one command.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,7 +25,12 @@ fn converse(path: &Path, command: &str) -> io::Result<Value> {
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     let mut writer = stream.try_clone()?;
-    let mut reader = BufReader::new(stream.take(MAX_ANSWER_BYTES));
+    ask(stream, &mut writer, command)
+}
+
+/// Greeting, capabilities, the command: what is read from `reader`, whatever it says, is bounded.
+pub(crate) fn ask(reader: impl Read, writer: &mut dyn Write, command: &str) -> io::Result<Value> {
+    let mut reader = BufReader::new(reader.take(MAX_ANSWER_BYTES));
     let greeting = read(&mut reader)?;
     if greeting.get("QMP").is_none() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "no QMP greeting"));
@@ -50,7 +54,7 @@ fn converse(path: &Path, command: &str) -> io::Result<Value> {
     Ok(Value::Null)
 }
 
-fn read(reader: &mut BufReader<io::Take<UnixStream>>) -> io::Result<Value> {
+fn read(reader: &mut impl BufRead) -> io::Result<Value> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());

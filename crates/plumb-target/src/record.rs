@@ -53,7 +53,7 @@ impl GuestRecord {
     }
 
     /// Takes in one message; log lines are not for the record.
-    pub(crate) fn take(&mut self, message: GuestMessage) {
+    pub fn take(&mut self, message: GuestMessage) {
         match message {
             GuestMessage::Hello { kernel, .. } => self.kernel = Some(kernel),
             GuestMessage::Status(status) => self.status = Some(status),

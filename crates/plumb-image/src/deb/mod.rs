@@ -35,6 +35,10 @@ pub struct Limits {
     pub entries: usize,
     /// Bytes of a path or of a link target: PATH_MAX of Linux, which no program could open beyond.
     pub path_bytes: usize,
+    /// Bytes of all paths, link targets and extended attributes together, directories that are only implied included:
+    /// what a package takes in memory, and what hard links to one entry multiply. The largest packages of Debian 12
+    /// have about 10 MiB.
+    pub metadata_bytes: u64,
     /// Bytes of `control.tar` after decompression, and so of every script.
     pub control_bytes: u64,
     /// Memory a decompressor may take; `xz -9` needs 65 MiB to decode.
@@ -48,6 +52,7 @@ impl Default for Limits {
             file_bytes: 4 << 30,
             entries: 400_000,
             path_bytes: 4096,
+            metadata_bytes: 128 << 20,
             control_bytes: 32 << 20,
             decoder_memory_bytes: 256 << 20,
         }

@@ -233,6 +233,7 @@ pub(crate) fn read_data(
 ) -> Result<BTreeMap<String, Entry>, DebError> {
     let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
     let mut groups = 0;
+    let mut metadata_bytes = 0;
     Walk { member, limits, seen: 0 }.each(source, |walk, mut item| {
         let Some(path) = item.path.clone() else { return Ok(()) };
         if entries.contains_key(&path) {
@@ -251,6 +252,10 @@ pub(crate) fn read_data(
                 link_group: None,
             }
         };
+        metadata_bytes += cost(&path, &entry, &entries);
+        if metadata_bytes > limits.metadata_bytes {
+            return Err(walk.too_large(&path, "bytes of paths and attributes", limits.metadata_bytes));
+        }
         entries.insert(path, entry);
         Ok(())
     })?;
@@ -313,19 +318,38 @@ fn hard_link(
     Ok(first.clone())
 }
 
-/// No entry may lie below anything but a directory: whoever follows the link would land elsewhere.
+/// What an entry takes in memory beyond its fixed part, together with the parents that only its path implies: a tree
+/// has an entry for each of them.
+fn cost(path: &str, entry: &Entry, entries: &BTreeMap<String, Entry>) -> u64 {
+    let mut bytes = path.len();
+    let mut parent = path;
+    while let Some(cut) = parent.rfind('/').filter(|cut| *cut > 0) {
+        parent = &parent[..cut];
+        if entries.contains_key(parent) {
+            break;
+        }
+        bytes += parent.len();
+    }
+    if let Kind::Symlink { target } = &entry.kind {
+        bytes += target.len();
+    }
+    bytes += entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    bytes as u64
+}
+
+/// No entry may lie below anything but a directory: whoever follows the link would land elsewhere. What lies below an
+/// entry follows it in the order of paths, so one look behind each is enough.
 fn check_parents(entries: &BTreeMap<String, Entry>, member: &str) -> Result<(), DebError> {
-    for path in entries.keys() {
-        let mut parent = path.as_str();
-        while let Some(cut) = parent.rfind('/').filter(|cut| *cut > 0) {
-            parent = &parent[..cut];
-            if entries.get(parent).is_some_and(|entry| entry.kind != Kind::Directory) {
-                return Err(DebError::BadPath {
-                    member: member.to_owned(),
-                    path: path.clone(),
-                    reason: "it lies below a link or a file of the same package",
-                });
-            }
+    for (path, _) in entries.iter().filter(|(_, entry)| entry.kind != Kind::Directory) {
+        let below = format!("{path}/");
+        if let Some((child, _)) = entries.range(below.clone()..).next()
+            && child.starts_with(&below)
+        {
+            return Err(DebError::BadPath {
+                member: member.to_owned(),
+                path: child.clone(),
+                reason: "it lies below a link or a file of the same package",
+            });
         }
     }
     Ok(())

@@ -251,6 +251,39 @@ fn sizes_are_limited() {
     assert!(read(&bomb, "data.tar.xz").contains("cannot read member `data.tar.xz`"));
 }
 
+/// A PAX record for the entry that follows.
+fn pax(key: &str, value: &str) -> String {
+    let rest = format!(" {key}={value}\n");
+    let digits = (rest.len() + 1).to_string().len();
+    let length = rest.len() + (rest.len() + digits).to_string().len();
+    format!("{length}{rest}")
+}
+
+#[test]
+fn memory_for_paths_and_attributes_is_limited() {
+    let limits = Limits { metadata_bytes: 1 << 20, ..Limits::default() };
+    let read = |tar: Tar| {
+        let whole = ar(&[
+            ("debian-binary", b"2.0\n"),
+            ("control.tar", &control().finish()),
+            ("data.tar", &tar.finish()),
+        ]);
+        unpack(Cursor::new(whole), &limits, &Folder::new())
+    };
+    let attribute = pax("SCHILY.xattr.user.x", &"x".repeat(60_000));
+    let linked = |count| {
+        let first = Tar::default().raw(b"x", b'x', b"", attribute.as_bytes()).file("./a", "");
+        (0..count).fold(first, |tar, n| tar.raw(format!("./l{n}").as_bytes(), b'1', b"./a", b""))
+    };
+    assert_eq!(read(linked(10)).unwrap().entries["/l9"].xattrs["user.x"].len(), 60_000);
+    let message = read(linked(20)).unwrap_err().to_string();
+    assert!(message.contains("bytes of paths and attributes over 1048576"), "{message}");
+    // A tree has an entry for each parent that a path implies.
+    let deep = pax("path", &format!("./{}", "a/".repeat(2000)));
+    let message = read(Tar::default().raw(b"x", b'x', b"", deep.as_bytes()).file("./a", "")).unwrap_err();
+    assert!(message.to_string().contains("bytes of paths and attributes"), "{message}");
+}
+
 #[test]
 fn an_archive_of_another_shape_is_refused() {
     let (control, data) = (control().finish(), Tar::default().finish());

@@ -86,6 +86,18 @@ fn built_in_algorithms_need_no_module() {
 }
 
 #[test]
+fn a_chain_without_end_is_refused() {
+    let objects = Folder::new();
+    let mut tree = Tree::default();
+    for number in 0..5000 {
+        let path = format!("/lib/modules/{RELEASE}/kernel/m{number}.ko");
+        objects.file(&mut tree, &path, 0o644, &elf(&[&format!("depends=m{}", (number + 1) % 5000)]));
+    }
+    let error = order(&tree, &objects, &["m0"]).unwrap_err();
+    assert_eq!(error, "module `m64` of kernel `6.1.0-test` needs too much: modules in a chain over 64");
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let objects = Folder::new();
     let tree = kernel(&objects, b"");

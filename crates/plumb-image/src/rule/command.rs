@@ -271,9 +271,13 @@ fn change_mode(world: &mut World<'_>, arguments: &[&str]) -> Option<()> {
     for path in paths {
         set_mode(world, path, |old, is_directory| mode::change(old, wanted, is_directory))?;
         let Some(top) = world.tree.resolve(path).filter(|_| recursive) else { continue };
-        let below = format!("{top}/");
-        for (path, (entry, _)) in &mut world.tree.entries {
-            if path.starts_with(&below) && !matches!(entry.kind, Kind::Symlink { .. }) {
+        world.spend(world.tree.entries.len());
+        let below = format!("{}/", top.trim_end_matches('/'));
+        for (path, (entry, _)) in world.tree.entries.range_mut(below.clone()..) {
+            if !path.starts_with(&below) {
+                break;
+            }
+            if !matches!(entry.kind, Kind::Symlink { .. }) {
                 entry.mode = mode::change(entry.mode, wanted, entry.kind == Kind::Directory)?;
             }
         }
@@ -302,7 +306,8 @@ fn link(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Option<()> {
     let mut path = world.place(at)?;
     let followed = world.tree.resolve(&path).and_then(|path| world.tree.get(&path));
     if followed.is_some_and(|entry| entry.kind == Kind::Directory) && !short('n') && !short('T') {
-        path = format!("{}/{}", world.tree.resolve(&path)?, target.rsplit('/').next()?);
+        let name = target.rsplit('/').next().filter(|name| !matches!(*name, "" | "." | ".."))?;
+        path = format!("{}/{name}", world.tree.resolve(&path)?);
     }
     if World::is_volatile(&path) {
         return None;
@@ -354,6 +359,9 @@ fn enable(world: &mut World<'_>, source: &str, command: &str, arguments: &[&str]
         _ => ("sites", ["conf"].as_slice()),
     };
     for name in arguments.iter().filter(|argument| !argument.starts_with('-')) {
+        if name.contains('/') {
+            return None;
+        }
         let mut found = false;
         for ending in endings {
             if world.tree.resolve(&format!("/etc/apache2/{folder}-available/{name}.{ending}")).is_some() {

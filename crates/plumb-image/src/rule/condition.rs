@@ -66,9 +66,15 @@ pub(super) fn program(world: &World<'_>, name: &str) -> Option<String> {
     paths.into_iter().find(|path| world.tree.resolve(path).is_some())
 }
 
+/// Most operands of one test(1); each `-o` and `!` takes stack.
+const MAX_OPERANDS: usize = 200;
+
 /// test(1), with unknown operands.
 fn test(world: &World<'_>, arguments: &[Argument]) -> Option<bool> {
     let is = |at: usize, what: &str| arguments.get(at).and_then(Option::as_deref) == Some(what);
+    if arguments.len() > MAX_OPERANDS {
+        return None;
+    }
     match arguments {
         [] => return Some(false),
         [only] => return only.as_ref().map(|text| !text.is_empty()),

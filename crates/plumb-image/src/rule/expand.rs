@@ -4,6 +4,9 @@ use super::condition;
 use super::script::{Argument, MAX_VALUE_BYTES, Machine};
 use super::shell::{Node, Part, Simple, Word, pattern};
 
+/// What one field costs besides its bytes.
+const FIELD_BYTES: usize = 64;
+
 impl Machine<'_, '_, '_> {
     /// A word as one value; nothing is split.
     pub(super) fn value(&mut self, word: &Word) -> Argument {
@@ -43,7 +46,8 @@ impl Machine<'_, '_, '_> {
         if let [Part::Variable { name, change: None, .. }] = word.as_slice()
             && (name == "@" || name == "*")
         {
-            return self.positional.iter().cloned().collect();
+            let bytes: usize = self.positional.iter().flatten().map(|value| FIELD_BYTES + value.len()).sum();
+            return if self.world.spend(bytes) { self.positional.iter().cloned().collect() } else { None };
         }
         let mut fields = Vec::new();
         let mut current: Option<String> = None;
@@ -71,12 +75,22 @@ impl Machine<'_, '_, '_> {
             }
         }
         fields.extend(current);
+        if !self.world.spend(fields.len() * FIELD_BYTES) {
+            return None;
+        }
         let unquoted = |part: &Part| matches!(part, Part::Text { text, quoted: false } if text.contains(['*', '?', '[']));
         if word.iter().any(unquoted)
             && let Some(pattern) = self.pattern(word).filter(|pattern| pattern.starts_with('/'))
         {
+            // The number of slashes decides nearly always, so a path costs little more than a look at it.
+            if !self.world.spend(self.world.tree.entries.len() * pattern.len().max(FIELD_BYTES)) {
+                return None;
+            }
             let found = self.world.tree.entries.keys().filter(|path| matches_path(&pattern, path));
             let found: Vec<String> = found.cloned().collect();
+            if !self.world.spend(found.iter().map(|path| FIELD_BYTES + path.len()).sum()) {
+                return None;
+            }
             if !found.is_empty() {
                 return Some(found);
             }
@@ -85,6 +99,11 @@ impl Machine<'_, '_, '_> {
     }
 
     fn part(&mut self, part: &Part) -> Argument {
+        let value = self.part_value(part)?;
+        self.world.spend(value.len()).then_some(value)
+    }
+
+    fn part_value(&mut self, part: &Part) -> Argument {
         match part {
             Part::Text { text, .. } => Some(text.clone()),
             Part::Variable { name, change, .. } => {
@@ -106,6 +125,7 @@ impl Machine<'_, '_, '_> {
             "0" => Some(format!("/var/lib/dpkg/info/{}.{}", self.script.package, self.script.name)),
             "?" | "!" | "$" | "-" => None,
             _ => match name.parse::<usize>() {
+                Ok(0) => None, // `${00}`: every shell says something else
                 Ok(at) => self.positional.get(at - 1).cloned().unwrap_or_else(|| Some(String::new())),
                 Err(_) => self.variables.get(name).cloned().unwrap_or_else(|| Some(String::new())),
             },
@@ -125,6 +145,10 @@ impl Machine<'_, '_, '_> {
             }
             "#" | "##" | "%" | "%%" => {
                 let pattern = self.pattern(word)?;
+                // Every cut is tried, and each try may take the product of both lengths.
+                if !self.world.spend(value.len().saturating_pow(2).saturating_mul(pattern.len())) {
+                    return None;
+                }
                 let cuts = value.char_indices().map(|(at, _)| at).chain([value.len()]);
                 let found = match operator {
                     "#" => cuts.clone().find(|at| pattern::matches(&pattern, &value[..*at])),

@@ -16,8 +16,12 @@ use super::{Report, command, condition, ignore};
 const MAX_STEPS: usize = 20_000;
 /// Deepest nesting of calls and sourced files.
 const MAX_CALLS: usize = 32;
+/// Deepest nesting of commands, calls included: each level takes stack. Scripts of Debian stay below 40.
+const MAX_DEPTH: usize = 200;
 /// Longest value of a variable; a script that doubles one in a loop ends here.
 pub(super) const MAX_VALUE_BYTES: usize = 1 << 20;
+/// Most lines that are kept for a report while the script runs: each new one is compared with them.
+const MAX_KEPT_LINES: usize = 2000;
 /// Most lines of one report; the rest of a longer one says nothing new.
 const MAX_REPORT_LINES: usize = 60;
 
@@ -50,6 +54,7 @@ pub(super) struct Machine<'w, 'o, 's> {
     uncertain: usize,
     steps: usize,
     calls: usize,
+    depth: usize,
     unhandled: Vec<String>,
 }
 
@@ -80,6 +85,7 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
         Err(error) => return Ok(report(vec![format!("it cannot be read: {error}")])),
     };
     let action = if script.name == "preinst" { "install" } else { "configure" };
+    world.begin_work();
     let mut machine = Machine {
         world,
         script,
@@ -89,6 +95,7 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
         uncertain: 0,
         steps: 0,
         calls: 0,
+        depth: 0,
         unhandled: Vec::new(),
     };
     machine.variables.insert("DPKG_MAINTSCRIPT_PACKAGE".into(), Some(script.package.to_owned()));
@@ -109,7 +116,7 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
 
 impl Machine<'_, '_, '_> {
     fn report(&mut self, line: &str) {
-        if !self.unhandled.iter().any(|known| known == line) {
+        if self.unhandled.len() < MAX_KEPT_LINES && !self.unhandled.iter().any(|known| known == line) {
             self.unhandled.push(line.to_owned());
         }
     }
@@ -141,10 +148,21 @@ impl Machine<'_, '_, '_> {
 
     fn node(&mut self, node: &Node) -> Flow {
         self.steps += 1;
-        if self.steps > MAX_STEPS {
+        if self.steps > MAX_STEPS || self.world.is_exhausted() {
             self.report("it runs longer than the rules follow it");
             return Flow::Exit;
         }
+        if self.depth >= MAX_DEPTH {
+            self.report("it nests deeper than the rules follow it");
+            return Flow::Exit;
+        }
+        self.depth += 1;
+        let flow = self.step(node);
+        self.depth -= 1;
+        flow
+    }
+
+    fn step(&mut self, node: &Node) -> Flow {
         match node {
             Node::Simple(simple) => self.simple(simple),
             Node::If { arms, otherwise } => self.conditional(arms, otherwise),
@@ -156,11 +174,14 @@ impl Machine<'_, '_, '_> {
                 Flow::Next(None)
             }
             Node::Function { name, body } => {
-                self.functions.insert(name.clone(), Rc::from(body.as_slice()));
+                self.functions.insert(name.clone(), Rc::clone(body));
                 Flow::Next(Some(true))
             }
             Node::Group { body, subshell: false, .. } => self.list(body),
             Node::Group { body, subshell: true, .. } => {
+                self.world.spend(
+                    self.variables.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, String::len)).sum(),
+                );
                 let variables = self.variables.clone();
                 let flow = self.list(body);
                 self.variables = variables;
@@ -220,10 +241,14 @@ impl Machine<'_, '_, '_> {
     fn case(&mut self, word: &Word, arms: &[(Vec<Word>, Vec<Node>)]) -> Flow {
         let value = self.value(word);
         for (patterns, body) in arms {
-            let mut patterns = patterns.iter().map(|word| self.pattern(word));
+            let patterns: Vec<Argument> = patterns.iter().map(|word| self.pattern(word)).collect();
             match &value {
                 Some(value) => {
-                    if patterns.any(|found| found.is_some_and(|found| pattern::matches(&found, value))) {
+                    let mut patterns = patterns.iter().flatten();
+                    if patterns.any(|found| {
+                        self.world.spend(found.len().saturating_mul(value.len()))
+                            && pattern::matches(found, value)
+                    }) {
                         return self.list(body);
                     }
                 }
@@ -344,6 +369,7 @@ impl Machine<'_, '_, '_> {
             }
             "shift" => {
                 if !self.positional.is_empty() {
+                    self.world.spend(self.positional.len());
                     self.positional.remove(0);
                 }
                 Flow::Next(Some(true))

@@ -1,5 +1,6 @@
 //! The image while rules work on it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -9,6 +10,16 @@ use crate::tree::{Entry, Kind, Layer, Objects, Origin, Tree};
 
 /// Longest text file a rule reads: configuration and scripts are far below.
 const TEXT_BYTES: u64 = 4 << 20;
+
+/// Longest path a rule makes: PATH_MAX of Linux.
+const PATH_BYTES: usize = 4096;
+/// Most parts of such a path. Each is an entry of its own, so a path of `a/a/a/…` would cost a thousand times its
+/// length; the deepest of Debian 12 have 20.
+const PATH_PARTS: usize = 128;
+
+/// Bytes that one script may handle: values it makes, files it reads and writes, comparisons of patterns. The most
+/// laborious ones of Debian 12 need less than 1 MiB; one that doubles its values in a loop ends here.
+const WORK_BYTES: u64 = 64 << 20;
 
 /// A change of owner that waits until ids are given.
 #[derive(Debug, Clone)]
@@ -37,6 +48,8 @@ pub(crate) struct World<'a> {
     pub(crate) diversions: BTreeMap<String, (String, String)>,
     pub(crate) boot_directories: BTreeMap<String, BootDirectory>,
     ownerships: Vec<Ownership>,
+    /// Work that is left to the script under way.
+    work: Cell<u64>,
     /// The first failure of `objects` in a place that cannot return it.
     pub(crate) failure: Option<io::Error>,
 }
@@ -51,14 +64,31 @@ impl<'a> World<'a> {
             diversions: BTreeMap::new(),
             boot_directories: BTreeMap::new(),
             ownerships: Vec::new(),
+            work: Cell::new(WORK_BYTES),
             failure: None,
         }
     }
 
+    /// A script begins: all its work lies before it.
+    pub(crate) fn begin_work(&mut self) {
+        self.work.set(WORK_BYTES);
+    }
+
+    /// Counts work of the script under way, in bytes handled; `false` once it has done all it may.
+    pub(crate) fn spend(&self, bytes: usize) -> bool {
+        self.work.set(self.work.get().saturating_sub(bytes as u64));
+        !self.is_exhausted()
+    }
+
+    /// Has the script under way done all it may?
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.work.get() == 0
+    }
+
     /// `path` with every link among its parents followed, also where the last parents do not exist yet; `None` for a
-    /// path that is not absolute or leads in circles.
+    /// path that is not absolute, leads in circles or is longer than a system would take.
     pub(crate) fn place(&self, path: &str) -> Option<String> {
-        if !path.starts_with('/') {
+        if !path.starts_with('/') || path.len() > PATH_BYTES {
             return None;
         }
         let mut parts: Vec<&str> = Vec::new();
@@ -69,7 +99,11 @@ impl<'a> World<'a> {
                 parts.push(part);
             }
         }
+        if parts.len() > PATH_PARTS {
+            return None;
+        }
         let last = parts.pop()?;
+        self.spend(path.len() * parts.len());
         for known in (0..=parts.len()).rev() {
             let parent = format!("/{}", parts[..known].join("/"));
             if let Some(parent) = self.tree.resolve(&parent) {
@@ -98,6 +132,7 @@ impl<'a> World<'a> {
         let Some(at) = self.tree.resolve(path) else { return Ok(None) };
         match self.tree.get(&at).map(|entry| &entry.kind) {
             Some(Kind::File { digest, size }) if *size <= TEXT_BYTES => {
+                self.spend(usize::try_from(*size).unwrap_or(usize::MAX));
                 Ok(String::from_utf8(self.objects.read(digest, TEXT_BYTES)?).ok())
             }
             _ => Ok(None),
@@ -106,6 +141,7 @@ impl<'a> World<'a> {
 
     /// Writes a file owned by root.
     pub(crate) fn write(&mut self, path: &str, text: &[u8], mode: u32, origin: &Origin) -> io::Result<()> {
+        self.spend(text.len());
         let (digest, size) = self.objects.put(&mut &*text)?;
         self.insert(path, Entry::file(digest, size, mode), origin.clone());
         Ok(())
@@ -133,6 +169,9 @@ impl<'a> World<'a> {
 
     /// Remembers a change of owner; ids are not known yet.
     pub(crate) fn own(&mut self, path: &str, recursive: bool, user: Option<&str>, group: Option<&str>) {
+        if recursive {
+            self.spend(self.tree.entries.len());
+        }
         let (user, group) = (user.map(str::to_owned), group.map(str::to_owned));
         self.ownerships.push(Ownership { path: path.to_owned(), recursive, user, group });
     }
@@ -151,12 +190,19 @@ impl<'a> World<'a> {
                 unknown.push(format!("chown {user}:{group} {}", ownership.path));
                 continue;
             }
-            let below = format!("{}/", ownership.path.trim_end_matches('/'));
-            for (path, (entry, _)) in &mut self.tree.entries {
-                if *path == ownership.path || (ownership.recursive && path.starts_with(&below)) {
-                    entry.uid = uid.flatten().unwrap_or(entry.uid);
-                    entry.gid = gid.flatten().unwrap_or(entry.gid);
-                }
+            let give = |entry: &mut Entry| {
+                entry.uid = uid.flatten().unwrap_or(entry.uid);
+                entry.gid = gid.flatten().unwrap_or(entry.gid);
+            };
+            if let Some((entry, _)) = self.tree.entries.get_mut(&ownership.path) {
+                give(entry);
+            }
+            if ownership.recursive {
+                let below = format!("{}/", ownership.path.trim_end_matches('/'));
+                let inside = self.tree.entries.range_mut(below.clone()..);
+                inside
+                    .take_while(|(path, _)| path.starts_with(&below))
+                    .for_each(|(_, (entry, _))| give(entry));
             }
         }
         unknown

@@ -1,5 +1,7 @@
 //! The part of the shell language that maintainer scripts use (dash(1)), parsed but never run by a shell.
 
+use std::rc::Rc;
+
 mod lex;
 mod parse;
 pub(super) mod pattern;
@@ -8,6 +10,9 @@ pub(super) use parse::parse;
 
 /// Deepest nesting of compound commands and substitutions; hand-written scripts stay below 10.
 const MAX_DEPTH: usize = 48;
+
+/// Longest source text of a command: every command of a line has the whole line.
+const MAX_TEXT_CHARS: usize = 240;
 
 /// One word: its parts are joined.
 pub(super) type Word = Vec<Part>;
@@ -39,7 +44,7 @@ pub(super) struct Redirect {
 /// A simple command with its source line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Simple {
-    /// The source text of its first line, for reports.
+    /// The source text of its first line, cut to [`MAX_TEXT_CHARS`], for reports.
     pub(super) text: String,
     pub(super) assigns: Vec<(String, Word)>,
     pub(super) words: Vec<Word>,
@@ -69,9 +74,10 @@ pub(super) enum Node {
         condition: Vec<Node>,
         body: Vec<Node>,
     },
+    /// The body is shared: a definition in a loop is not copied each time.
     Function {
         name: String,
-        body: Vec<Node>,
+        body: Rc<[Node]>,
     },
     /// `{ … }` and `( … )`; a subshell's variables and its `exit` stay inside.
     Group {

@@ -1,7 +1,7 @@
 //! Tokens to commands.
 
 use super::lex::{Kind, Token, tokens};
-use super::{MAX_DEPTH, Node, ParseError, Part, Redirect, Simple, Word};
+use super::{MAX_DEPTH, MAX_TEXT_CHARS, Node, ParseError, Part, Redirect, Simple, Word};
 
 /// Parses a whole script.
 pub(in crate::rule) fn parse(source: &str) -> Result<Vec<Node>, ParseError> {
@@ -276,7 +276,8 @@ impl Parser<'_> {
     fn simple_or_function(&mut self) -> Result<Node, ParseError> {
         let start = self.at;
         let line = self.tokens.get(self.at).map_or(self.first_line, |token| token.line);
-        let text = self.lines.get(line - self.first_line).map_or("", |text| text.trim()).to_owned();
+        let text = self.lines.get(line - self.first_line).map_or("", |text| text.trim());
+        let text = text.chars().take(MAX_TEXT_CHARS).collect();
         let mut simple = Simple { text, ..Simple::default() };
         loop {
             if let Some(redirect) = self.redirect()? {
@@ -309,7 +310,7 @@ impl Parser<'_> {
         }
         self.at += 1;
         self.skip_newlines();
-        Ok(Node::Function { name: raw, body: vec![self.command()?] })
+        Ok(Node::Function { name: raw, body: [self.command()?].into() })
     }
 }
 
