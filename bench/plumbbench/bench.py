@@ -105,14 +105,14 @@ class Bench:
         """The run folder of an instance."""
         return self.home / "run" / deployment / "instances" / instance
 
-    def cold_home(self, application, target):
-        """A home that holds what `application` downloaded and nothing made from it."""
+    def cold_home(self, application, target, also=""):
+        """A home that holds what `application` downloaded and nothing made from it. `also` is one more lock."""
         store = self.home / "store"
         shutil.copytree(store / "entries/archive", target / "store/entries/archive")
         for name in ("objects", "releases", "locks", "partial", "damaged", "tmp"):
             (target / "store" / name).mkdir(mode=0o700)
         shutil.copy(store / "format", target / "store/format")
-        texts = [(application / "plumb.lock").read_text()]
+        texts = [(application / "plumb.lock").read_text(), also]
         texts += [path.read_text() for path in (store / "entries/archive").iterdir()]
         for digest in sorted(set(re.findall(r"\b[0-9a-f]{64}\b", "".join(texts)))):
             source = self.object_path(digest)

@@ -1,31 +1,70 @@
-"""`plumb build`: nothing to do, everything to do, one application file changed; mmdebstrap beside the second."""
+"""`plumb build`: nothing to do, one application file changed, one package updated, everything to do; its peers beside."""
 
-import http.server
-import os
+import re
 import shutil
-import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 
-from . import measure
-from .bench import MIRROR, SUITES
+from . import measure, peer
+from .hardware import Hardware
+from .measure import spread
 
 NAME = "build"
-FRESH_S = 24 * 3600
-# A bootable root that serves nginx, made the general way (no init system: no boot; no udev: no network).
-PEER_PACKAGES = "nginx-light,systemd,systemd-sysv,udev,iproute2,ifupdown,linux-image-cloud-amd64"
-PEER_ROUNDS = 2
+# The fastest peer is what counts: it runs twice.
+PEER_ROUNDS = {"mmdebstrap": 2}
+# The package that is updated: one that security fixes often.
+UPDATED = "libssl3"
+# Targets: seconds, and how many times faster than the fastest peer.
+NOOP_S, CHANGED_S, UPDATE_S = 0.020, 0.100, 1.0
+COLD_TIMES, CHANGED_TIMES = 20, 300
+RSS_MIB = 200
 
 
 def measure_all(bench):
     """All of `hello`."""
     bench.report.section("build of hello")
     bench.prepare(bench.hello)
-    bench.report.costs("no-op build", [bench.plumb("build", bench.hello) for _ in range(bench.rounds)])
-    bench.report.costs("rebuild, one app file changed", [changed(bench, n) for n in range(bench.rounds)])
-    cold(bench)
+    machine = Hardware(bench)
+    mirror, peers = (None, []) if bench.options.quick else peer.find(bench)
+    try:
+        rows = rounds(bench, peers)
+    finally:
+        if mirror:
+            mirror.close()
+    tell(bench, rows)
+    theirs = [(one.name, rows[one.name]) for one in peers if rows[one.name]]
+    judge(bench, rows, theirs)
+    stages(bench, rows, machine)
+
+
+def rounds(bench, peers):
+    """Everything in turns, so that a busy minute hits all alike. Returns costs by name."""
+    rows = {name: [] for name in ("noop", "changed", "update", "cold", "disk")}
+    rows.update({one.name: [] for one in peers})
+    old, new = locks(bench)
+    for number in range(bench.rounds):
+        rows["noop"].append(bench.plumb("build", bench.hello))
+        rows["changed"].append(changed(bench, number))
+        rows["update"].append(update(bench, bench.scratch / "update", old, new))
+        rows["cold"].append(cold_build(bench, bench.scratch / "cold"))
+        rows["disk"].append(cold_build(bench, bench.folder / "cold"))
+        for one in peers:
+            if number < PEER_ROUNDS.get(one.program, 1):
+                rows[one.name].append(one.build())
+    return rows
+
+
+def tell(bench, rows):
+    """The rows of the table."""
+    where = "on tmpfs" if str(bench.scratch).startswith("/dev/shm") else "on disk: no /dev/shm"
+    report = bench.report
+    report.costs("no-op build", rows.pop("noop"), "on disk")
+    report.costs("rebuild, one app file changed", rows.pop("changed"), "on disk")
+    report.costs("lock and rebuild, one package updated", rows.pop("update"), f"{UPDATED}, downloaded; {where}")
+    report.costs("cold build, packages in the store", rows.pop("cold"), where)
+    report.costs("cold build, packages in the store, on disk", rows.pop("disk"), "as a user has it")
+    for name, costs in rows.items():
+        report.costs(name, costs, "on tmpfs")
+    return rows
 
 
 def changed(bench, number):
@@ -33,25 +72,6 @@ def changed(bench, number):
     page = bench.hello / "www/index.html"
     page.write_text(page.read_text() + f"<!-- {time.time_ns()} {number} -->\n")
     return bench.plumb("build", bench.hello)
-
-
-def cold(bench):
-    """From `.deb` files to an image, kernel and initramfs included; beside mmdebstrap on the same tmpfs."""
-    peer = None if bench.options.quick else find_peer(bench)
-    on_tmpfs, on_disk, theirs = [], [], []
-    for number in range(bench.rounds):
-        on_tmpfs.append(cold_build(bench, bench.scratch / f"cold-{number}"))
-        on_disk.append(cold_build(bench, bench.folder / "cold"))
-        if peer and number < PEER_ROUNDS:
-            theirs.append(peer.build())
-    where = "on tmpfs" if str(bench.scratch).startswith("/dev/shm") else "on disk: no /dev/shm"
-    bench.report.costs("cold build, packages in the store", on_tmpfs, where)
-    bench.report.costs("cold build, packages in the store, on disk", on_disk, "as a user has it")
-    if theirs:
-        bench.report.costs("mmdebstrap --variant=essential to tar", theirs, f"{where}; {peer.size()}")
-        ours = measure.spread([c.wall_s for c in on_tmpfs])["median"]
-        peers = measure.spread([c.wall_s for c in theirs])["median"]
-        bench.report.figure("mmdebstrap / cold build on tmpfs", peers / ours, "x")
 
 
 def cold_build(bench, home):
@@ -64,94 +84,115 @@ def cold_build(bench, home):
         shutil.rmtree(home, ignore_errors=True)
 
 
-def find_peer(bench):
-    """mmdebstrap with a local mirror, or None and a word why."""
-    if not shutil.which("mmdebstrap"):
-        bench.report.note("peer missing: mmdebstrap (`apt-get install mmdebstrap`), no figure beside the cold build")
-        return None
-    return Mmdebstrap(bench)
+def locks(bench):
+    """The lock as it was before one package was updated, and as it is. Both versions are in the store afterwards."""
+    lock = bench.hello / "plumb.lock"
+    new = lock.read_text()
+    name, version, file, size, digest = older(bench)
+    block = next(b for b in re.findall(r"\[\[package\]\]\n(?:[^\[\n].*\n)*", new) if f'name = "{name}"\n' in b)
+    changed_block = block
+    for key, value in {"version": f'"{version}"', "suite": '"bookworm"', "file": f'"{file}"', "size": size,
+                       "digest": f'"sha256:{digest}"'}.items():
+        changed_block = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value}", changed_block)
+    old = new.replace(block, changed_block)
+    if old == new:
+        raise measure.BenchError(f"the lock of hello has no `{name}` from bookworm-security: nothing to update")
+    lock.write_text(old)
+    bench.plumb("build", bench.hello, offline=False)
+    lock.write_text(new)
+    bench.plumb("build", bench.hello)
+    return old, new
 
 
-class Mmdebstrap:
-    """mmdebstrap on `copy://`: a folder that holds the part of the mirror that it asks for."""
-
-    def __init__(self, bench):
-        self.bench = bench
-        self.mirror = bench.folder / "mirror"
-        stamp = self.mirror / "complete"
-        if not stamp.exists() or time.time() - stamp.stat().st_mtime > FRESH_S:
-            self.fill()
-            stamp.touch()
-
-    def fill(self):
-        """Runs once over a server that keeps what it is asked for."""
-        print("(filling the local mirror for mmdebstrap: one run that is not measured)", flush=True)
-        for release in self.mirror.glob("*/dists/*/InRelease"):
-            release.unlink()
-        server = CachingServer(self.mirror)
-        try:
-            self.run(f"http://127.0.0.1:{server.port}")
-        finally:
-            server.close()
-
-    def build(self):
-        """One measured run."""
-        return self.run(f"copy://{self.mirror}")
-
-    def run(self, base):
-        """Makes the tar on tmpfs."""
-        sources = [f"deb {base}/{folder} {suite} main" for folder, suite in SUITES]
-        target = self.bench.scratch / "mmdebstrap.tar"
-        target.unlink(missing_ok=True)
-        command = ["mmdebstrap", "--variant=essential", f"--include={PEER_PACKAGES}", "bookworm", target, *sources]
-        return measure.run(command, env={"TMPDIR": str(self.bench.scratch)}, scratch=self.bench.scratch)
-
-    def size(self):
-        """How large what it made is."""
-        return f"tar of {os.path.getsize(self.bench.scratch / 'mmdebstrap.tar') / 1e6:.0f} MB"
+def older(bench):
+    """The package as bookworm's main has it: name, version, file, size, SHA-256."""
+    for record in (bench.home / "store/entries/archive").iterdir():
+        for digest in re.findall(r"\b[0-9a-f]{64}\b", record.read_text()):
+            path = bench.object_path(digest)
+            if not path.exists() or path.stat().st_size < 10_000_000:
+                continue
+            stanza = find_stanza(path)
+            if stanza:
+                return UPDATED, *(stanza[key] for key in ("Version", "Filename", "Size", "SHA256"))
+    raise measure.BenchError(f"no index of the store has `{UPDATED}`")
 
 
-class CachingServer:
-    """A mirror on 127.0.0.1 that fetches what it does not have and keeps it under the same path."""
-
-    def __init__(self, folder):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            """Answers from `folder`."""
-
-            def do_GET(self):
-                """One file of the mirror."""
-                answer(self, folder)
-
-            def log_message(self, *_):
-                """Says nothing."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        """Ends the server."""
-        self.server.shutdown()
-        self.server.server_close()
+def find_stanza(path):
+    """The fields of the package in an index; line by line, because what this program takes counts for those it starts."""
+    fields = {}
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line == f"Package: {UPDATED}\n" or (fields and line != "\n"):
+                key, _, value = line.partition(": ")
+                fields[key] = value.strip()
+            elif fields:
+                break
+    return fields
 
 
-def answer(handler, folder):
-    """Sends one file, fetching it first if it is not kept. Only our own apt asks."""
-    name = os.path.normpath(urllib.parse.unquote(handler.path)).lstrip("/")
-    kept = folder / name
+def update(bench, home, old, new):
+    """In a home that has the old image: `plumb lock --update=PACKAGE` and `plumb build`. The new package is downloaded but
+    was never taken apart."""
+    lock = bench.hello / "plumb.lock"
+    shutil.rmtree(home, ignore_errors=True)
     try:
-        if not kept.is_file():
-            with urllib.request.urlopen(MIRROR + handler.path, timeout=120) as response:
-                data = response.read()
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_name(f"{kept.name}.{threading.get_ident()}")
-            part.write_bytes(data)
-            part.rename(kept)
-        data = kept.read_bytes()
-    except (OSError, urllib.error.URLError):
-        handler.send_error(404)
+        lock.write_text(old)
+        bench.cold_home(bench.hello, home, also=new)
+        bench.plumb("build", bench.hello, home=home)
+        bench.plumb("lock", bench.hello, "--dry-run", f"--update={UPDATED}", home=home)  # makes the catalogs
+        locked = bench.plumb("lock", bench.hello, f"--update={UPDATED}", home=home)
+        if UPDATED not in locked.stdout:
+            raise measure.BenchError(f"`plumb lock --update={UPDATED}` changed nothing")
+        built = bench.plumb("build", bench.hello, home=home)
+    finally:
+        lock.write_text(new)
+        shutil.rmtree(home, ignore_errors=True)
+    return measure.Cost(
+        locked.wall_s + built.wall_s, locked.cpu_s + built.cpu_s, max(locked.rss_kib, built.rss_kib)
+    )
+
+
+def judge(bench, rows, theirs):
+    """Verdicts. `rows` has lost what was told; the report has the figures."""
+    report = bench.report
+    least = lambda name: report.row(name)["wall_s"]["min"]  # noqa: E731
+    report.check("no-op build, least wall s", least("no-op build"), NOOP_S)
+    report.check("one app file changed, least wall s", least("rebuild, one app file changed"), CHANGED_S)
+    report.check("one package updated, least wall s", least("lock and rebuild, one package updated"), UPDATE_S)
+    rss = max(row.get("peak_rss_kib", 0) for row in report.rows if row["name"] in OURS) / 1024
+    report.check("peak memory of any build, MiB", rss, RSS_MIB)
+    if not theirs:
         return
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(data)))
-    handler.end_headers()
-    handler.wfile.write(data)
+    for unit, cost in (("wall", "wall_s"), ("CPU", "cpu_s")):
+        name, fastest = min(((n, spread([getattr(c, cost) for c in costs])["min"]) for n, costs in theirs), key=lambda x: x[1])
+        program = name.split()[0]
+        for ours, times in (("cold build, packages in the store", COLD_TIMES), ("rebuild, one app file changed", CHANGED_TIMES)):
+            ratio = fastest / report.row(ours)[cost]["min"]
+            report.check_at_least(f"{program} / {ours}, least {unit} s of each", ratio, times)
+
+
+OURS = [
+    "no-op build", "rebuild, one app file changed", "lock and rebuild, one package updated",
+    "cold build, packages in the store", "cold build, packages in the store, on disk",
+]
+
+
+def stages(bench, rows, machine):
+    """How far each stage is from what the hardware allows, by least CPU seconds."""
+    report = bench.report
+    cpu = lambda name: report.row(name)["cpu_s"]["min"]  # noqa: E731
+    built = bench.plumb_json("build", bench.hello)[0]
+    lock = (bench.hello / "plumb.lock").read_text()
+    digests = re.findall(r'digest = "sha256:([0-9a-f]{64})"', lock)
+    rebuild, cold = cpu("rebuild, one app file changed"), cpu("cold build, packages in the store")
+    unxz = machine.unxz([path for path in map(bench.object_path, digests) if path.exists()])
+    if unxz:
+        packed, unpacked, unxz_s = unxz
+        made = built["kernel_bytes"] + built["initrd_bytes"]
+        note = f"{packed / 1e6:.1f} MB of xz to {unpacked / 1e6:.1f} MB in {unxz_s:.2f} s by itself, written; kernel made, hashed, written"
+        floor = unxz_s + (unpacked + made) / machine.write + made / machine.hash
+        report.stage("unpack packages, make kernel", cold - rebuild, floor, note)
+    root = built["root_bytes"]
+    floor = 2 * root / machine.hash + root / machine.write + root / machine.copy
+    report.stage("assemble, write root, hash twice", rebuild, floor, f"{root / 1e6:.1f} MB copied, SHA-256 of it, dm-verity of it")
+    report.stage("find that nothing changed", cpu("no-op build"), machine.process_s, "start and end of a process")

@@ -9,6 +9,8 @@ from .bench import MIRROR, SUITES
 NAME = "lock"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 FRESH_S = 24 * 3600
+# What `plumb lock` may take of apt's simulation of the same set.
+TARGET_SHARE = 1 / 3
 
 # What apt is asked for: the packages that the definitions name, machine by machine. Plumb chooses a kernel for each
 # machine as well; apt is spared that, because the kernel's dependencies (initramfs-tools …) are not installed by Plumb.
@@ -43,6 +45,23 @@ def measure_all(bench):
         if apt:
             count = len(WANTED[name])
             bench.report.costs(f"apt-get -s {name}", theirs, f"{count} simulations" if count > 1 else "")
+            for unit in ("wall_s", "cpu_s"):
+                share = min(getattr(c, unit) for c in ours) / min(getattr(c, unit) for c in theirs)
+                bench.report.check(f"plumb lock {name} / apt-get -s, least {unit} of each", share, TARGET_SHARE)
+    bench.report.costs("plumb lock hello, new indices", [first_lock(bench) for _ in range(bench.rounds)],
+                       "no catalogs yet: all stanzas parsed once")
+
+
+def first_lock(bench):
+    """Locks in a home that has indices but no catalogs of them."""
+    home = bench.scratch / "first"
+    lock = bench.hello / "plumb.lock"
+    try:
+        bench.cold_home(bench.hello, home)
+        lock.unlink()
+        return bench.plumb("lock", bench.hello, home=home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 class Apt:

@@ -15,6 +15,10 @@ CONNECTION_LIFE_S = 0.8
 HTTP_LIMIT_S = 240
 
 
+# Put before each command that is measured (`--realtime`).
+REALTIME = []
+
+
 class BenchError(Exception):
     """Something that was to be measured did not work."""
 
@@ -37,7 +41,7 @@ def run(command, *, cwd=None, env=None, scratch):
     with open(out, "wb") as out_file, open(err, "wb") as err_file:
         begin = time.monotonic()
         process = subprocess.Popen(
-            command, cwd=cwd, env=full_env, stdin=subprocess.DEVNULL, stdout=out_file, stderr=err_file
+            [*REALTIME, *command], cwd=cwd, env=full_env, stdin=subprocess.DEVNULL, stdout=out_file, stderr=err_file
         )
         try:
             _, status, usage = os.wait4(process.pid, 0)

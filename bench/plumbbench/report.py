@@ -3,10 +3,26 @@
 import json
 import os
 import platform
+import re
 import time
 from pathlib import Path
 
 from .measure import spread
+
+
+def cells(row):
+    """A row of a Markdown table: name, wall, CPU, memory, note."""
+    wall = row.get("wall_s")
+    wall = f"{wall['median']:.3f} [{wall['min']:.3f} .. {wall['max']:.3f}] n={wall['rounds']}" if wall else ""
+    cpu = f"{row['cpu_s']['median']:.3f}" if "cpu_s" in row else ""
+    memory = f"{row['peak_rss_kib'] / 1024:.0f}" if "peak_rss_kib" in row else ""
+    note = row.get("note", "")
+    if "floor_s" in row:
+        note = f"floor {row['floor_s']:.3f} s, {row['cpu_s']['median'] / row['floor_s']:.1f}x: {note}"
+    if "value" in row:
+        value = row["value"]
+        note = f"{value:,} {row['unit']} {note}" if isinstance(value, int) else f"{value:,.2f} {row['unit']} {note}"
+    return [row["name"], wall, cpu, memory, note.strip()]
 
 
 class Report:
@@ -32,10 +48,10 @@ class Report:
         """A row of seconds."""
         row = {"section": self.section_name, "name": name, "wall_s": spread(walls), "load": os.getloadavg()[0]}
         wall = row["wall_s"]
-        text = f"{name:<46} {wall['median']:8.2f} s  [{wall['min']:.2f} .. {wall['max']:.2f}] n={wall['rounds']}"
+        text = f"{name:<46} {wall['median']:8.3f} s  [{wall['min']:.3f} .. {wall['max']:.3f}] n={wall['rounds']}"
         if cpus:
             row["cpu_s"] = spread(cpus)
-            text += f"  cpu {row['cpu_s']['median']:.2f} s"
+            text += f"  cpu {row['cpu_s']['median']:.3f} s"
         if rss_kib:
             row["peak_rss_kib"] = rss_kib
             text += f"  rss {rss_kib / 1024:.0f} MiB"
@@ -60,11 +76,31 @@ class Report:
         self.notes.append(text)
         print(f"note: {text}", flush=True)
 
+    def stage(self, name, seconds, floor, note):
+        """A row of CPU seconds beside what the hardware allows."""
+        row = {"section": self.section_name, "name": f"stage: {name}", "cpu_s": spread([seconds]), "floor_s": floor}
+        times = f"{seconds / floor:.1f}x the floor" if floor else ""
+        self.add(row, f"{row['name']:<46} {seconds:8.3f} s of CPU, floor {floor:.3f} s: {times}", note)
+
     def check(self, name, value, limit):
         """A verdict: `value` should not be over `limit`."""
-        verdict = "PASS" if value <= limit else "MISS"
-        self.checks.append({"name": name, "value": value, "limit": limit, "verdict": verdict})
-        print(f"{verdict}: {name}: {value:.3f}, target at most {limit:g}", flush=True)
+        self.judge(name, value, "at most", limit, value <= limit)
+
+    def check_at_least(self, name, value, limit):
+        """A verdict: `value` should not be below `limit`."""
+        self.judge(name, value, "at least", limit, value >= limit)
+
+    def judge(self, name, value, word, limit, good):
+        """Keeps and prints a verdict."""
+        verdict = "PASS" if good else "MISS"
+        self.checks.append({
+            "section": self.section_name, "name": name, "value": value, "target": f"{word} {limit:g}", "verdict": verdict,
+        })
+        print(f"{verdict}: {name}: {value:.3f}, target {word} {limit:g}", flush=True)
+
+    def row(self, name):
+        """A row of this section."""
+        return next(row for row in self.rows if row["section"] == self.section_name and row["name"] == name)
 
     def median(self, name):
         """The median wall time of a row of this section; None if it was not measured."""
@@ -72,6 +108,38 @@ class Report:
             if row["section"] == self.section_name and row["name"] == name:
                 return row["wall_s"]["median"]
         return None
+
+    def publish(self, path: Path, command):
+        """Replaces the measured sections of a Markdown file; the others stay."""
+        text = path.read_text() if path.exists() else "# Benchmarks\n"
+        for name in dict.fromkeys(row["section"] for row in self.rows):
+            title = f"## {name[0].upper()}{name[1:]}"
+            body = f"{title}\n\n{self.markdown(name, command)}"
+            parts = re.split(r"(?m)^(?=## )", text)
+            old = [part for part in parts if part.split("\n", 1)[0] == title]
+            text = text.replace(old[0], body + "\n") if old else f"{text.rstrip()}\n\n{body}"
+        path.write_text(text.rstrip() + "\n")
+
+    def markdown(self, section, command):
+        """One section as tables."""
+        c = self.conditions()
+        lines = [
+            f"`{command}`, {c['date'][:10]}, on {c['cpus']} x {c['cpu']}, {c['memory_gib']} GiB, Linux {c['kernel']}"
+            f" (load while it ran: {min(self.loads(section)):.1f} to {max(self.loads(section)):.1f}).", "",
+            "| what | wall s, median [least .. greatest] | CPU s, median | peak MiB | |", "|---|---|---|---|---|",
+        ]
+        for row in (row for row in self.rows if row["section"] == section):
+            lines.append(f"| {' | '.join(cells(row))} |")
+        verdicts = [check for check in self.checks if check.get("section") == section]
+        if verdicts:
+            lines += ["", "| verdict | target | value | |", "|---|---|---|---|"]
+            lines += [f"| {v['verdict']} | {v['name']} | {v['value']:.3f} | {v['target']} |" for v in verdicts]
+        lines += ["", *(f"Note: {note}" for note in self.notes)] if self.notes else []
+        return "\n".join(lines) + "\n"
+
+    def loads(self, section):
+        """The loads at the rows of a section."""
+        return [row["load"] for row in self.rows if row["section"] == section and "load" in row] or [0.0]
 
     def conditions(self):
         """The machine and its state."""

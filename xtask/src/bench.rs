@@ -11,6 +11,7 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let status = Command::new(root.join("bench/run"))
         .args(arguments)
         .env("PLUMB", root.join("target/release/plumb"))
+        .env("XTASK", std::env::current_exe().context("this program has no path")?)
         .current_dir(root)
         .status()
         .context("cannot run bench/run")?;

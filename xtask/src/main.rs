@@ -3,6 +3,7 @@
 mod bench;
 mod fuzz;
 mod tidy;
+mod unxz;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
         "test" => test(&root),
         "bench" => bench::run(&root, &arguments),
         "fuzz" => fuzz::run(&root, &arguments),
+        // Not for people: the benchmark runs it.
+        "unxz" => unxz::run(&arguments),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -32,7 +32,7 @@ mod transfer;
 pub use error::Error;
 pub use file::{Check, FileRef, fetch_files, known_file};
 pub use key::Keyring;
-pub use package::{PackageRef, fetch_packages};
+pub use package::{PackageRef, fetch_packages, fetch_packages_each};
 pub use proxy::Proxies;
 pub use refresh::refresh;
 pub use source::{ArchiveSource, IndexRef, Snapshot, SourceSnapshot, debian_sources};

@@ -40,6 +40,22 @@ pub fn fetch_packages(
     options: &FetchOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
+    fetch_packages_each(store, packages, options, progress, &|_| ())
+}
+
+/// As [`fetch_packages`], and calls `arrived` with the position of each package as soon as it is an object, from the
+/// thread that transferred it: what is done with it there goes on beside the other transfers. Packages that were in the
+/// store before are not told. Nothing is durable before the next [`Store::sync`].
+///
+/// # Errors
+/// As [`fetch_packages`]; some packages may have arrived.
+pub fn fetch_packages_each(
+    store: &Store,
+    packages: &[PackageRef],
+    options: &FetchOptions,
+    progress: &dyn Progress,
+    arrived: &(dyn Fn(usize) + Sync),
+) -> Result<()> {
     let mut missing = BTreeMap::new();
     for (position, package) in packages.iter().enumerate() {
         match store.size(&package.sha256)? {
@@ -66,7 +82,7 @@ pub fn fetch_packages(
     let session = Session::new(store, options, progress);
     let workers = options.connections.clamp(1, limit::CONNECTIONS_MAX);
     session.each(missing.len(), workers, &|number| {
-        let package = missing[number].1;
+        let (position, package, _) = missing[number];
         let url = url(package)?;
         let item = format!("{} {}", package.name, package.version);
         session.fetch_object(&Wanted {
@@ -77,9 +93,9 @@ pub fn fetch_packages(
             headers: &[],
         })?;
         progress.finish(&item);
+        arrived(position);
         Ok(())
     })?;
-    store.sync()?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use expect_test::expect;
-use plumb_fetch::{Error, Progress, Silent, fetch_packages};
+use plumb_fetch::{Error, Progress, Silent, fetch_packages, fetch_packages_each};
 use plumb_model::Digest;
 
 use crate::server::Fault;
@@ -41,7 +41,15 @@ fn packages_become_objects() {
     let counter = Counter::default();
     let mut debs = setup.mirror.debs_at(&setup.server.base());
     debs.push(debs[0].clone());
-    fetch_packages(&setup.store, &debs, &setup.options, &counter).unwrap();
+    let arrived = Mutex::new(Vec::new());
+    fetch_packages_each(&setup.store, &debs, &setup.options, &counter, &|position| {
+        assert_eq!(setup.store.size(&debs[position].sha256).unwrap(), Some(debs[position].size));
+        arrived.lock().unwrap().push(position);
+    })
+    .unwrap();
+    let mut arrived = arrived.into_inner().unwrap();
+    arrived.sort_unstable();
+    assert_eq!(arrived, [0, 1, 2, 3, 4, 5]);
     for deb in &debs {
         assert_eq!(setup.store.size(&deb.sha256).unwrap(), Some(deb.size));
         let item = format!("{} {}", deb.name, deb.version);

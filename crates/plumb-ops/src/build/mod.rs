@@ -180,7 +180,7 @@ impl Plumb<'_> {
         let kernel_parts = supply.kernel(job)?.clone();
         let packages: Vec<&LockedPackage> =
             job.locked.packages.iter().filter_map(|name| job.lock.package(name.as_str())).collect();
-        let inputs = packages.iter().filter_map(|package| Some(job.input(package, supply.content(package)?)));
+        let inputs = packages.iter().map(|package| job.input(package, supply.content(package)));
         let files = self.unfold(job.name, &job.files, &job.remotes)?;
         let input = self.assemble_input(job, &files, inputs.collect())?;
         let mut assembled = assemble::assemble(&input, &objects).map_err(|error| failed(Box::new(error)))?;

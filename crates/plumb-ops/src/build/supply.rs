@@ -1,6 +1,7 @@
 //! What images are made from: packages taken apart and kernels, each once for all machines of an application.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use plumb_fetch::PackageRef;
 use plumb_image::deb::PackageContent;
@@ -46,9 +47,9 @@ impl Need<'_> {
 }
 
 impl Supply {
-    /// What is in a package of one of the jobs.
-    pub(super) fn content(&self, package: &LockedPackage) -> Option<&PackageContent> {
-        self.contents.get(package.name.as_str())
+    /// What is in a package of one of the jobs; all of them are there.
+    pub(super) fn content(&self, package: &LockedPackage) -> &PackageContent {
+        &self.contents[package.name.as_str()]
     }
 
     /// The kernel of one of the jobs.
@@ -85,16 +86,47 @@ impl Plumb<'_> {
         }
         // The largest first: the kernel takes longer than everything else together, and the others fill its pauses.
         missing.sort_by_key(|need| std::cmp::Reverse(need.package().size));
-        let wanted: Result<Vec<PackageRef>, OpsError> =
-            missing.iter().map(|need| package_ref(project, lock, need.package())).collect();
-        plumb_fetch::fetch_packages(&self.store, &wanted?, &self.fetch_options()?, &Transfer(self.reporter))?;
         for job in jobs {
             self.report(Progress::Building { machine: job.name.clone(), step: BuildStep::Unpacking });
         }
-        let made: Result<Vec<Part>, OpsError> =
-            missing.par_iter().with_max_len(1).map(|need| self.make_part(need)).collect();
-        made?.into_iter().for_each(|part| supply.take(part));
+        let mut here = Vec::new();
+        let mut away = Vec::new();
+        for need in missing {
+            let package = need.package();
+            let is_here = self.store.size(&package.digest)? == Some(package.size);
+            if is_here { &mut here } else { &mut away }.push(need);
+        }
+        let (fetched, made) = rayon::join(
+            || self.fetch_parts(project, lock, &away),
+            || {
+                here.par_iter()
+                    .with_max_len(1)
+                    .map(|need| self.make_part(need))
+                    .collect::<Result<Vec<_>, _>>()
+            },
+        );
+        fetched?.into_iter().chain(made?).for_each(|part| supply.take(part));
         Ok(supply)
+    }
+
+    /// Downloads packages and takes each apart as soon as it is verified, while the others are still on their way.
+    fn fetch_parts(&self, project: &Project, lock: &Lock, needs: &[Need<'_>]) -> Result<Vec<Part>, OpsError> {
+        let wanted: Result<Vec<PackageRef>, OpsError> =
+            needs.iter().map(|need| package_ref(project, lock, need.package())).collect();
+        let made = Mutex::new(BTreeMap::new());
+        let arrived = |position: usize| {
+            let part = self.make_part(&needs[position]);
+            made.lock().unwrap_or_else(PoisonError::into_inner).insert(position, part);
+        };
+        let (options, transfer) = (self.fetch_options()?, Transfer(self.reporter));
+        plumb_fetch::fetch_packages_each(&self.store, &wanted?, &options, &transfer, &arrived)?;
+        // What did not arrive is there as well: the same file for two needs, or another process brought it.
+        let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+        needs
+            .iter()
+            .enumerate()
+            .map(|(position, need)| made.remove(&position).unwrap_or_else(|| self.make_part(need)))
+            .collect()
     }
 
     fn known_part(&self, need: &Need<'_>) -> Result<Option<Part>, OpsError> {
