@@ -1,6 +1,6 @@
 //! Archive metadata: release file, package index, control data, relations, versions.
 
-use plumb_debian::{Paragraphs, ReleaseFile, Version, parse_packages, parse_relations};
+use plumb_debian::{Catalog, Paragraphs, ReleaseFile, Version, parse_packages, parse_relations};
 
 pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -12,6 +12,13 @@ pub(crate) fn run(data: &[u8]) {
             check_archive_path(path);
             check_sha256(&file.sha256);
         }
+    }
+    if let Ok(catalog) = Catalog::build(text) {
+        check_catalog(text, &catalog);
+    }
+    // A catalog that was kept on disk may have become anything.
+    if let Some(catalog) = Catalog::load(text.as_bytes().to_vec()) {
+        read_all(&catalog);
     }
     if let Ok(records) = parse_packages(text) {
         for record in &records {
@@ -36,6 +43,33 @@ fn control(text: &str) {
             paragraph.fields.iter().map(|field| (field.name.to_owned(), field.value.to_owned())).collect()
         };
         assert_eq!(pairs(&paragraph), pairs(&again));
+    }
+}
+
+/// A row says of its stanza what the stanza says.
+fn check_catalog(text: &str, catalog: &Catalog) {
+    for row in 0..catalog.len() {
+        let stanza = catalog.stanza(row);
+        let stanza = &text[stanza.start as usize..stanza.end as usize];
+        let records = parse_packages(stanza).expect("a stanza that was read before");
+        let record = &records[0];
+        assert_eq!(
+            (record.name.as_str(), record.version.as_str()),
+            (catalog.name(row), catalog.version(row))
+        );
+        for relation in parse_relations(&record.provides).into_iter().flatten().flat_map(|group| group.0) {
+            let version = relation.version.as_ref().map_or("", |(_, version)| version.as_str());
+            let mut providers = catalog.providers(relation.name.as_str());
+            assert!(providers.any(|found| found.row == row && found.version == version), "{relation}");
+        }
+    }
+    assert_eq!(Catalog::load(catalog.bytes().to_vec()).as_ref(), Some(catalog));
+}
+
+fn read_all(catalog: &Catalog) {
+    for row in 0..catalog.len().min(100) {
+        let _ = (catalog.version(row), catalog.stanza(row), catalog.rank(row));
+        let _ = catalog.providers(catalog.name(row)).take(100).count();
     }
 }
 

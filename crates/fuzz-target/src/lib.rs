@@ -5,6 +5,7 @@
 //! beyond its limit. What must not panic, hang or eat memory is everything else.
 
 mod account;
+mod archive;
 mod binary;
 mod debian;
 mod definition;
@@ -16,6 +17,7 @@ mod object;
 mod package;
 mod path;
 mod script;
+mod signature;
 mod unit;
 
 /// One parser under attack.
@@ -30,6 +32,7 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "account", run: account::run },
+    Target { name: "archive", run: archive::run },
     Target { name: "deb", run: package::run },
     Target { name: "definition", run: definition::run },
     Target { name: "document", run: document::run },
@@ -39,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "kernel", run: kernel::run },
     Target { name: "message", run: message::run },
     Target { name: "script", run: script::run },
+    Target { name: "signature", run: signature::run },
     Target { name: "unit", run: unit::run },
 ];
 

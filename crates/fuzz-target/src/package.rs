@@ -3,13 +3,15 @@
 //! The first byte says how much of the format the fuzzer writes itself: checksums of a whole compressed package are
 //! nothing that mutation finds.
 
+use std::collections::BTreeMap;
+
 use plumb_image::deb::{Limits, PackageContent, unpack};
-use plumb_image::tree::{Kind, Tree};
+use plumb_image::tree::{Entry, Kind, Tree};
 
 use crate::object::{Memory, origin};
 
 /// Small, so that passing one is within reach of a fuzzer.
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     unpacked_bytes: 4 << 20,
     file_bytes: 1 << 20,
     entries: 4000,
@@ -39,9 +41,17 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 fn check(content: &PackageContent) {
+    check_entries(&content.entries);
+    assert!(content.scripts.values().map(String::len).sum::<usize>() as u64 <= 3 * LIMITS.control_bytes);
+    let written = serde_json::to_vec(content).expect("a package's content is written");
+    assert_eq!(&serde_json::from_slice::<PackageContent>(&written).expect("and read again"), content);
+}
+
+/// What every tree relies on.
+pub(crate) fn check_entries(entries: &BTreeMap<String, Entry>) {
     let (mut files, mut metadata) = (0, 0);
     let mut tree = Tree::default();
-    for (path, entry) in &content.entries {
+    for (path, entry) in entries {
         crate::path::check(path);
         assert!(path.len() <= LIMITS.path_bytes && entry.mode <= 0o7777);
         metadata +=
@@ -53,13 +63,10 @@ fn check(content: &PackageContent) {
         }
         tree.insert(path.clone(), entry.clone(), origin());
     }
-    assert!(files <= LIMITS.unpacked_bytes && content.entries.len() <= LIMITS.entries);
+    assert!(files <= LIMITS.unpacked_bytes && entries.len() <= LIMITS.entries);
     assert!(metadata as u64 <= LIMITS.metadata_bytes, "{metadata} bytes of paths, targets and attributes");
-    assert!(content.scripts.values().map(String::len).sum::<usize>() as u64 <= 3 * LIMITS.control_bytes);
     tree.close();
     crate::path::check_tree(&tree, 2 * LIMITS.metadata_bytes as usize);
-    let written = serde_json::to_vec(content).expect("a package's content is written");
-    assert_eq!(&serde_json::from_slice::<PackageContent>(&written).expect("and read again"), content);
 }
 
 /// An archive as deb(5) wants it.

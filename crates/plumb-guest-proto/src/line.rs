@@ -35,6 +35,10 @@ pub fn encode_line<T: Serialize>(message: &T) -> Result<Vec<u8>, LineError> {
 #[derive(Debug, Default)]
 pub struct LineReader {
     buffer: Vec<u8>,
+    /// Where the next message begins; what is before it was given out and goes away with the next bytes.
+    start: usize,
+    /// So far there is no newline in the buffer: a message that comes byte by byte is not searched again and again.
+    searched: usize,
     skipping: bool,
 }
 
@@ -58,21 +62,28 @@ impl LineReader {
 
     /// Adds bytes that were read elsewhere.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The next whole message, if there is one. After an error the reader goes on with the following line.
     pub fn next_message<T: DeserializeOwned>(&mut self) -> Option<Result<T, LineError>> {
         loop {
-            let Some(end) = self.buffer.iter().position(|b| *b == b'\n') else {
-                if self.buffer.len() <= MAX_MESSAGE_BYTES {
+            let Some(end) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') else {
+                self.searched = self.buffer.len();
+                if self.buffer.len() - self.start <= MAX_MESSAGE_BYTES {
                     return None;
                 }
                 self.buffer.clear();
+                (self.start, self.searched) = (0, 0);
                 let first = !std::mem::replace(&mut self.skipping, true);
                 return first.then_some(Err(LineError::TooLong));
             };
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            let end = self.searched + end + 1;
+            let line = &self.buffer[self.start..end];
+            (self.start, self.searched) = (end, end);
             if std::mem::take(&mut self.skipping) {
                 continue;
             }

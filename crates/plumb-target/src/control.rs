@@ -17,7 +17,7 @@ use crate::fabric::lock;
 use crate::file;
 use crate::journal::{Journal, LogLine, bound_console};
 use crate::layout::InstanceDir;
-use crate::record::GuestRecord;
+use crate::record::{GuestRecord, make_plain};
 use crate::socket;
 
 /// How long a read may block before the thread looks whether it is still wanted.
@@ -257,7 +257,8 @@ impl Listener {
         Ok(())
     }
 
-    fn take(&self, message: GuestMessage, journal: &mut Journal) -> io::Result<()> {
+    fn take(&self, mut message: GuestMessage, journal: &mut Journal) -> io::Result<()> {
+        make_plain(&mut message);
         if let GuestMessage::Log { uptime_ms, service, line } = message {
             return journal.write(&LogLine { t_ms: unix_ms(), uptime_ms, service, line });
         }
@@ -324,13 +325,17 @@ mod tests {
         let mut guest = FakeGuest::accept(&listener);
         assert_eq!(guest.hear(), HostMessage::Status);
         guest.writer.write_all(b"nonsense\n").unwrap();
-        guest.say(&GuestMessage::Log { uptime_ms: 5, service: "web".into(), line: "hi".into() });
+        guest.say(&GuestMessage::Log { uptime_ms: 5, service: "web".into(), line: "hi\u{1b}[2J".into() });
         guest.say(&GuestMessage::Event { uptime_ms: 6, event: Event::Ready });
         guest.say(&GuestMessage::Status(Status { ready: true, ..Status::default() }));
         let record = until(&hub, GuestRecord::is_ready);
         assert_eq!(record.events[0].event, Event::Ready);
         assert!(hub.is_ready("web-1"));
-        assert!(std::fs::read_to_string(dir.log()).unwrap().contains("\"service\":\"web\",\"line\":\"hi\""));
+        assert!(
+            std::fs::read_to_string(dir.log())
+                .unwrap()
+                .contains("\"service\":\"web\",\"line\":\"hi\u{fffd}[2J\"")
+        );
         assert!(hub.save().is_empty());
         assert_eq!(file::read_json::<GuestRecord>(&dir.status()).unwrap().unwrap(), record);
 

@@ -102,11 +102,13 @@ pub(crate) fn tail(path: &Path, lines: usize) -> Result<Vec<String>, TargetError
     Ok(all[all.len().saturating_sub(lines)..].to_vec())
 }
 
-fn plain(line: &str) -> String {
-    line.chars()
-        .filter(|c| *c != '\r')
-        .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
-        .collect()
+/// Would a terminal do anything but show it?
+pub(crate) fn is_unprintable(c: char) -> bool {
+    c.is_control() && c != '\t'
+}
+
+pub(crate) fn plain(line: &str) -> String {
+    line.chars().filter(|c| *c != '\r').map(|c| if is_unprintable(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

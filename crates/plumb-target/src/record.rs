@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
-use plumb_guest_proto::{Event, GuestMessage, Status};
+use plumb_guest_proto::{Event, GuestMessage, ServiceState, Status};
 use serde::{Deserialize, Serialize};
+
+use crate::file;
 
 /// Events kept per instance: a whole start of a machine with 20 services. Older ones are forgotten.
 const MAX_EVENTS: usize = 128;
@@ -53,7 +55,8 @@ impl GuestRecord {
     }
 
     /// Takes in one message; log lines are not for the record.
-    pub fn take(&mut self, message: GuestMessage) {
+    pub fn take(&mut self, mut message: GuestMessage) {
+        make_plain(&mut message);
         match message {
             GuestMessage::Hello { kernel, .. } => self.kernel = Some(kernel),
             GuestMessage::Status(status) => self.status = Some(status),
@@ -75,8 +78,46 @@ impl GuestRecord {
     }
 }
 
+/// A guest writes what it likes, and all of it ends on somebody's terminal: control characters are replaced.
+pub(crate) fn make_plain(message: &mut GuestMessage) {
+    match message {
+        GuestMessage::Hello { instance, kernel, .. } => [instance, kernel].into_iter().for_each(plain_text),
+        GuestMessage::Event { event, .. } => match event {
+            Event::VolumeMounted { name, .. } => plain_text(name),
+            Event::Service { name, state } => {
+                plain_text(name);
+                plain_state(state);
+            }
+            Event::Fatal { message } => plain_text(message),
+            Event::RootMounted | Event::Ready | Event::Stopping => {}
+        },
+        GuestMessage::Status(status) => {
+            for service in &mut status.services {
+                plain_text(&mut service.name);
+                plain_state(&mut service.state);
+            }
+        }
+        GuestMessage::Log { service, line, .. } => [service, line].into_iter().for_each(plain_text),
+        GuestMessage::LogDropped { .. } => {}
+    }
+}
+
+fn plain_state(state: &mut ServiceState) {
+    if let ServiceState::Backoff { reason, .. } | ServiceState::Failed { reason } = state {
+        plain_text(reason);
+    }
+}
+
+fn plain_text(text: &mut String) {
+    if text.contains(file::is_unprintable) {
+        *text = file::plain(text);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use plumb_guest_proto::ServiceStatus;
+
     use super::*;
 
     fn event(event: Event) -> GuestMessage {
@@ -92,6 +133,27 @@ mod tests {
         assert!(record.is_ready());
         record.take(event(Event::Stopping));
         assert!(!record.is_ready());
+    }
+
+    #[test]
+    fn what_a_guest_says_is_safe_to_print() {
+        let evil = || "\x1b]0;x\x07a\u{9b}2J".to_owned();
+        let mut record = GuestRecord::default();
+        record.take(event(Event::Fatal { message: evil() }));
+        record.take(event(Event::Service { name: evil(), state: ServiceState::Failed { reason: evil() } }));
+        record.take(event(Event::VolumeMounted {
+            name: evil(),
+            formatted: true,
+            grown: true,
+            size_bytes: 1,
+        }));
+        record.take(GuestMessage::Hello { format: 1, instance: evil(), generation: 1, kernel: evil() });
+        let state = ServiceState::Backoff { reason: evil(), delay_ms: 1 };
+        let service = ServiceStatus { name: evil(), state, pid: None, restarts: 0 };
+        record.take(GuestMessage::Status(Status { services: vec![service], ..Status::default() }));
+        let said = format!("{record:?}");
+        assert!(!said.contains("\\u{1b}") && !said.contains("\\u{9b}"), "{said}");
+        assert_eq!(record.kernel.as_deref(), Some("\u{fffd}]0;x\u{fffd}a\u{fffd}2J"));
     }
 
     #[test]

@@ -174,6 +174,13 @@ fn hostile_archives_are_refused() {
         let said = shown(&bomb, &small, 0);
         assert!(said.contains("4096"), "{said}");
     }
+    // The target of a link is kept in memory, paths with all their parents in the tree.
+    let long = "l".repeat(5000);
+    let said = shown(&zip(&[("a", 0o120_777, &long)], 8), &Limits::default(), 0);
+    assert_eq!(said, "`/a` in member `x` is beyond the limit: bytes over 4096");
+    let narrow = Limits { metadata_bytes: 100_000, ..Limits::default() };
+    let said = shown(&zip(&[(&"a/".repeat(500), 0, "")], 0), &narrow, 0);
+    assert!(said.ends_with("bytes of paths and attributes over 100000"), "{said}");
     // Every cut is an error or no archive, and never a panic.
     for form in [gzip(&tar(&FILES)), zip(&FILES, 8)] {
         for end in 0..form.len() - 1 {

@@ -12,8 +12,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::ArchiveError;
+use crate::deb::tarball::{self, Metadata};
 use crate::deb::{DebError, Limits, path};
-use crate::tree::{Entry, Kind, Objects};
+use crate::tree::{Entry, Objects};
 
 /// The end record and its comment, which is at most 65,535 bytes long.
 const END_BYTES: u64 = 22 + 65_535;
@@ -46,6 +47,7 @@ pub(super) fn read(
     let failed = |source| ArchiveError::Read { name: name.to_owned(), source };
     let members = directory(file, limits).map_err(failed)?;
     let mut left = limits.unpacked_bytes;
+    let mut metadata = Metadata::new(limits);
     let mut entries = BTreeMap::new();
     for member in members {
         let is_directory = member.name.ends_with(b"/");
@@ -58,6 +60,9 @@ pub(super) fn read(
         let entry = if is_directory {
             Entry::directory(0o755)
         } else if member.mode & 0o170_000 == 0o120_000 {
+            if member.size > limits.path_bytes as u64 {
+                return Err(too_large(name, &path, limits.path_bytes as u64));
+            }
             let mut target = Vec::new();
             content(file, &member).and_then(|mut data| data.read_to_end(&mut target)).map_err(failed)?;
             Entry::symlink(path::link_target(&target, &path, name, limits)?)
@@ -67,36 +72,17 @@ pub(super) fn read(
                 objects.put(&mut data).map_err(|source| DebError::Keep { path: path.clone(), source })?;
             Entry::file(kept.0, kept.1, bits)
         };
+        metadata.take(&path, &entry, &entries, name)?;
         // The later one wins, as when it is unpacked to disk.
         entries.insert(path, entry);
     }
-    check_parents(&entries, name)?;
+    tarball::check_parents(&entries, name)?;
     Ok(entries)
 }
 
 fn too_large(name: &str, path: &str, limit: u64) -> ArchiveError {
     let (member, path) = (name.to_owned(), path.to_owned());
     ArchiveError::Content(DebError::TooLarge { member, path, what: "bytes", limit })
-}
-
-/// A file below a link or a file would land elsewhere.
-fn check_parents(entries: &BTreeMap<String, Entry>, name: &str) -> Result<(), DebError> {
-    for path in entries.keys() {
-        let parents = path.match_indices('/').skip(1).map(|(at, _)| &path[..at]);
-        if parents
-            .into_iter()
-            .filter_map(|parent| entries.get(parent))
-            .any(|entry| entry.kind != Kind::Directory)
-        {
-            let (member, path) = (name.to_owned(), path.clone());
-            return Err(DebError::BadPath {
-                member,
-                path,
-                reason: "it lies below a link or a file of the same archive",
-            });
-        }
-    }
-    Ok(())
 }
 
 fn broken(what: &'static str) -> io::Error {

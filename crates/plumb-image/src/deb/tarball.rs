@@ -233,7 +233,7 @@ pub(crate) fn read_data(
 ) -> Result<BTreeMap<String, Entry>, DebError> {
     let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
     let mut groups = 0;
-    let mut metadata_bytes = 0;
+    let mut metadata = Metadata::new(limits);
     Walk { member, limits, seen: 0 }.each(source, |walk, mut item| {
         let Some(path) = item.path.clone() else { return Ok(()) };
         if entries.contains_key(&path) {
@@ -252,10 +252,7 @@ pub(crate) fn read_data(
                 link_group: None,
             }
         };
-        metadata_bytes += cost(&path, &entry, &entries);
-        if metadata_bytes > limits.metadata_bytes {
-            return Err(walk.too_large(&path, "bytes of paths and attributes", limits.metadata_bytes));
-        }
+        metadata.take(&path, &entry, &entries, member)?;
         entries.insert(path, entry);
         Ok(())
     })?;
@@ -318,6 +315,38 @@ fn hard_link(
     Ok(first.clone())
 }
 
+/// Counts [`Limits::metadata_bytes`].
+pub(crate) struct Metadata {
+    bytes: u64,
+    limit: u64,
+}
+
+impl Metadata {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Metadata { bytes: 0, limit: limits.metadata_bytes }
+    }
+
+    /// Adds what an entry takes that is about to join `entries`.
+    pub(crate) fn take(
+        &mut self,
+        path: &str,
+        entry: &Entry,
+        entries: &BTreeMap<String, Entry>,
+        member: &str,
+    ) -> Result<(), DebError> {
+        self.bytes += cost(path, entry, entries);
+        if self.bytes <= self.limit {
+            return Ok(());
+        }
+        Err(DebError::TooLarge {
+            member: member.to_owned(),
+            path: path.chars().take(80).collect(),
+            what: "bytes of paths and attributes",
+            limit: self.limit,
+        })
+    }
+}
+
 /// What an entry takes in memory beyond its fixed part, together with the parents that only its path implies: a tree
 /// has an entry for each of them.
 fn cost(path: &str, entry: &Entry, entries: &BTreeMap<String, Entry>) -> u64 {
@@ -339,7 +368,7 @@ fn cost(path: &str, entry: &Entry, entries: &BTreeMap<String, Entry>) -> u64 {
 
 /// No entry may lie below anything but a directory: whoever follows the link would land elsewhere. What lies below an
 /// entry follows it in the order of paths, so one look behind each is enough.
-fn check_parents(entries: &BTreeMap<String, Entry>, member: &str) -> Result<(), DebError> {
+pub(crate) fn check_parents(entries: &BTreeMap<String, Entry>, member: &str) -> Result<(), DebError> {
     for (path, _) in entries.iter().filter(|(_, entry)| entry.kind != Kind::Directory) {
         let below = format!("{path}/");
         if let Some((child, _)) = entries.range(below.clone()..).next()
@@ -348,7 +377,7 @@ fn check_parents(entries: &BTreeMap<String, Entry>, member: &str) -> Result<(), 
             return Err(DebError::BadPath {
                 member: member.to_owned(),
                 path: child.clone(),
-                reason: "it lies below a link or a file of the same package",
+                reason: "it lies below a link or a file of the same archive",
             });
         }
     }

@@ -84,20 +84,38 @@ impl fmt::Display for DefinitionErrors {
 
 impl std::error::Error for DefinitionErrors {}
 
+/// Most errors that are shown. Nobody reads more, and each one costs a look through the text for its line.
+const MAX_ERRORS: usize = 200;
+
 /// Collects errors while a text is read.
 pub(super) struct Report<'a> {
     text: &'a str,
     file: &'a str,
     found: Vec<(usize, Diagnostic)>,
+    /// How many were found beyond [`MAX_ERRORS`], and the last of them.
+    beyond: (usize, Diagnostic),
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(text: &'a str, file: &'a str) -> Self {
-        Report { text, file, found: Vec::new() }
+        let nothing = Diagnostic {
+            message: String::new(),
+            file: file.to_owned(),
+            line: 1,
+            column: 1,
+            snippet: Vec::new(),
+            hints: Vec::new(),
+        };
+        Report { text, file, found: Vec::new(), beyond: (0, nothing) }
     }
 
     /// Adds an error at `span`; hints can be added to what is returned.
     pub(super) fn add(&mut self, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
+        if self.found.len() == MAX_ERRORS {
+            self.beyond.0 += 1;
+            self.beyond.1.hints.clear();
+            return &mut self.beyond.1;
+        }
         let (line, column, snippet) = locate(self.text, span);
         let diagnostic = Diagnostic {
             // Messages of other crates hold the value as it was written.
@@ -119,7 +137,14 @@ impl<'a> Report<'a> {
 
     pub(super) fn into_errors(mut self) -> DefinitionErrors {
         self.found.sort_by_key(|(start, _)| *start);
-        DefinitionErrors(self.found.into_iter().map(|(_, diagnostic)| diagnostic).collect())
+        let mut errors: Vec<Diagnostic> = self.found.into_iter().map(|(_, diagnostic)| diagnostic).collect();
+        let (count, mut last) = self.beyond;
+        if count > 0 {
+            last.message = format!("there are {count} more errors");
+            last.hints.clear();
+            errors.push(last);
+        }
+        DefinitionErrors(errors)
     }
 }
 

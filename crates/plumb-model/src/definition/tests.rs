@@ -1190,3 +1190,12 @@ fn content_by_url() {
             hint: Add `from = "api/"`."#]],
     );
 }
+
+/// Each error costs a look through the text, so a long text must not have as many as it has lines.
+#[test]
+fn errors_are_limited_in_number() {
+    let keys: String = (0..20_000).map(|number| format!("k{number} = 1\n")).collect();
+    let errors = Definition::parse(&format!("app = \"a\"\n[machine.web]\n{keys}"), "plumb.toml").unwrap_err();
+    assert_eq!(errors.0.len(), 201);
+    assert_eq!(errors.0[200].message, "there are 19800 more errors");
+}
