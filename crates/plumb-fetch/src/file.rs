@@ -54,6 +54,23 @@ pub fn known_file(store: &Store, check: &Check) -> Result<Option<(Digest, u64)>>
     Ok(store.size(&digest)?.map(|size| (digest, size)))
 }
 
+/// Copies the object with these bytes from one store to another, hashing it on the way; says whether `from` has it.
+///
+/// # Errors
+/// [`Error::Store`]; what is damaged is set aside first.
+pub fn copy_file(from: &Store, to: &Store, check: &Check) -> Result<bool> {
+    let Some((digest, _)) = known_file(from, check)? else { return Ok(false) };
+    let (copied, _) = to.put_reader(&mut from.open_object(&digest)?)?;
+    if copied != digest {
+        from.verify(&digest)?;
+        return Ok(false);
+    }
+    if let Check::Sha512(check) = check {
+        to.remember(BY_SHA512, &hex(&check[..]), digest.to_string().as_bytes())?;
+    }
+    Ok(true)
+}
+
 /// Brings all `files` into the store that are not there yet, several at a time, and returns object and size of each.
 /// Nothing becomes an object before it was checked; what was transferred before a failure is kept.
 ///

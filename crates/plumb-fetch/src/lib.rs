@@ -30,7 +30,7 @@ mod suite;
 mod transfer;
 
 pub use error::Error;
-pub use file::{Check, FileRef, fetch_files, known_file};
+pub use file::{Check, FileRef, copy_file, fetch_files, known_file};
 pub use key::Keyring;
 pub use package::{PackageRef, fetch_packages, fetch_packages_each};
 pub use proxy::Proxies;

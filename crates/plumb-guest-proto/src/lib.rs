@@ -18,7 +18,9 @@ mod message;
 mod spec;
 
 pub use line::{LineError, LineReader, encode_line};
-pub use message::{Event, GuestMessage, HostMessage, ServiceState, ServiceStatus, Status};
+pub use message::{
+    Activity, Event, GuestMessage, HostMessage, Listening, ServiceState, ServiceStatus, Status,
+};
 pub use spec::{
     Command, Directory, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart,
     RootDisk, RootDiskError, ServiceKind, ServiceSpec, VolumeAttachment, VolumeMount,
@@ -33,6 +35,10 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// Longest part of one service log line that is passed on; the rest is dropped and the line ends in `…`.
 pub const MAX_LOG_LINE_BYTES: usize = 8 * 1024;
+
+/// Most open ports a status names: machines have one to ten, and 256 still leave a status far below
+/// [`MAX_MESSAGE_BYTES`].
+pub const MAX_LISTENING: usize = 256;
 
 /// Where the image keeps its [`MachineSpec`].
 pub const MACHINE_SPEC_PATH: &str = "/usr/lib/plumb/machine.json";

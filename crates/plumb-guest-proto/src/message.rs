@@ -100,6 +100,29 @@ pub struct Status {
     pub memory_available_kib: u64,
     /// One entry per service, in the machine's order.
     pub services: Vec<ServiceStatus>,
+    /// What runs and listens; only while all services are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
+}
+
+/// What runs in a guest and where it can be reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// Processes, PID 1 included, threads of the kernel not.
+    pub processes: u32,
+    /// Open ports, sorted; at most [`crate::MAX_LISTENING`].
+    pub listening: Vec<Listening>,
+}
+
+/// One open port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listening {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The port.
+    pub port: u16,
+    /// Only the instance itself reaches it (127.0.0.0/8, ::1).
+    pub loopback: bool,
 }
 
 /// One service of a [`Status`].

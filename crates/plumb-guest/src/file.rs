@@ -17,6 +17,13 @@ pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The content as far as `limit` bytes go.
+pub fn read_head(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A small text without the white space around it; invalid UTF-8 is replaced.
 pub fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
     let bytes = read_bounded(path.as_ref(), limit::SMALL_FILE_BYTES)?;

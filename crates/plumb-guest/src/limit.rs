@@ -101,3 +101,6 @@ pub const TOOL_OUTPUT_BYTES: usize = 2048;
 
 /// Most symbolic links followed and components walked when a directory is made.
 pub const PATH_STEPS: usize = 64;
+
+/// As much of a table of sockets as is read, 150 bytes a socket: room for 1,700, far above what a service listens on.
+pub const SOCKET_TABLE_BYTES: u64 = 256 * 1024;

@@ -6,6 +6,7 @@
 //!      └────────────────────────────── any error: said, sent, power off ──────────────────────────────┘
 //! ```
 
+mod activity;
 mod clock;
 mod console;
 mod control;

@@ -223,7 +223,7 @@ mod tests {
         tree.insert("/bin", Entry::symlink("usr/bin"), origin());
         tree.close();
         let kernel = Kernel { release: "6.1".into(), form: Form::Vmlinux, bytes: b"kernel".to_vec() };
-        let modules = [Module { name: "erofs".into(), bytes: b"module".to_vec() }];
+        let modules = [Module { name: "erofs".into(), bytes: b"module".to_vec(), needed_by: None }];
         let input = ImageInput {
             init: b"init",
             kernel: &kernel,

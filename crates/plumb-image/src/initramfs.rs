@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn holds_everything_in_order() {
-        let module = |name: &str| Module { name: name.to_owned(), bytes: name.as_bytes().to_vec() };
+        let module =
+            |name: &str| Module { name: name.to_owned(), bytes: name.as_bytes().to_vec(), needed_by: None };
         let archive = build(b"init", &[module("virtio"), module("dm_verity")]).unwrap();
         let text = String::from_utf8_lossy(&archive);
         let mut rest = text.as_ref();

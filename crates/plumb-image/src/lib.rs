@@ -6,20 +6,26 @@ pub mod archive;
 pub mod assemble;
 mod binary;
 pub mod closure;
+pub mod compare;
 pub mod cpio;
 pub mod deb;
 pub mod erofs;
+pub mod footprint;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod image;
 pub mod initramfs;
+pub mod inventory;
 pub mod kernel;
 pub mod module;
 pub mod rule;
 pub mod tree;
 pub mod unit;
+pub mod usage;
 pub mod verity;
 
 mod compression;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod golden;

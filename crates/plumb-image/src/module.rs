@@ -46,6 +46,8 @@ pub struct Module {
     pub name: String,
     /// The uncompressed ELF file, signature included.
     pub bytes: Vec<u8>,
+    /// The module that needs it; `None` if it was asked for itself.
+    pub needed_by: Option<String>,
 }
 
 /// Why there is no load order.
@@ -119,7 +121,7 @@ pub fn closure(
         order.require(name, None)?;
     }
     for name in optional {
-        order.prefer(name)?;
+        order.prefer(name, None)?;
     }
     Ok(order.modules)
 }
@@ -283,7 +285,7 @@ struct Order<'a> {
 impl Order<'_> {
     /// `name` and what it needs must exist, as a module, an alias of an algorithm, or built in.
     fn require(&mut self, name: &str, by: Option<&str>) -> Result<(), ModuleError> {
-        if self.prefer(name)? {
+        if self.prefer(name, by)? {
             return Ok(());
         }
         let (release, name, by) = (self.index.release.to_owned(), name.to_owned(), by.map(str::to_owned));
@@ -291,7 +293,7 @@ impl Order<'_> {
     }
 
     /// As [`Order::require`], but says whether `name` itself exists.
-    fn prefer(&mut self, name: &str) -> Result<bool, ModuleError> {
+    fn prefer(&mut self, name: &str, by: Option<&str>) -> Result<bool, ModuleError> {
         let name = normalize(name);
         if self.index.builtin.contains(&name) || self.seen.contains(&name) {
             return Ok(true);
@@ -303,12 +305,12 @@ impl Order<'_> {
                 None => return Ok(false),
             },
         };
-        self.visit(found)?;
+        self.visit(found, by)?;
         Ok(true)
     }
 
     /// `name` is a key of the index.
-    fn visit(&mut self, name: &str) -> Result<(), ModuleError> {
+    fn visit(&mut self, name: &str, by: Option<&str>) -> Result<(), ModuleError> {
         if !self.seen.insert(name.to_owned()) {
             return Ok(());
         }
@@ -318,7 +320,7 @@ impl Order<'_> {
         self.bytes += bytes.len();
         self.check_size(name)?;
         for before in &info.before {
-            self.prefer(before)?;
+            self.prefer(before, Some(name))?;
         }
         for needed in &info.depends {
             self.require(needed, Some(name))?;
@@ -326,9 +328,10 @@ impl Order<'_> {
         for (_, algorithm) in ALGORITHMS.iter().filter(|(module, _)| *module == name) {
             self.require(algorithm, Some(name))?;
         }
-        self.modules.push(Module { name: name.to_owned(), bytes });
+        let needed_by = by.map(str::to_owned);
+        self.modules.push(Module { name: name.to_owned(), bytes, needed_by });
         for after in &info.after {
-            self.prefer(after)?;
+            self.prefer(after, Some(name))?;
         }
         self.chain -= 1;
         Ok(())

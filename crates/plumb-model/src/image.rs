@@ -1,6 +1,6 @@
 //! The image manifest: what the bytes of one machine are and what they were made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_debian::{PackageName, Version};
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,15 @@ pub struct Image {
     pub packages: BTreeMap<PackageName, ImagePackage>,
     /// Files and bytes per layer (`os`, `middleware`, `app`).
     pub layers: BTreeMap<String, LayerSize>,
+    /// Packages that something needs and that are left out because the definition says so (`without`).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub without: BTreeSet<PackageName>,
+    /// Packages that something asks for and that a rule leaves out, because only maintainer scripts use them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left_out: BTreeSet<PackageName>,
+    /// What the image holds, path by path: an object of the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<Part>,
 }
 
 /// One part of an image, an object of the store.

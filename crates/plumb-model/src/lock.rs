@@ -18,6 +18,8 @@
 //! middleware = ["nginx-light"]
 //! kernel = "linux-image-6.1.0-40-cloud-amd64"
 //! packages = [ "libc6", … ]
+//! without = [ "debconf" ]      # left out by the definition
+//! left-out = [ "ucf" ]         # left out by a rule
 //!
 //! [machine.web.accounts]       # user or group ids given to packages; kept, so that volumes keep their owners
 //! postgres = [101, 103]
@@ -87,6 +89,9 @@ pub struct LockedMachine {
     /// Packages left out by the definition's `without`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub without: BTreeSet<PackageName>,
+    /// Packages that something asks for and that a rule leaves out, because only maintainer scripts use them.
+    #[serde(default, rename = "left-out", skip_serializing_if = "BTreeSet::is_empty")]
+    pub left_out: BTreeSet<PackageName>,
     /// User and group ids: account name to (uid, gid).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accounts: BTreeMap<String, (u32, u32)>,
@@ -253,6 +258,9 @@ fn machine_text(name: &MachineName, machine: &LockedMachine) -> String {
     if !machine.without.is_empty() {
         list(&mut out, "without", &machine.without);
     }
+    if !machine.left_out.is_empty() {
+        list(&mut out, "left-out", &machine.left_out);
+    }
     if !machine.accounts.is_empty() {
         let _ = writeln!(out, "\n[machine.{name}.accounts]");
         for (account, (uid, gid)) in &machine.accounts {
@@ -274,6 +282,7 @@ mod tests {
             kernel: "nginx-light".into(),
             packages: [name.clone()].into(),
             without: BTreeSet::new(),
+            left_out: ["debconf".parse().expect("name")].into(),
             accounts: [("www-data".to_owned(), (33, 33))].into(),
         };
         Lock {

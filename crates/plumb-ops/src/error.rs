@@ -284,6 +284,42 @@ pub enum OpsError {
         /// Release.
         release: ReleaseName,
     },
+    /// An image that was made before images had inventories.
+    #[error("the image of machine `{machine}` has no inventory")]
+    NoInventory {
+        /// Machine.
+        machine: MachineName,
+    },
+    /// There is no machine of this name.
+    #[error("`{subject}` has no machine `{machine}`")]
+    NoMachine {
+        /// Release or application.
+        subject: String,
+        /// As given.
+        machine: MachineName,
+        /// Those that exist.
+        known: Vec<String>,
+    },
+    /// An image whose recipe was not kept, so that it cannot be built again.
+    #[error("the image of machine `{machine}` cannot be built again: its recipe is not in the store")]
+    NoRecipe {
+        /// Machine.
+        machine: MachineName,
+    },
+    /// Objects are damaged, or a second build gave other bytes; what and why was said.
+    #[error("`{release}` does not verify")]
+    Unverified {
+        /// The release.
+        release: ReleaseName,
+    },
+    /// No machine holds such a package or file.
+    #[error("no machine of `{subject}` holds a package, file or kernel module `{what}`")]
+    NotInside {
+        /// Release or application.
+        subject: String,
+        /// As given.
+        what: String,
+    },
     /// An instance did not become ready.
     #[error("instance `{instance}` did not become ready: {reason}")]
     NotReady {
@@ -385,6 +421,13 @@ impl OpsError {
                 hint(format!("there is {}", list(known)))
             }
             OpsError::Ambiguous { known, .. } => hint(format!("say which: {}", list(known))),
+            OpsError::NoInventory { .. } | OpsError::NoRecipe { .. } => {
+                hint("`plumb release` in the application's folder makes a release that has one".into())
+            }
+            OpsError::NoMachine { known, .. } => hint(format!("there is {}", list(known))),
+            OpsError::NotInside { subject, .. } => hint(format!(
+                "`plumb footprint {subject} --json` lists the packages; files are absolute paths"
+            )),
             OpsError::NoTemplate { known, .. } => hint(format!("there is {}", list(known))),
             OpsError::Plan(plumb_plan::PlanError::Fenced { .. }) => {
                 hint("make a new release whose code reads the new data, and `plumb upgrade` to it".into())

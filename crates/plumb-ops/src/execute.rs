@@ -150,6 +150,8 @@ impl Executor<'_, '_> {
         match self.locked.target.wait_ready(instance.as_str(), limit, &mut news)? {
             Readiness::Ready => {
                 self.tell(instance, InstanceStep::Ready);
+                let seen = self.locked.target.observe().unwrap_or_default();
+                self.plumb.remember_measured(self.locked.name.as_str(), &seen);
                 Ok(())
             }
             Readiness::NotReady { reason, console } => {

@@ -8,6 +8,7 @@ mod deploy;
 mod doctor;
 mod error;
 mod execute;
+mod footprint;
 mod guest;
 mod home;
 mod init;
@@ -17,8 +18,11 @@ mod observe;
 mod progress;
 mod project;
 mod release;
+mod subject;
 pub mod template;
 mod universe;
+mod verify;
+mod why;
 
 use std::path::PathBuf;
 
@@ -30,15 +34,21 @@ pub use clock::utc;
 pub use deploy::{DownOutcome, Endpoint, KeptVolume, Start, UpOutcome};
 pub use doctor::{Doctor, Finding};
 pub use error::OpsError;
+pub use footprint::{Baseline, FootprintView, MachineFootprint, Measured, Suggestion};
 pub use home::Home;
 pub use init::init;
 pub use lock::{LockChange, LockOutcome, Update};
 pub use observe::{Console, DeploymentView, InstanceView, LogLine};
 pub use plumb_fetch::Proxies;
+pub use plumb_image::compare::{Difference, What as DifferenceKind};
+pub use plumb_image::footprint::Share;
+pub use plumb_image::usage::How;
 pub use plumb_target::{connect, keeper};
 pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent};
 pub use project::Project;
 pub use release::ReleaseOutcome;
+pub use verify::{Problem, Rebuilt, Verification};
+pub use why::{Why, WhyKind, WhyLink, WhyUse};
 
 /// Everything a use case works with.
 pub struct Plumb<'a> {

@@ -7,11 +7,12 @@ use std::path::Path;
 
 use plumb_debian::{PackageName, PackageRecord, Version, parse_relations};
 use plumb_fetch::{FetchOptions, Snapshot, SourceSnapshot};
+use plumb_image::rule::script_only::{SCRIPT_ONLY, ScriptOnly};
 use plumb_model::MachineName;
 use plumb_model::lock::{
     FORMAT, Lock, LockInputs, LockedMachine, LockedPackage, LockedSource, MachineInputs,
 };
-use plumb_resolve::{Request, Resolution, RootRequest, Universe};
+use plumb_resolve::{Request, Resolution, RootRequest, Universe, Waived, Waiver};
 use serde::Serialize;
 
 use crate::error::{OpsError, io};
@@ -227,7 +228,31 @@ fn request(
         .chain(&machine.os)
         .map(|relation| RootRequest { relation: relation.clone(), asked_by: asked_by.clone() })
         .collect();
-    Request { roots, without: machine.without.iter().cloned().collect(), keep, update }
+    let waiver = |rule: &ScriptOnly| Waiver {
+        requirer: rule.requirer.parse().ok(),
+        dependency: rule.dependency.to_owned(),
+    };
+    Request {
+        roots,
+        without: machine.without.iter().cloned().collect(),
+        waive: SCRIPT_ONLY.iter().map(waiver).collect(),
+        keep,
+        update,
+    }
+}
+
+/// What rules left out, by the name that was asked for first. What is there all the same, because it was asked for by
+/// name or another package needs it, is not left out.
+fn left_out(machine: &MachineInputs, resolution: &Resolution<'_>) -> BTreeSet<PackageName> {
+    let first = |waived: &Waived| {
+        let relation = parse_relations(&waived.relation).ok()?.into_iter().next()?;
+        Some(relation.0.into_iter().next()?.name)
+    };
+    let names = resolution.waived.iter().filter_map(first);
+    names
+        .filter(|name| !machine.without.contains(name))
+        .filter(|name| !resolution.packages.iter().any(|package| package.record.name == *name))
+        .collect()
 }
 
 /// Adds the packages of one machine to those of the application.
@@ -290,6 +315,7 @@ fn locked_machine(
         kernel: kernel.name.to_string(),
         packages,
         without: machine.without.iter().cloned().collect(),
+        left_out: left_out(machine, resolution),
         accounts,
     }
 }

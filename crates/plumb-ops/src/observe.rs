@@ -106,6 +106,7 @@ impl Plumb<'_> {
         // The keeper may have been killed; what it holds is restored before it is asked.
         target.ensure_keeper()?;
         let seen = target.observe()?;
+        self.remember_measured(record.name.as_str(), &seen);
         let release = record.current.as_ref().map(|name| self.read_release(name)).transpose()?;
         let addresses = state.addresses(&record.name)?;
         let mut instances: BTreeMap<String, InstanceView> = BTreeMap::new();

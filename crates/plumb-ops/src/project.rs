@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use plumb_model::definition::{AppContent, Definition, Source};
 use plumb_model::lock::{Lock, LockInputs, MachineInputs};
 use plumb_model::{Digest, MachineName};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{OpsError, io};
@@ -36,7 +36,7 @@ pub struct Project {
 }
 
 /// One file, folder or link of the user, for a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppFile {
     /// Number of the entry of `app` that it comes from; of two files with one target, the later entry's stays.
     #[serde(skip)]
@@ -54,7 +54,7 @@ pub struct AppFile {
 }
 
 /// What a file of the user is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AppFileKind {
     /// A regular file, to be read from `source`.
     File {

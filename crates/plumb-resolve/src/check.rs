@@ -217,12 +217,13 @@ impl<'p, 'a> Set<'p, 'a> {
                     continue;
                 }
                 let meant = alternatives.0.iter().flat_map(|relation| self.named(&relation.name));
-                let answers: BTreeSet<usize> =
+                let mut answers: BTreeSet<usize> =
                     meant.filter(|&i| self.packages[i].answers_one_of(&alternatives)).collect();
                 let relation = alternatives.to_string();
-                if answers.is_empty()
-                    && !waived.iter().any(|w| w.requirer == requirer && w.relation == relation)
-                {
+                if waived.iter().any(|w| w.requirer == requirer && w.relation == relation) {
+                    // Leads nowhere, also where something that another package needs would answer it.
+                    answers.clear();
+                } else if answers.is_empty() {
                     violations.push(Violation::Unanswered { requirer, relation });
                 }
                 todo.extend(answers.into_iter().filter(|&i| reached.insert(i)));

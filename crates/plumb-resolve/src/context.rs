@@ -130,7 +130,14 @@ impl<'a> Context<'a> {
         let mut relations = Relations { groups: Vec::new(), exclusions: Vec::new() };
         for field in [&package.pre_depends, &package.depends] {
             for alternatives in parse_relations(field)? {
-                relations.groups.extend(self.group(&alternatives));
+                let is_waived = alternatives.0.iter().any(|relation| {
+                    self.request.waive.iter().any(|waiver| waiver.covers(&package.name, &relation.name))
+                });
+                if is_waived {
+                    relations.groups.push(Group { alternatives, candidates: Vec::new(), left_out: true });
+                } else {
+                    relations.groups.extend(self.group(&alternatives));
+                }
             }
         }
         for (field, text) in [("Conflicts", &package.conflicts), ("Breaks", &package.breaks)] {

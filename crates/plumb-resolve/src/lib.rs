@@ -15,6 +15,7 @@ mod closure;
 mod context;
 mod explain;
 mod provider;
+mod reason;
 mod request;
 mod solve;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod universe;
 
 pub use check::{Violation, check};
 pub use explain::Explanation;
-pub use request::{Chosen, Note, Request, Requirer, Resolution, RootRequest, Update, Waived};
+pub use reason::{Dependencies, Link};
+pub use request::{Chosen, Note, Request, Requirer, Resolution, RootRequest, Update, Waived, Waiver};
 pub use solve::{ResolveError, resolve};
 pub use universe::{Source, Stanzas, Universe};

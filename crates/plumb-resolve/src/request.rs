@@ -26,6 +26,30 @@ pub enum Update {
     Packages(BTreeSet<PackageName>),
 }
 
+/// A dependency that is known to serve maintainer scripts only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Waiver {
+    /// Whose dependency; `None`: of every package.
+    pub requirer: Option<PackageName>,
+    /// The name it asks for, as its first or any other alternative; one `*` stands for any characters.
+    pub dependency: String,
+}
+
+impl Waiver {
+    /// Whether the dependency on `dependency` that `requirer` has is meant.
+    #[must_use]
+    pub fn covers(&self, requirer: &PackageName, dependency: &PackageName) -> bool {
+        let name = dependency.as_str();
+        let fits = match self.dependency.split_once('*') {
+            None => self.dependency == name,
+            Some((head, tail)) => {
+                name.len() >= head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail)
+            }
+        };
+        fits && self.requirer.as_ref().is_none_or(|wanted| wanted == requirer)
+    }
+}
+
 /// What is asked of the resolver.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
@@ -34,6 +58,9 @@ pub struct Request {
     /// Packages, real or virtual, that are known not to be needed: they are never chosen, and a dependency that only
     /// they could answer counts as answered.
     pub without: BTreeSet<PackageName>,
+    /// Dependencies that count as answered, because nothing but maintainer scripts would use what they name. A root is
+    /// never waived: what is asked for is there.
+    pub waive: Vec<Waiver>,
     /// The previous lock. Its versions and its choices among alternatives are kept where they still hold.
     pub keep: BTreeMap<PackageName, Version>,
     /// What of the previous lock may change.
@@ -69,7 +96,7 @@ pub struct Chosen<'u> {
     pub required_by: Vec<(Requirer, String)>,
 }
 
-/// A dependency that nothing answers because [`Request::without`] says so.
+/// A dependency that nothing answers because [`Request::without`] or [`Request::waive`] says so.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Waived {
     /// Who has the dependency.
@@ -119,7 +146,7 @@ impl fmt::Display for Note {
 pub struct Resolution<'u> {
     /// The packages, sorted by name.
     pub packages: Vec<Chosen<'u>>,
-    /// The dependencies that are not answered because of [`Request::without`]; sorted.
+    /// The dependencies that are not answered because of [`Request::without`] or [`Request::waive`]; sorted.
     pub waived: Vec<Waived>,
     /// What the user should know; sorted by package.
     pub notes: Vec<Note>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 use plumb_model::release::ReleaseName;
-use plumb_model::{AppName, DeploymentName};
+use plumb_model::{AppName, DeploymentName, MachineName};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -61,6 +61,12 @@ pub enum Command {
     Log(Log),
     /// Show what a release consists of
     Show(Show),
+    /// Show how much each machine is, where the bytes are, and what could go
+    Footprint(Footprint),
+    /// Show why a package, file or kernel module is in an image
+    Why(Why),
+    /// Check that a release is what it was; with `--rebuild`, that building it again gives the same bytes
+    Verify(Verify),
     /// Do all that is missing until the application runs: lock, build, release, start
     Up(Up),
     /// Show what runs
@@ -162,6 +168,45 @@ pub struct Log {
 pub struct Show {
     /// The release
     pub release: ReleaseName,
+}
+
+/// `plumb footprint`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb footprint shop@2\n  plumb footprint            of the application in this folder"
+)]
+pub struct Footprint {
+    /// A release such as `shop@2`, or a folder with `plumb.toml`
+    #[arg(default_value = ".", value_name = "RELEASE|DIR")]
+    pub what: String,
+}
+
+/// `plumb why`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb why libelf1 shop@2\n  plumb why /usr/bin/tc --machine web\n  plumb why dm_verity"
+)]
+pub struct Why {
+    /// A package, an absolute path, or a kernel module
+    #[arg(value_name = "PACKAGE|FILE")]
+    pub what: String,
+    /// A release such as `shop@2`, or a folder with `plumb.toml`
+    #[arg(default_value = ".", value_name = "RELEASE|DIR")]
+    pub place: String,
+    /// Only this machine
+    #[arg(long)]
+    pub machine: Option<MachineName>,
+}
+
+/// `plumb verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  plumb verify shop@2 --rebuild")]
+pub struct Verify {
+    /// The release
+    pub release: ReleaseName,
+    /// Build its images again, from its own lock and files in an empty store, and compare every byte
+    #[arg(long)]
+    pub rebuild: bool,
 }
 
 /// `plumb up`.

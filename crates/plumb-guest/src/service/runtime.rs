@@ -22,7 +22,7 @@ use crate::clock::{uptime_ms, wait_for};
 use crate::error::Error;
 use crate::report::Reporter;
 use crate::signal::{self, Signals};
-use crate::{file, limit};
+use crate::{activity, file, limit};
 
 /// Everything that runs after the boot.
 #[derive(Debug)]
@@ -236,12 +236,14 @@ impl<'a> Runtime<'a> {
             pid: slot.main.filter(|pid| self.processes.contains_key(pid)),
             restarts: service.restarts(),
         });
+        let ready = self.group.is_ready();
         let status = Status {
             uptime_ms: uptime_ms(),
-            ready: self.group.is_ready(),
+            ready,
             memory_total_kib: of("MemTotal:"),
             memory_available_kib: of("MemAvailable:"),
             services: services.collect(),
+            activity: ready.then(activity::observe),
         };
         self.reporter.control.send(&GuestMessage::Status(status));
     }

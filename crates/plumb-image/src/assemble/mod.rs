@@ -68,6 +68,8 @@ pub struct AssembleInput<'a> {
     pub previous: BTreeMap<String, (u32, u32)>,
     /// Mount points of volumes.
     pub mounts: Vec<String>,
+    /// Paths, as shell patterns, that drop rules leave alone.
+    pub keep: Vec<String>,
     /// Debian suite by code name, for example `bookworm`.
     pub suite: String,
 }
@@ -175,7 +177,7 @@ pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Asse
         let account = WantedUser { group: Some(user.clone()), ..WantedUser::default() };
         world.accounts.user(user, account)?;
     }
-    let (dropped, units) = drop::apply(&mut world.tree);
+    let (dropped, units) = drop::apply(&mut world.tree, &input.keep);
     std::mem::take(&mut world.alternatives).apply(&mut world);
     skeleton::shell(&mut world);
     certificate::apply(&mut world)?;

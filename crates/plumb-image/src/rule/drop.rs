@@ -53,6 +53,7 @@ const RULES: &[Rule] = &[
     Rule { name: "development", reason: "nothing is compiled in an image",
         patterns: &["/usr/include", "/usr/share/pkgconfig", "/usr/lib/pkgconfig", "/usr/lib/*/pkgconfig", "/usr/lib/cmake",
             "/usr/lib/*/cmake", "/usr/share/cmake*", "/usr/share/aclocal*", "/usr/lib/*.a", "/usr/lib/*.la",
+            "/usr/lib/*/perl/*/CORE/*.h", "/usr/lib/postgresql/*/lib/pgxs",
             "/usr/share/gdb", "/usr/share/systemtap", "/usr/share/vala", "/usr/share/gir-1.0"],
         keep: &[] },
     Rule { name: "gconv", reason: "8 MB of conversions of national character sets; glibc has UTF-8, ASCII and UCS built in",
@@ -93,8 +94,9 @@ pub struct Dropped {
 /// Entries by path, as in a [`Tree`].
 pub(crate) type Entries = BTreeMap<String, (Entry, Origin)>;
 
-/// Removes everything the rules name; returns the counts by rule, and the units among what was removed.
-pub(crate) fn apply(tree: &mut Tree) -> (BTreeMap<String, Dropped>, Entries) {
+/// Removes everything the rules name but what `wanted` (shell patterns of paths) names, with all below it; returns the
+/// counts by rule, and the units among what was removed.
+pub(crate) fn apply(tree: &mut Tree, wanted: &[String]) -> (BTreeMap<String, Dropped>, Entries) {
     let mut counts: BTreeMap<String, Dropped> = BTreeMap::new();
     let mut units = Entries::new();
     let mut gone: Option<(String, &Rule)> = None;
@@ -108,7 +110,9 @@ pub(crate) fn apply(tree: &mut Tree) -> (BTreeMap<String, Dropped>, Entries) {
             tree.entries.insert(path, value);
             continue;
         };
-        if rule.keep.iter().any(|keep| pattern::matches(keep, &path)) || kept_above(rule, &path, &top) {
+        let is_kept =
+            rule.keep.iter().any(|keep| pattern::matches(keep, &path)) || kept_above(rule, &path, &top);
+        if is_kept || is_wanted(wanted, &path) {
             tree.entries.insert(path, value);
             continue;
         }
@@ -126,6 +130,21 @@ pub(crate) fn apply(tree: &mut Tree) -> (BTreeMap<String, Dropped>, Entries) {
         }
     }
     (counts, units)
+}
+
+/// Is this what the user wants to keep, or below it?
+fn is_wanted(wanted: &[String], path: &str) -> bool {
+    let cuts = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
+    !wanted.is_empty()
+        && cuts.into_iter().any(|cut| wanted.iter().any(|pattern| pattern::matches(pattern, &path[..cut])))
+}
+
+/// The rule that leaves a path out, and why; the path may be one that no package has.
+#[must_use]
+pub fn rule_of(path: &str) -> Option<(&'static str, &'static str)> {
+    let (top, rule) = find(path)?;
+    let is_kept = rule.keep.iter().any(|keep| pattern::matches(keep, path)) || kept_above(rule, path, &top);
+    (!is_kept).then_some((rule.name, rule.reason))
 }
 
 /// Is this below something that `keep` names?
@@ -186,13 +205,22 @@ mod tests {
             tree.insert(*path, Entry::file(Digest::of(b"ab"), 2, 0o644), origin);
         }
         tree.close();
-        let (counts, units) = apply(&mut tree);
+        let mut wanted = tree.clone();
+        let keep = ["/usr/share/doc/x".to_owned(), "/usr/lib/*/gconv".to_owned()];
+        apply(&mut wanted, &keep);
+        for path in [gone[0], gone[2]] {
+            assert!(wanted.get(path).is_some(), "{path} is wanted");
+        }
+        assert!(wanted.get(gone[1]).is_none());
+        let (counts, units) = apply(&mut tree, &[]);
         for path in gone {
             assert!(tree.get(path).is_none(), "{path}");
         }
         for path in kept {
             assert!(tree.get(path).is_some(), "{path}");
         }
+        assert_eq!(rule_of("/usr/share/doc/x/copyright").unwrap().0, "doc");
+        assert_eq!(rule_of("/usr/share/locale/locale.alias"), None);
         assert_eq!(counts["init"].files, 2);
         assert_eq!(counts["gconv"].bytes, 2);
         assert_eq!(units.keys().collect::<Vec<_>>(), ["/usr/lib/systemd/system/nginx.service"]);

@@ -14,12 +14,35 @@ mod expand;
 pub(crate) mod ignore;
 pub(crate) mod linker;
 mod mode;
+pub mod plugin;
 pub(crate) mod script;
+pub mod script_only;
 mod shell;
 pub(crate) mod tmpfile;
 pub(crate) mod world;
 
 use serde::{Deserialize, Serialize};
+
+/// What the rules that make files are for, by the name in [`crate::tree::Origin::source`] without `rule:`.
+const MAKERS: [(&str, &str); 11] = [
+    ("accounts", "users and groups, made as the packages ask for them"),
+    ("alternatives", "links that update-alternatives would have made"),
+    ("certificates", "the bundle that update-ca-certificates would have made"),
+    ("linker", "the cache that ldconfig would have made; programs find their libraries by it"),
+    ("machine", "what PID 1 runs: services, directories, volumes"),
+    ("package-list", "the list of packages, in the form that scanners read"),
+    ("pam", "what pam-auth-update would have made"),
+    ("sh", "`/bin/sh`, which scripts name and no package of the image has"),
+    ("skeleton", "directories and links that every system has"),
+    ("tmpfiles", "what systemd-tmpfiles would have made"),
+    ("volumes", "mount points of volumes"),
+];
+
+/// What a rule that makes files is for.
+#[must_use]
+pub fn purpose(name: &str) -> Option<&'static str> {
+    MAKERS.iter().find(|(known, _)| *known == name).map(|(_, purpose)| *purpose)
+}
 
 /// What a package wanted to do at installation and no rule does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

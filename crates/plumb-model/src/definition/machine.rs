@@ -41,6 +41,7 @@ const KEYS: &[&str] = &[
     "app",
     "cpus",
     "instances",
+    "keep",
     "memory",
     "middleware",
     "needs",
@@ -67,6 +68,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
     let middleware = relations(table, "middleware", report);
     let os = relations(table, "os", report);
     let (without, _) = names::<PackageName>(table, "without", "[\"perl\"]", report);
+    let keep = read_keep(table, report);
     let memory_mib = table.get("memory").and_then(|field| value::size_mib(&field, MEMORY_MIB, report));
     let cpus = table.get("cpus").and_then(|field| field.integer(1..=MAX_CPUS, report));
     let instances = table.get("instances").and_then(|field| field.integer(1..=MAX_INSTANCES, report));
@@ -81,6 +83,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
             middleware,
             os,
             without,
+            keep,
             app,
             memory_mib: small(memory_mib, DEFAULT_MEMORY_MIB),
             cpus: small(cpus, 1),
@@ -116,6 +119,28 @@ where
         }
         found.0.push(name);
         found.1.push(item.span);
+    }
+    found
+}
+
+/// Paths that rules would leave out.
+fn read_keep(table: &Table<'_>, report: &mut Report<'_>) -> Vec<String> {
+    const EXAMPLE: &str = "\"/usr/share/doc\"";
+    let Some(field) = table.get("keep") else { return Vec::new() };
+    let mut found: Vec<String> = Vec::new();
+    for item in field.list("[\"/usr/share/doc\"]", report) {
+        let Some(text) = item.text(EXAMPLE, report) else { continue };
+        let path = text.trim_end_matches('/');
+        let is_plain = path.starts_with('/') && !path.split('/').any(|part| part == ".." || part == ".");
+        if !is_plain || path.contains("//") || path.chars().any(char::is_control) {
+            report
+                .add(&item.span, format!("{}: {} is not an absolute path", item.what(), quoted(text)))
+                .hint("Write a path like `/usr/share/doc`; `*` and `?` may stand for other characters.");
+        } else if found.iter().any(|other| other == path) {
+            report.add(&item.span, format!("{} stands twice in {}", quoted(text), item.what()));
+        } else {
+            found.push(path.to_owned());
+        }
     }
     found
 }

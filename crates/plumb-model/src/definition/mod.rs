@@ -106,6 +106,9 @@ pub struct Machine {
     pub os: Vec<String>,
     /// Packages that must not be in the image although something depends on them.
     pub without: Vec<PackageName>,
+    /// Absolute paths, as shell patterns, that rules would leave out and that are kept with all below them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
     /// The user's own files, in the order of their targets; no target twice.
     pub app: Vec<AppContent>,
     /// Memory in MiB.

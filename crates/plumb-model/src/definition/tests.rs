@@ -468,7 +468,7 @@ fn unknown_keys() {
           |
         4 | qwertz = 1
           | ^^^^^^
-        hint: Known keys: app, cpus, instances, memory, middleware, needs, os, publish, service, volume, without."#]],
+        hint: Known keys: app, cpus, instances, keep, memory, middleware, needs, os, publish, service, volume, without."#]],
     );
     check_machine(
         "service.nginx = { ready = { htp = \":80\" }, user = \"a\", command = \"x\" }",

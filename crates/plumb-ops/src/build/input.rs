@@ -45,6 +45,7 @@ impl Plumb<'_> {
             users: users.filter(|user| user != "root").collect(),
             previous: job.locked.accounts.clone(),
             mounts: job.machine.volumes.values().map(|volume| volume.mount.clone()).collect(),
+            keep: job.machine.keep.clone(),
             suite: job.project.definition.base.suite.clone(),
         })
     }

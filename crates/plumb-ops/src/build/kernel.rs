@@ -1,6 +1,7 @@
 //! Kernel and initramfs of a kernel package, made once.
 
-use plumb_image::tree::{Layer, Origin, Tree};
+use plumb_image::inventory::ModuleEntry;
+use plumb_image::tree::{Entry, Kind, Layer, Origin, Tree};
 use plumb_image::{initramfs, kernel, module};
 use plumb_model::image::Part;
 use plumb_model::lock::LockedPackage;
@@ -15,7 +16,7 @@ use crate::error::{OpsError, io};
 use crate::guest::{GUEST, RULES};
 
 /// Kind of the store entries that name kernel and initramfs of a kernel package.
-const KERNELS: &str = "kernel-1";
+const KERNELS: &str = "kernel-2";
 
 /// Kernel and initramfs; the same for all machines with one kernel package.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub(super) struct KernelParts {
     pub(super) release: String,
     pub(super) kernel: Part,
     pub(super) initrd: Part,
+    pub(super) modules: Vec<ModuleEntry>,
+    /// The kernel as the package ships it, compressed.
+    pub(super) packed_bytes: u64,
 }
 
 fn key(package: &LockedPackage) -> String {
@@ -57,6 +61,11 @@ impl Plumb<'_> {
         let path = self.store.scratch_path();
         let pile = Pile::new(&path).map_err(io("write", &path))?;
         let content = read_package(&self.store, package, &pile)?;
+        let packed = |(path, entry): (&String, &Entry)| match entry.kind {
+            Kind::File { size, .. } if path.starts_with("/boot/vmlinuz-") => Some(size),
+            _ => None,
+        };
+        let packed_bytes = content.entries.iter().find_map(packed).unwrap_or_default();
         let origin = Origin { layer: Layer::Os, source: package.name.to_string() };
         let entries =
             content.entries.into_iter().map(|(path, entry)| (path, (entry, origin.clone()))).collect();
@@ -68,8 +77,13 @@ impl Plumb<'_> {
         let part = |bytes: &[u8]| -> Result<Part, OpsError> {
             Ok(Part { digest: self.store.put_bytes(bytes)?, size: bytes.len() as u64 })
         };
-        let made =
-            KernelParts { release: kernel.release, kernel: part(&kernel.bytes)?, initrd: part(&initrd)? };
+        let made = KernelParts {
+            release: kernel.release,
+            kernel: part(&kernel.bytes)?,
+            initrd: part(&initrd)?,
+            modules: modules.iter().map(ModuleEntry::of).collect(),
+            packed_bytes,
+        };
         let entry = serde_json::to_vec(&made).map_err(|error| failed(Box::new(error)))?;
         self.store.remember(KERNELS, &key(package), &entry)?;
         Ok(made)

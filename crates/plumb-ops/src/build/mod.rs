@@ -15,10 +15,13 @@ mod recipe;
 mod supply;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use plumb_image::assemble::{self, Assembled};
 use plumb_image::closure;
 use plumb_image::image as parts;
+use plumb_image::inventory::Inventory;
+use plumb_image::rule::plugin;
 use plumb_image::tree::{Kind, Layer, Tree};
 use plumb_model::image::{Image, LayerSize, Part};
 use plumb_model::lock::{Lock, LockedPackage};
@@ -27,13 +30,15 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::input::{add_links, add_spec};
-use self::notice::{missing_text, summary, unhandled};
-use self::recipe::{Ids, Job};
+use self::notice::{missing_text, plugin_text, summary, unhandled};
+use self::recipe::Ids;
+pub(crate) use self::recipe::{Job, Recorded, guest_digest};
 use self::supply::Supply;
 use crate::Plumb;
 use crate::content;
 use crate::contents::StoreObjects;
 use crate::error::OpsError;
+use crate::guest::GUEST;
 use crate::lock::{Update, write_lock};
 use crate::machine::specify;
 use crate::progress::{BuildStep, Progress};
@@ -78,6 +83,18 @@ struct Remembered {
     image: Digest,
     ready_timeout_ms: u64,
     notices: Vec<String>,
+}
+
+/// One image as made, before it is kept.
+pub(crate) struct Constructed {
+    pub(crate) image: Image,
+    pub(crate) inventory: Inventory,
+    /// The root file system, not an object yet.
+    pub(crate) root: PathBuf,
+    /// Ids that were given to accounts.
+    pub(crate) accounts: Ids,
+    pub(crate) notices: Vec<String>,
+    pub(crate) ready_timeout_ms: u64,
 }
 
 impl Plumb<'_> {
@@ -151,7 +168,7 @@ impl Plumb<'_> {
 
     /// All parts are there in full length: a power cut can leave an object short.
     pub(crate) fn is_complete(&self, image: &Image) -> Result<bool, OpsError> {
-        for part in [&image.kernel, &image.initrd, &image.root] {
+        for part in [&image.kernel, &image.initrd, &image.root].into_iter().chain(&image.inventory) {
             if self.store.size(&part.digest)? != Some(part.size) {
                 return Ok(false);
             }
@@ -168,8 +185,32 @@ impl Plumb<'_> {
         Image::from_bytes(&bytes).map_err(|source| OpsError::Document { name: digest.to_string(), source })
     }
 
-    /// Builds one image. Also returns the accounts it gave ids to.
+    /// Builds one image and keeps it. Also returns the accounts it gave ids to.
     fn build_one(&self, job: &Job<'_>, supply: &Supply) -> Result<(BuiltImage, Ids), OpsError> {
+        let made = self.construct(job, supply, None)?;
+        self.store.adopt(&made.root, &made.image.root.digest)?;
+        self.store.put_bytes(&made.inventory.to_bytes())?;
+        // Its digest is in the manifest: what a release needs to be built again from the store alone.
+        self.store.put_bytes(&job.recipe_bytes(&made.accounts))?;
+        let digest = self.store.put_bytes(&made.image.to_bytes())?;
+        let remembered =
+            Remembered { image: digest, ready_timeout_ms: made.ready_timeout_ms, notices: made.notices };
+        let entry = serde_json::to_vec(&remembered)
+            .map_err(|error| OpsError::Build { machine: job.name.clone(), source: Box::new(error) })?;
+        for recipe in BTreeSet::from([made.image.recipe, job.recipe()]) {
+            self.store.remember(IMAGES, &recipe.hex(), &entry)?;
+        }
+        Ok((built_image(job.name, &made.image, &remembered, false), made.accounts))
+    }
+
+    /// Makes one image: kernel and initramfs are objects, the root is a file outside. `recipe` is that of an image which
+    /// is built again; from it follows the time of its files.
+    pub(crate) fn construct(
+        &self,
+        job: &Job<'_>,
+        supply: &Supply,
+        recipe: Option<Digest>,
+    ) -> Result<Constructed, OpsError> {
         let objects = StoreObjects(&self.store);
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
             machine: job.name.clone(),
@@ -189,15 +230,23 @@ impl Plumb<'_> {
         let specified = specify(&job.lock.app, job.name, job.machine, &assembled, &objects)?;
         notices.extend(specified.notices);
         add_spec(&mut assembled.tree, &specified.spec, &objects).map_err(|error| failed(Box::new(error)))?;
-        notices.extend(self.check_closure(job, &assembled)?);
+        notices.extend(self.check_closure(job, &mut assembled)?);
         step(BuildStep::Writing);
         // The recipe with the accounts that were given now is the one a later build from the written lock will have.
-        let final_accounts = &assembled.accounts.allocated;
-        let recipe = job.recipe_with(final_accounts);
+        let recipe = recipe.unwrap_or_else(|| job.recipe_with(&assembled.accounts.allocated));
         let path = self.store.scratch_path();
         let (root, disk) = parts::build_root(&assembled.tree, &objects, job.epoch_s(&recipe), &path)
             .map_err(|error| failed(Box::new(error)))?;
-        self.store.adopt(&root.path, &root.digest)?;
+        let layers = layers(&assembled.tree);
+        let inventory = Inventory {
+            format: Inventory::FORMAT,
+            kernel_packed_bytes: kernel_parts.packed_bytes,
+            init_bytes: GUEST.len() as u64,
+            modules: kernel_parts.modules,
+            dropped: assembled.dropped,
+            entries: assembled.tree.entries,
+        };
+        let bytes = inventory.to_bytes();
         let image = Image {
             format: Image::FORMAT,
             app: job.lock.app.clone(),
@@ -210,30 +259,42 @@ impl Plumb<'_> {
             root_hash: disk.root_hash.clone(),
             cmdline: parts::cmdline(&disk, "").map_err(|error| failed(Box::new(error)))?,
             packages: job.image_packages(&packages),
-            layers: layers(&assembled.tree),
+            layers,
+            without: job.locked.without.clone(),
+            left_out: job.locked.left_out.clone(),
+            inventory: Some(Part { digest: Digest::of(&bytes), size: bytes.len() as u64 }),
         };
-        let digest = self.store.put_bytes(&image.to_bytes())?;
         let ready_timeout_ms = crate::machine::ready_timeout_ms(&specified.spec.services);
-        let remembered = Remembered { image: digest, ready_timeout_ms, notices };
-        let entry = serde_json::to_vec(&remembered).map_err(|error| failed(Box::new(error)))?;
-        for recipe in BTreeSet::from([recipe, job.recipe()]) {
-            self.store.remember(IMAGES, &recipe.hex(), &entry)?;
-        }
-        Ok((built_image(job.name, &image, &remembered, false), final_accounts.clone()))
+        let accounts = assembled.accounts.allocated;
+        Ok(Constructed { image, inventory, root: root.path, accounts, notices, ready_timeout_ms })
     }
 
-    /// Refuses an image whose programs cannot run; returns what its owner should know besides.
-    fn check_closure(&self, job: &Job<'_>, assembled: &Assembled) -> Result<Vec<String>, OpsError> {
+    /// Refuses an image whose programs cannot run, and takes out plugins that cannot be loaded; returns what its owner
+    /// should know besides.
+    fn check_closure(&self, job: &Job<'_>, assembled: &mut Assembled) -> Result<Vec<String>, OpsError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
             machine: job.name.clone(),
             source,
         };
         let objects = StoreObjects(&self.store);
-        let missing = closure::check(&assembled.tree, &objects).map_err(|error| failed(Box::new(error)))?;
+        let mut missing =
+            closure::check(&assembled.tree, &objects).map_err(|error| failed(Box::new(error)))?;
+        let mut told = Vec::new();
+        // A plugin may need another one: each round takes at least one away, and most images need none.
+        loop {
+            let gone =
+                plugin::apply(assembled, &missing, &objects).map_err(|error| failed(Box::new(error)))?;
+            if gone.is_empty() {
+                break;
+            }
+            told.extend(gone.iter().map(plugin_text));
+            missing = closure::check(&assembled.tree, &objects).map_err(|error| failed(Box::new(error)))?;
+        }
         let (errors, notices): (Vec<_>, Vec<_>) =
             missing.into_iter().partition(|missing| missing.severity == closure::Severity::Error);
         if errors.is_empty() {
-            return Ok(summary(&notices));
+            told.extend(summary(&notices));
+            return Ok(told);
         }
         let packages: BTreeSet<String> = errors.iter().filter_map(|missing| missing.hint.clone()).collect();
         Err(OpsError::Incomplete {

@@ -10,6 +10,11 @@ pub(super) fn missing_text(missing: &closure::Missing) -> String {
     format!("`{by}` of `{source}` needs `{needed}`, which is not in the image")
 }
 
+pub(super) fn plugin_text(missing: &closure::Missing) -> String {
+    let (by, source, needed) = (&missing.needed_by, &missing.source, &missing.needed);
+    format!("plugin `{by}` of `{source}` is left out: it needs `{needed}`, which is not in the image")
+}
+
 /// Effects of maintainer scripts that no rule covers are told, never passed over.
 pub(super) fn unhandled(assembled: &Assembled) -> Vec<String> {
     let text = |report: &plumb_image::rule::Report| {

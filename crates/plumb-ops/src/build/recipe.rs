@@ -1,8 +1,9 @@
 //! What an image is made from, as one digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use plumb_debian::PackageName;
 use plumb_image::assemble::PackageInput;
 use plumb_image::deb::PackageContent;
 use plumb_image::tree::Layer;
@@ -10,24 +11,24 @@ use plumb_model::definition::{Machine, Service};
 use plumb_model::image::ImagePackage;
 use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
 use plumb_model::{Digest, MachineName, ServiceName, VolumeName};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::content::Remote;
 use crate::guest::{GUEST, RULES};
-use crate::project::{AppFile, Project};
+use crate::project::{AppFile, AppFileKind, Project};
 
 /// Ids given to accounts: name to (uid, gid).
-pub(super) type Ids = BTreeMap<String, (u32, u32)>;
+pub(crate) type Ids = BTreeMap<String, (u32, u32)>;
 
 /// One machine on its way to an image.
-pub(super) struct Job<'a> {
-    pub(super) project: &'a Project,
-    pub(super) lock: &'a Lock,
-    pub(super) name: &'a MachineName,
-    pub(super) machine: &'a Machine,
-    pub(super) locked: &'a LockedMachine,
-    pub(super) files: Vec<AppFile>,
-    pub(super) remotes: Vec<Remote<'a>>,
+pub(crate) struct Job<'a> {
+    pub(crate) project: &'a Project,
+    pub(crate) lock: &'a Lock,
+    pub(crate) name: &'a MachineName,
+    pub(crate) machine: &'a Machine,
+    pub(crate) locked: &'a LockedMachine,
+    pub(crate) files: Vec<AppFile>,
+    pub(crate) remotes: Vec<Remote<'a>>,
 }
 
 /// Everything an image is made from. Its digest names the result.
@@ -42,6 +43,11 @@ struct Recipe<'a> {
     /// Name, mount point, owner; not the size, which belongs to the release.
     volumes: Vec<(&'a VolumeName, &'a str, Option<&'a str>)>,
     packages: Vec<(&'a str, Digest, Layer)>,
+    /// In the manifest, too: two ways to the same packages are two images.
+    without: &'a BTreeSet<PackageName>,
+    left_out: &'a BTreeSet<PackageName>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    keep: &'a [String],
     kernel: Digest,
     accounts: &'a Ids,
     files: &'a [AppFile],
@@ -50,9 +56,29 @@ struct Recipe<'a> {
 }
 
 /// Digest of PID 1; computed once, every recipe has it.
-pub(super) fn guest_digest() -> Digest {
+pub(crate) fn guest_digest() -> Digest {
     static DIGEST: LazyLock<Digest> = LazyLock::new(|| Digest::of(GUEST));
     *DIGEST
+}
+
+/// What a kept recipe says that neither lock nor definition do: it is how a release is built again without the folder
+/// it was made in.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Recorded {
+    pub(crate) rules: String,
+    pub(crate) guest: Digest,
+    pub(crate) files: Vec<AppFile>,
+}
+
+impl Recorded {
+    /// The user's files: path in the image and content.
+    pub(crate) fn contents(&self) -> Vec<(String, Digest)> {
+        let content = |file: &AppFile| match &file.kind {
+            AppFileKind::File { digest, .. } => Some((file.target.clone(), *digest)),
+            AppFileKind::Directory | AppFileKind::Symlink { .. } => None,
+        };
+        self.files.iter().filter_map(content).collect()
+    }
 }
 
 impl Job<'_> {
@@ -61,6 +87,10 @@ impl Job<'_> {
     }
 
     pub(super) fn recipe_with(&self, accounts: &Ids) -> Digest {
+        Digest::of(&self.recipe_bytes(accounts))
+    }
+
+    pub(super) fn recipe_bytes(&self, accounts: &Ids) -> Vec<u8> {
         let packages = self.locked.packages.iter().filter_map(|name| self.lock.package(name.as_str()));
         let kernel = self.lock.package(&self.locked.kernel);
         let volumes = self.machine.volumes.iter();
@@ -77,13 +107,16 @@ impl Job<'_> {
             packages: packages
                 .map(|package| (package.name.as_str(), package.digest, self.layer(package)))
                 .collect(),
+            without: &self.locked.without,
+            left_out: &self.locked.left_out,
+            keep: &self.machine.keep,
             kernel: kernel.map_or(Digest::of(b""), |package| package.digest),
             accounts,
             files: &self.files,
             remotes: &self.remotes,
             date: self.newest_source(),
         };
-        Digest::of(&serde_json::to_vec(&recipe).expect("strings, numbers, lists and maps"))
+        serde_json::to_vec(&recipe).expect("strings, numbers, lists and maps")
     }
 
     pub(super) fn layer(&self, package: &LockedPackage) -> Layer {

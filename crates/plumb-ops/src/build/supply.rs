@@ -20,7 +20,7 @@ use crate::project::Project;
 
 /// Everything some jobs are made from, by package name.
 #[derive(Default)]
-pub(super) struct Supply {
+pub(crate) struct Supply {
     contents: BTreeMap<String, PackageContent>,
     kernels: BTreeMap<String, KernelParts>,
 }
@@ -68,7 +68,7 @@ impl Supply {
 
 impl Plumb<'_> {
     /// Brings everything here that `jobs` are made from: from the store, or from the archives.
-    pub(super) fn supply(
+    pub(crate) fn supply(
         &self,
         project: &Project,
         lock: &Lock,

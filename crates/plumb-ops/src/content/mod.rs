@@ -56,7 +56,7 @@ fn remote(number: usize, content: &AppContent) -> Option<Remote<'_>> {
 
 impl Remote<'_> {
     /// What has to be in the store before [`Plumb::unfold`].
-    fn wanted(&self) -> Vec<FileRef> {
+    pub(crate) fn wanted(&self) -> Vec<FileRef> {
         match &self.what {
             What::Url(source) => vec![archive::wanted(source)],
         }

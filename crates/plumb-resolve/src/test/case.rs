@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use expect_test::{Expect, expect};
 
 use super::{index, names, packages, request, shown, universe};
-use crate::{Request, Source, Universe, Update, Violation, check};
+use crate::{Request, Source, Universe, Update, Violation, Waiver, check};
 
 fn case(index: &str, roots: &str, expected: &Expect) {
     expected.assert_eq(&shown(&universe(index), &request(roots)));
@@ -265,6 +265,46 @@ fn without() {
         shop/web asks for `web`, which is left out by `without`
     "#]]
     .assert_eq(&shown(&universe, &with("web")));
+}
+
+#[test]
+fn waivers() {
+    let universe = universe(
+        "web 1; Depends: debconf | debconf-2.0, ip, lib
+         tool 1; Depends: ip
+         lib 1; Depends: gcc-12-base (= 12)
+         ip 1; Depends: elf
+         elf 1
+         debconf 1; Provides: debconf-2.0
+         gcc-12-base 12",
+    );
+    let waiver = |requirer: Option<&str>, dependency: &str| Waiver {
+        requirer: requirer.map(|name| name.parse().expect("a name")),
+        dependency: dependency.into(),
+    };
+    let waive = vec![waiver(None, "debconf-2.0"), waiver(None, "gcc-*-base"), waiver(Some("web"), "ip")];
+    let with = |roots| Request { waive: waive.clone(), ..request(roots) };
+    expect![[r#"
+        lib 1 <- web: lib
+        web 1 <- shop/web: web
+        waived lib: gcc-12-base (= 12)
+        waived web: debconf | debconf-2.0
+        waived web: ip
+    "#]]
+    .assert_eq(&shown(&universe, &with("web")));
+    // What another package needs, and what is asked for, is there.
+    expect![[r#"
+        debconf 1 <- shop/web: debconf
+        elf 1 <- ip: elf
+        ip 1 <- tool: ip
+        lib 1 <- web: lib
+        tool 1 <- shop/web: tool
+        web 1 <- shop/web: web
+        waived lib: gcc-12-base (= 12)
+        waived web: debconf | debconf-2.0
+        waived web: ip
+    "#]]
+    .assert_eq(&shown(&universe, &with("web, tool, debconf")));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod console;
 mod down;
+mod footprint;
 mod init;
 mod lock;
 mod logs;
@@ -9,6 +10,8 @@ mod manual;
 mod ps;
 mod release;
 mod up;
+mod verify;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +54,9 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Release(arguments) => release::release(&session, arguments),
         Command::Log(arguments) => release::log(&session, arguments),
         Command::Show(arguments) => release::show(&session, arguments),
+        Command::Footprint(arguments) => footprint::run(&session, arguments),
+        Command::Why(arguments) => why::run(&session, arguments),
+        Command::Verify(arguments) => verify::run(&session, arguments),
         Command::Up(arguments) => up::up(&session, arguments),
         Command::Upgrade(arguments) => up::upgrade(&session, arguments),
         Command::Rollback(arguments) => up::rollback(&session, arguments),

@@ -127,6 +127,12 @@ pub(super) fn show(session: &Session<'_>, arguments: &Show) -> Result<(), OpsErr
             for (layer, size) in &image.layers {
                 println!("  layer    {layer}: {} files, {}", size.files, bytes(size.bytes));
             }
+            for package in &image.without {
+                println!("  without  {package}");
+            }
+            for package in &image.left_out {
+                println!("  left out {package} (only maintainer scripts use it)");
+            }
             for (package, entry) in &image.packages {
                 println!("  package  {package} {} ({})", entry.version, entry.layer);
             }

@@ -39,7 +39,9 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
         }
         source = cause.source();
     }
-    if as_json {
+    if as_json && matches!(error, OpsError::Unverified { .. }) {
+        // The report on standard output is the answer, and a second document behind it would not be JSON.
+    } else if as_json {
         json(&serde_json::json!({
             "error": error.to_string(), "causes": causes, "hints": error.hints(), "console": console,
         }));
@@ -63,7 +65,7 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
     match error {
         OpsError::Stranded { .. } => ExitCode::from(EXIT_PARTLY),
         OpsError::Fetch(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
-        OpsError::Document { .. } => ExitCode::from(EXIT_VERIFICATION),
+        OpsError::Document { .. } | OpsError::Unverified { .. } => ExitCode::from(EXIT_VERIFICATION),
         _ => ExitCode::FAILURE,
     }
 }
@@ -85,6 +87,24 @@ pub fn table(header: &[&str]) -> Table {
         column.set_padding((0, 2));
     }
     table
+}
+
+/// Columns that text fits into.
+pub const COLUMNS: usize = 80;
+
+/// Breaks between words so that `indent` and each line fit [`COLUMNS`]; a longer word stays whole.
+pub fn wrapped(text: &str, indent: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if indent + line.chars().count() + 1 + word.chars().count() <= COLUMNS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// `44.4 MB`: decimal units, as disks and downloads are sold.
@@ -140,6 +160,12 @@ pub fn service_state(state: &ServiceState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_wrapped() {
+        assert_eq!(wrapped("one two three", 73), ["one two", "three"]);
+        assert_eq!(wrapped("", 0), [""]);
+    }
 
     #[test]
     fn sizes_and_times() {

@@ -1,0 +1,148 @@
+//! Builds the images of a release again, from nothing but the release, and compares.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use plumb_image::compare::compare;
+use plumb_model::definition::{AppContent, Machine, Source};
+use plumb_model::image::Image;
+use plumb_model::lock::Lock;
+use plumb_model::release::Release;
+use plumb_model::{Digest, Document as _, MachineName};
+use plumb_store::Store;
+
+use super::Rebuilt;
+use crate::build::{Job, Recorded, guest_digest};
+use crate::content;
+use crate::error::{OpsError, io};
+use crate::guest::RULES;
+use crate::project::{AppFile, Project};
+use crate::{Home, Plumb};
+
+/// Longest lock that is read from the store.
+const LOCK_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// The files of a recipe, each with the number of the entry of `app` it came from: the last one that leads there.
+fn numbered(recorded: Recorded, machine: &Machine) -> Vec<AppFile> {
+    let leads = |content: &AppContent, target: &str| {
+        matches!(content.source, Source::Path(_))
+            && target
+                .strip_prefix(&content.target)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let mut files = recorded.files;
+    for file in &mut files {
+        let number = machine.app.iter().rposition(|content| leads(content, &file.target));
+        file.content = number.unwrap_or_default();
+    }
+    files
+}
+
+impl Plumb<'_> {
+    /// Packages come from this store, or from the archives by their digest; everything else of it is not used: the
+    /// build happens in an empty store, so that nothing that was remembered can hide a difference.
+    pub(super) fn rebuild(
+        &self,
+        release: &Release,
+        images: &BTreeMap<MachineName, Image>,
+    ) -> Result<Vec<Rebuilt>, OpsError> {
+        let definition = self.definition_of(release)?;
+        let lock = self.lock_of(release)?;
+        let project = Project { folder: PathBuf::new(), text: String::new(), definition };
+        // Beside this process's own unfinished files, so that no other process takes it for a dead one's.
+        let beside = self.store.scratch_path();
+        let parent = beside.parent().unwrap_or(self.store.root());
+        let scratch = tempfile::tempdir_in(parent).map_err(io("write", parent))?;
+        let home = Home::new(scratch.path().to_owned());
+        let store = Store::open(&home.store())?;
+        let fresh = Plumb { home, store, options: self.options.clone(), reporter: self.reporter };
+        let mut rebuilt = Vec::new();
+        for (name, image) in images {
+            let (Some(machine), Some(locked)) =
+                (project.definition.machines.get(name), lock.machines.get(name))
+            else {
+                return Err(OpsError::NoRecipe { machine: name.clone() });
+            };
+            if !self.store.contains(&image.recipe) {
+                return Err(OpsError::NoRecipe { machine: name.clone() });
+            }
+            let recorded = self.recorded(image)?;
+            for (_, digest) in recorded.contents() {
+                fresh.take_over(self, &digest)?;
+            }
+            let remotes = content::remotes(machine);
+            for file in remotes.iter().flat_map(content::Remote::wanted) {
+                plumb_fetch::copy_file(&self.store, &fresh.store, &file.check)?;
+            }
+            let (rules, guest) = (recorded.rules.clone(), recorded.guest);
+            let files = numbered(recorded, machine);
+            let job = Job { project: &project, lock: &lock, name, machine, locked, files, remotes };
+            rebuilt.push(self.rebuild_machine(&fresh, &job, image, (&rules, guest))?);
+        }
+        Ok(rebuilt)
+    }
+
+    fn rebuild_machine(
+        &self,
+        fresh: &Plumb<'_>,
+        job: &Job<'_>,
+        image: &Image,
+        (rules, guest): (&str, Digest),
+    ) -> Result<Rebuilt, OpsError> {
+        let packages =
+            job.locked.packages.iter().map(|name| name.as_str()).chain([job.locked.kernel.as_str()]);
+        for package in packages.filter_map(|name| job.lock.package(name)) {
+            if self.store.contains(&package.digest) {
+                fresh.take_over(self, &package.digest)?;
+            }
+        }
+        let supply = fresh.supply(job.project, job.lock, &[job])?;
+        fresh.fetch_remotes(job.remotes.iter())?;
+        let made = fresh.construct(job, &supply, Some(image.recipe))?;
+        let before = self.inventory(job.name, image)?;
+        let mut parts = Vec::new();
+        for (name, is_equal) in [
+            ("kernel", image.kernel == made.image.kernel),
+            ("initramfs", image.initrd == made.image.initrd),
+            ("root", image.root == made.image.root),
+            ("manifest", image.digest() == made.image.digest()),
+        ] {
+            if !is_equal {
+                parts.push(name.to_owned());
+            }
+        }
+        // The manifest differs with any part; alone it is news.
+        if parts.len() > 1 {
+            parts.retain(|part| part != "manifest");
+        }
+        let mut causes = Vec::new();
+        if !parts.is_empty() && rules != RULES {
+            causes.push(format!("it was made with rules {rules}, this plumb has rules {RULES}"));
+        }
+        if !parts.is_empty() && guest != guest_digest() {
+            causes.push("it was made with another PID 1 than that of this plumb".to_owned());
+        }
+        let differences = compare(&before.entries, &made.inventory.entries);
+        Ok(Rebuilt { machine: job.name.clone(), parts, differences, causes })
+    }
+
+    /// Copies an object from another store, hashing it on the way.
+    fn take_over(&self, from: &Plumb<'_>, digest: &Digest) -> Result<(), OpsError> {
+        if self.store.contains(digest) {
+            return Ok(());
+        }
+        let (stored, _) = self.store.put_reader(&mut from.store.open_object(digest)?)?;
+        if stored != *digest {
+            // Sets it aside and says so.
+            from.store.verify(digest)?;
+        }
+        Ok(())
+    }
+
+    /// The lock a release was made from.
+    fn lock_of(&self, release: &Release) -> Result<Lock, OpsError> {
+        let bytes = self.store.read_bytes(&release.lock, LOCK_LIMIT)?;
+        Lock::parse(&String::from_utf8_lossy(&bytes))
+            .map_err(|source| OpsError::Lock { path: PathBuf::from(release.lock.to_string()), source })
+    }
+}
