@@ -16,6 +16,7 @@
 mod line;
 mod message;
 mod spec;
+mod timing;
 
 pub use line::{LineError, LineReader, encode_line};
 pub use message::{
@@ -25,6 +26,7 @@ pub use spec::{
     Command, Directory, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart,
     RootDisk, RootDiskError, ServiceKind, ServiceSpec, VolumeAttachment, VolumeMount,
 };
+pub use timing::{BootPhase, PhaseEnd, ServiceTimes};
 
 /// Version of every document in this crate. A guest refuses a document with another number.
 pub const FORMAT: u32 = 1;

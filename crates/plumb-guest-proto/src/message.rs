@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{PhaseEnd, ServiceTimes};
+
 /// From host to guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
@@ -76,6 +78,13 @@ pub enum Event {
         /// The new state.
         state: ServiceState,
     },
+    /// The boot is over, the services begin.
+    Booted {
+        /// Its parts, in order.
+        phases: Vec<PhaseEnd>,
+    },
+    /// A service became ready, or done, for the first time in this boot.
+    ServiceTimes(ServiceTimes),
     /// All services are ready for the first time in this boot.
     Ready,
     /// The guest cannot go on; it powers off after this.

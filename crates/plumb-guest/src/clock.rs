@@ -6,8 +6,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since the kernel started (CLOCK_BOOTTIME).
 pub fn uptime_ms() -> u64 {
+    uptime_us() / 1000
+}
+
+/// Microseconds since the kernel started (CLOCK_BOOTTIME).
+pub fn uptime_us() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec.cast_unsigned() * 1000 + now.tv_nsec.cast_unsigned() / 1_000_000
+    now.tv_sec.cast_unsigned() * 1_000_000 + now.tv_nsec.cast_unsigned() / 1000
 }
 
 /// Asks `look` every `poll_ms` until it has an answer or `limit_ms` is over.

@@ -34,8 +34,8 @@ pub const OUTPUT_BYTES_PER_TURN: usize = 64 * 1024;
 /// Longest reason in a service state: a sentence. 200 services with such reasons still fit into one message.
 pub const REASON_BYTES: usize = 240;
 
-/// First pause between two readiness checks.
-pub const CHECK_FIRST_MS: u64 = 50;
+/// First pause between two readiness checks: a check that is refused costs less than a millisecond.
+pub const CHECK_FIRST_MS: u64 = 10;
 
 /// Longest pause between two readiness checks before the service is ready.
 pub const CHECK_LAST_MS: u64 = 500;
@@ -75,7 +75,10 @@ pub const GOOD_RUN_MS: u64 = 10_000;
 /// the default delay the five take about three seconds plus the runs themselves.
 pub const FAILED_STARTS: u32 = 5;
 
-/// Pause between two looks for a PID file or for the last process of a service.
+/// First pause between two looks for a PID file: a daemon writes it a moment after its parent has ended.
+pub const MAIN_FIRST_MS: u64 = 2;
+
+/// Longest pause between two looks for a PID file, and the pause between two looks for the last process of a service.
 pub const GROUP_POLL_MS: u64 = 50;
 
 /// After SIGKILL a process is gone within this time, or it hangs in the kernel and is given up.

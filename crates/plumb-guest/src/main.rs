@@ -23,6 +23,7 @@ mod network;
 mod report;
 mod service;
 mod signal;
+mod timeline;
 mod tool;
 mod verity;
 mod volume;
@@ -30,7 +31,7 @@ mod volume;
 use std::convert::Infallible;
 use std::process::ExitCode;
 
-use plumb_guest_proto::{Event, FORMAT, GuestMessage, InstanceSpec, MachineSpec, RootDisk};
+use plumb_guest_proto::{BootPhase, Event, FORMAT, GuestMessage, InstanceSpec, MachineSpec, RootDisk};
 use rustix::mount::MountFlags;
 use rustix::system::{RebootCommand, reboot};
 
@@ -39,6 +40,7 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::report::{Reporter, shorten};
 use crate::signal::Signals;
+use crate::timeline::Timeline;
 
 fn main() -> ExitCode {
     // Started by hand this would unmount, kill and power off somebody's machine.
@@ -46,9 +48,10 @@ fn main() -> ExitCode {
         eprintln!("plumb-guest is PID 1 of a machine; it does nothing else");
         return ExitCode::from(2);
     }
+    let timeline = Timeline::begin();
     let mounted = mount::kernel_file_systems();
     let mut reporter = Reporter { console: Console::open(), control: Control::default() };
-    let result = mounted.and_then(|()| live(&mut reporter));
+    let result = mounted.and_then(|()| live(&mut reporter, timeline));
     if let Err(error) = result {
         let message = error.chain();
         // The port may not have been looked for yet when the boot failed.
@@ -63,24 +66,29 @@ fn main() -> ExitCode {
 }
 
 /// A whole life: boot, run, stop.
-fn live(reporter: &mut Reporter) -> Result<(), Error> {
+fn live(reporter: &mut Reporter, mut timeline: Timeline) -> Result<(), Error> {
     let signals = Signals::open()?;
     reporter.say("up");
     for missing in network::apply_settings()? {
         reporter.say(&format!("this kernel has no setting `{missing}`"));
     }
+    timeline.end(BootPhase::Setup);
     let count = module::load_all()?;
+    timeline.end(BootPhase::Modules);
     reporter.control.open();
     reporter.say(&format!("{count} kernel modules loaded"));
     // Read only now, so that the host hears of a document that is refused.
     let instance = document::instance()?;
-    let machine = enter_root(reporter)?;
+    let machine = enter_root(reporter, &mut timeline)?;
     document::check(&machine, &instance)?;
+    timeline.end(BootPhase::Root);
     identity::write(&instance)?;
     for line in network::configure(&instance.interfaces)? {
         reporter.say(&line);
     }
+    timeline.end(BootPhase::Network);
     bring_up_volumes(&machine, &instance, reporter)?;
+    timeline.end(BootPhase::Volumes);
     for directory in &machine.directories {
         if let Err(problem) = service::make_directory(directory) {
             reporter.say(&problem);
@@ -95,16 +103,20 @@ fn live(reporter: &mut Reporter) -> Result<(), Error> {
         generation: *generation,
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
     };
-    service::Runtime::new(&machine, hello, signals, reporter)?.run();
+    let mut runtime = service::Runtime::new(&machine, hello, signals, reporter)?;
+    timeline.end(BootPhase::Directories);
+    runtime.run(timeline.event());
+    drop(runtime);
     take_down(&machine, reporter);
     Ok(())
 }
 
 /// From the initramfs to the verified root; returns what the image says it is.
-fn enter_root(reporter: &mut Reporter) -> Result<MachineSpec, Error> {
+fn enter_root(reporter: &mut Reporter, timeline: &mut Timeline) -> Result<MachineSpec, Error> {
     let root = root_disk()?;
     let disk = disk::find(&root.serial)?;
     let device = verity::open(&root, &disk)?;
+    timeline.end(BootPhase::Verity);
     mount::file_system(
         "erofs",
         &device.display().to_string(),

@@ -212,7 +212,6 @@ fn nginx() {
         "nginx",
         expect![[r#"
         service: it Forking 0:0 []
-        pre: ["/usr/sbin/nginx", "-t", "-q", "-g", "daemon on; master_process on;"]
         start: ["/usr/sbin/nginx", "-g", "daemon on; master_process on;"]
         run: in / umask 22 nice 0 oom 0
         restart: No after 100 ms

@@ -9,7 +9,7 @@ use plumb_plan::{
 };
 use plumb_state::{PlanStatus, State};
 use plumb_store::LockGuard;
-use plumb_target::{InstanceState, Local, LocalPaths, Qemu, Target as _, accelerator};
+use plumb_target::{InstanceState, InstanceTimings, Local, LocalPaths, Qemu, Target as _, accelerator};
 use serde::Serialize;
 
 use crate::error::OpsError;
@@ -38,6 +38,9 @@ pub struct UpOutcome {
     pub steps: Vec<String>,
     /// Where its ports are.
     pub published: Vec<Endpoint>,
+    /// Where the time of each start went.
+    #[serde(skip)]
+    pub timings: Vec<InstanceTimings>,
 }
 
 /// A published port.
@@ -224,17 +227,21 @@ impl Plumb<'_> {
             _ => PlanKind::Up,
         };
         let plan = self.plan(&mut locked, release, kind)?;
-        let outcome = UpOutcome {
+        let mut outcome = UpOutcome {
             deployment: name.clone(),
             release: release.name(),
             steps: describe(&plan),
             published: endpoints(release),
+            timings: Vec::new(),
         };
         if dry_run {
             return Ok(outcome);
         }
         match self.execute(&mut locked, &plan) {
-            Ok(()) => Ok(outcome),
+            Ok(()) => {
+                outcome.timings = timings(&locked, &plan)?;
+                Ok(outcome)
+            }
             Err(error) => match before.filter(|current| *current != release.name()) {
                 Some(current) => Err(self.go_back(&mut locked, release, &current, error)),
                 None => Err(error),
@@ -377,6 +384,19 @@ impl Plumb<'_> {
 fn deployment_of(release: &Release) -> Result<DeploymentName, OpsError> {
     let name = release.app.as_str();
     name.parse().map_err(|error| OpsError::Plan(plumb_plan::PlanError::Name(error)))
+}
+
+/// Where the time of each start of the plan went, in its order.
+fn timings(locked: &Locked, plan: &Plan) -> Result<Vec<InstanceTimings>, OpsError> {
+    let observed = locked.target.observe()?;
+    let started = plan.actions.iter().filter_map(|action| match action {
+        Action::Start { boot, .. } => Some(boot.instance.as_str()),
+        _ => None,
+    });
+    Ok(started
+        .filter_map(|name| observed.iter().find(|seen| seen.name == name))
+        .map(plumb_target::ObservedInstance::timings)
+        .collect())
 }
 
 fn endpoints(release: &Release) -> Vec<Endpoint> {

@@ -43,7 +43,7 @@ pub use plumb_fetch::Proxies;
 pub use plumb_image::compare::{Difference, What as DifferenceKind};
 pub use plumb_image::footprint::Share;
 pub use plumb_image::usage::How;
-pub use plumb_target::{connect, keeper};
+pub use plumb_target::{InstanceTimings, TimingStep, connect, keeper};
 pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent};
 pub use project::Project;
 pub use release::ReleaseOutcome;

@@ -262,7 +262,7 @@ impl Listener {
         if let GuestMessage::Log { uptime_ms, service, line } = message {
             return journal.write(&LogLine { t_ms: unix_ms(), uptime_ms, service, line });
         }
-        self.hub.change(&self.name, &self.stop, |guest| guest.record.take(message));
+        self.hub.change(&self.name, &self.stop, |guest| guest.record.take(message, unix_ms()));
         Ok(())
     }
 }

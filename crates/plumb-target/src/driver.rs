@@ -11,6 +11,7 @@ use crate::error::TargetError;
 use crate::identity::Usage;
 use crate::keeper::request::Publication;
 use crate::record::{EventEntry, GuestRecord};
+use crate::timing::{self, HostTimes, InstanceTimings};
 
 /// The parts of an image that a boot needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +122,8 @@ pub struct ObservedInstance {
     pub generation: u64,
     /// When it was started: milliseconds since 1970.
     pub started_unix_ms: u64,
+    /// When the hypervisor had it running: milliseconds since 1970.
+    pub up_unix_ms: Option<u64>,
     /// Memory it was given, MiB.
     pub memory_mib: u64,
     /// What the guest said; of a dead instance only what explains its end.
@@ -130,6 +133,13 @@ pub struct ObservedInstance {
 }
 
 impl ObservedInstance {
+    /// Where the time of its start went.
+    #[must_use]
+    pub fn timings(&self) -> InstanceTimings {
+        let host = HostTimes { started_unix_ms: self.started_unix_ms, up_unix_ms: self.up_unix_ms };
+        timing::timings(&self.name, host, self.guest.as_ref())
+    }
+
     /// Runs, and all its services are ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -34,6 +34,7 @@ mod record;
 mod relay;
 mod socket;
 mod switch;
+mod timing;
 mod volume;
 
 pub use accelerator::{Accelerator, AcceleratorKind};
@@ -50,3 +51,4 @@ pub use local::{Local, LocalPaths, PUBLISH_ADDRESS};
 pub use qemu::Qemu;
 pub use record::{EventEntry, GuestRecord};
 pub use socket::connect;
+pub use timing::{InstanceTimings, TimingStep};

@@ -54,6 +54,9 @@ struct InstanceRecord {
     boot: String,
     forwards: BTreeMap<u16, u16>,
     started_unix_ms: u64,
+    /// When QEMU answered.
+    #[serde(default)]
+    up_unix_ms: Option<u64>,
     /// `None` if we were killed between the start and its recording; the pid file tells then.
     process: Option<ProcessRecord>,
 }
@@ -228,6 +231,7 @@ impl Local {
             label: record.wanted.label,
             generation: record.wanted.generation,
             started_unix_ms: record.started_unix_ms,
+            up_unix_ms: record.up_unix_ms,
             memory_mib: record.wanted.memory_mib,
             guest,
             usage: live.map_or_else(Usage::default, |live| live.usage()),

@@ -40,6 +40,12 @@ pub struct GuestRecord {
     pub events: VecDeque<EventEntry>,
     /// Log lines that the guest had to drop.
     pub log_dropped: u64,
+    /// When its kernel started, milliseconds since 1970 on this host's clock: the earliest that any message allows.
+    #[serde(default)]
+    pub kernel_unix_ms: Option<u64>,
+    /// When its word that it is ready came, milliseconds since 1970.
+    #[serde(default)]
+    pub ready_unix_ms: Option<u64>,
 }
 
 impl GuestRecord {
@@ -54,9 +60,14 @@ impl GuestRecord {
         self.sequence += 1;
     }
 
-    /// Takes in one message; log lines are not for the record.
-    pub fn take(&mut self, mut message: GuestMessage) {
+    /// Takes in one message that came at `now_unix_ms`; log lines are not for the record.
+    pub fn take(&mut self, mut message: GuestMessage, now_unix_ms: u64) {
         make_plain(&mut message);
+        if let GuestMessage::Event { uptime_ms, .. } | GuestMessage::Log { uptime_ms, .. } = &message {
+            // A message may have waited, none comes early: the earliest start is the true one.
+            let began = now_unix_ms.saturating_sub(*uptime_ms);
+            self.kernel_unix_ms = Some(self.kernel_unix_ms.map_or(began, |known| known.min(began)));
+        }
         match message {
             GuestMessage::Hello { kernel, .. } => self.kernel = Some(kernel),
             GuestMessage::Status(status) => self.status = Some(status),
@@ -66,6 +77,7 @@ impl GuestRecord {
                 match &event {
                     Event::Fatal { message } => self.fatal = Some(message.clone()),
                     Event::Stopping => self.stopping = true,
+                    Event::Ready => self.ready_unix_ms = Some(now_unix_ms),
                     _ => {}
                 }
                 if self.events.len() == MAX_EVENTS {
@@ -89,7 +101,8 @@ pub(crate) fn make_plain(message: &mut GuestMessage) {
                 plain_state(state);
             }
             Event::Fatal { message } => plain_text(message),
-            Event::RootMounted | Event::Ready | Event::Stopping => {}
+            Event::ServiceTimes(times) => plain_text(&mut times.name),
+            Event::RootMounted | Event::Booted { .. } | Event::Ready | Event::Stopping => {}
         },
         GuestMessage::Status(status) => {
             for service in &mut status.services {
@@ -127,11 +140,11 @@ mod tests {
     #[test]
     fn ready_needs_a_live_channel() {
         let mut record = GuestRecord::default();
-        record.take(GuestMessage::Status(Status { ready: true, ..Status::default() }));
+        record.take(GuestMessage::Status(Status { ready: true, ..Status::default() }), 0);
         assert!(!record.is_ready());
         record.set_connected(true);
         assert!(record.is_ready());
-        record.take(event(Event::Stopping));
+        record.take(event(Event::Stopping), 0);
         assert!(!record.is_ready());
     }
 
@@ -160,11 +173,11 @@ mod tests {
     fn a_flood_of_events_is_bounded() {
         let mut record = GuestRecord::default();
         for _ in 0..1000 {
-            record.take(event(Event::RootMounted));
+            record.take(event(Event::RootMounted), 0);
         }
         assert_eq!(record.events.len(), MAX_EVENTS);
         assert_eq!(record.events.back().unwrap().sequence, record.sequence);
-        record.take(event(Event::Fatal { message: "no root".into() }));
+        record.take(event(Event::Fatal { message: "no root".into() }), 0);
         assert_eq!(record.fatal.as_deref(), Some("no root"));
     }
 }

@@ -7,7 +7,7 @@
 //!                                                                                            └─► Backoff ─► …
 //! ```
 
-use plumb_guest_proto::{KillMode, Ready, ServiceKind, ServiceSpec, ServiceState};
+use plumb_guest_proto::{KillMode, Ready, ServiceKind, ServiceSpec, ServiceState, ServiceTimes};
 
 use super::check::pause_ms;
 use super::event::{Action, Input, Role, Stage, Target, command, command_name};
@@ -36,6 +36,8 @@ pub struct Lifecycle {
     deadline: Option<u64>,
     /// When the next readiness check (or the next look for the main process) is due.
     next_look: Option<u64>,
+    begun_ms: u64,
+    launched_ms: u64,
     started_ms: u64,
     ready: bool,
     ready_since: Option<u64>,
@@ -60,6 +62,8 @@ impl Lifecycle {
             phase: Phase::Waiting,
             deadline: None,
             next_look: None,
+            begun_ms: 0,
+            launched_ms: 0,
             started_ms: 0,
             ready: false,
             ready_since: None,
@@ -80,6 +84,16 @@ impl Lifecycle {
     /// How often it was started again.
     pub fn restarts(&self) -> u32 {
         self.restarts
+    }
+
+    /// When this run reached what, as soon as the service is ready or done.
+    pub fn times(&self) -> Option<ServiceTimes> {
+        let ready_ms = match self.phase {
+            Phase::Ended(ServiceState::Done) => self.started_ms,
+            _ => self.ready_since?,
+        };
+        let Lifecycle { begun_ms, launched_ms, started_ms, .. } = *self;
+        Some(ServiceTimes { name: self.spec.name.clone(), begun_ms, launched_ms, started_ms, ready_ms })
     }
 
     /// Whether it waits for its `after`.
@@ -151,7 +165,9 @@ impl Lifecycle {
             Input::MainNone if self.phase == Phase::FindMain => self.run(now, Stage::StartPost, 0, &mut out),
             Input::MainUnknown(answer) if self.phase == Phase::FindMain => {
                 self.last_answer = Some(answer);
-                self.next_look = Some(now + limit::GROUP_POLL_MS);
+                // Since `FindMain` began; the longer it takes, the less a longer pause adds.
+                let passed = now - self.started_ms;
+                self.next_look = Some(now + passed.clamp(limit::MAIN_FIRST_MS, limit::GROUP_POLL_MS));
             }
             Input::Checked(verdict) if self.phase == Phase::Up => self.checked(now, verdict),
             Input::GroupEmpty => self.group_empty(now, &mut out),
@@ -161,6 +177,7 @@ impl Lifecycle {
     }
 
     fn begin(&mut self, now: u64, out: &mut Vec<Action>) {
+        self.begun_ms = now;
         self.ready = false;
         self.ready_since = None;
         self.notified = false;
@@ -176,6 +193,9 @@ impl Lifecycle {
     /// Runs command `index` of `stage`, or goes on to the stage after it.
     fn run(&mut self, now: u64, stage: Stage, index: usize, out: &mut Vec<Action>) {
         self.next_look = None;
+        if (stage, index) == (Stage::Start, 0) {
+            self.launched_ms = now;
+        }
         let spec = &self.spec;
         let (count, next) = match stage {
             Stage::Prepare => (spec.prepare.len(), Some(Stage::StartPre)),
@@ -200,6 +220,7 @@ impl Lifecycle {
         match (stage, next) {
             (_, Some(next)) => self.run(now, next, 0, out),
             (Stage::Start, None) => {
+                self.started_ms = now;
                 self.enter(Phase::FindMain, after(now, self.spec.start_timeout_ms));
                 out.push(Action::FindMain);
             }
@@ -216,10 +237,10 @@ impl Lifecycle {
 
     /// The start itself is done; readiness comes next.
     fn started(&mut self, now: u64, out: &mut Vec<Action>) {
+        self.started_ms = now;
         if self.spec.kind == ServiceKind::Oneshot {
             return self.enter(Phase::Ended(ServiceState::Done), None);
         }
-        self.started_ms = now;
         self.enter(Phase::Up, after(now, self.spec.ready_timeout_ms));
         match self.spec.ready {
             None => self.now_ready(now),

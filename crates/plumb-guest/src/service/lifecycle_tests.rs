@@ -200,11 +200,18 @@ fn forking_finds_its_main_process() {
     assert_eq!(service.step(0, Input::Proceed)[1], Action::Run(Stage::Start, 0, Role::Control));
     assert_eq!(service.step(1, Input::Exited(Role::Control, Exit::Code(0))), [Action::FindMain]);
     service.step(2, Input::MainUnknown("no `/run/a.pid`".into()));
-    assert_eq!(service.step(2 + limit::GROUP_POLL_MS, Input::Tick), [Action::FindMain]);
-    service.step(60, Input::MainFound);
+    assert_eq!(service.step(2 + limit::MAIN_FIRST_MS, Input::Tick), [Action::FindMain]);
+    // The pause grows with the wait.
+    service.step(40, Input::MainUnknown("no `/run/a.pid`".into()));
+    assert_eq!(service.next_tick(), Some(40 + 39));
+    assert_eq!(service.step(79, Input::Tick), [Action::FindMain]);
+    assert_eq!(service.times(), None);
+    service.step(90, Input::MainFound);
     assert_eq!(service.state(), ServiceState::Ready);
+    let times = service.times().expect("it is ready");
+    assert_eq!((times.begun_ms, times.launched_ms, times.started_ms, times.ready_ms), (0, 0, 90, 90));
     assert!(!service.awaits_empty_group());
-    assert_eq!(service.step(70, Input::Exited(Role::Main, Exit::Signal(9))), kill_group(15));
+    assert_eq!(service.step(95, Input::Exited(Role::Main, Exit::Signal(9))), kill_group(15));
 
     let mut unknown = Lifecycle::new(ServiceSpec { kind: ServiceKind::Forking, ..spec() });
     unknown.step(0, Input::Proceed);

@@ -73,8 +73,10 @@ impl<'a> Runtime<'a> {
     }
 
     /// Runs the services until they are told to stop, and ends when nothing of them is left.
-    pub fn run(&mut self) {
+    /// The host hears of the boot first.
+    pub fn run(&mut self, booted: Event) {
         self.reporter.control.send(&self.hello);
+        self.reporter.event(booted);
         self.send_status();
         while !self.turn() {}
         self.kill_the_rest();
@@ -214,7 +216,13 @@ impl<'a> Runtime<'a> {
         for (index, state) in changes {
             let name = self.slots[index].spec.name.clone();
             self.reporter.say(&format!("service {name} {}", state_text(&state)));
+            // A later run says nothing about the boot.
+            let times = self.group.services()[index].times().filter(|_| !self.slots[index].was_timed);
             self.reporter.event(Event::Service { name, state });
+            if let Some(times) = times {
+                self.slots[index].was_timed = true;
+                self.reporter.event(Event::ServiceTimes(times));
+            }
         }
         if first_ready {
             self.was_ready = true;

@@ -67,6 +67,8 @@ pub struct Slot {
     pub check: Option<Check>,
     /// Process of a running or cancelled readiness command.
     pub check_pid: Option<u32>,
+    /// The host knows how long its first start took.
+    pub was_timed: bool,
 }
 
 impl Slot {
@@ -102,6 +104,7 @@ impl Slot {
             pending: Vec::new(),
             check: None,
             check_pid: None,
+            was_timed: false,
         })
     }
 

@@ -112,3 +112,39 @@ fn what_is_missing_is_named() {
     let error = closure(&tree, &objects, "5.0", &[], &[]).unwrap_err();
     assert_eq!(error.to_string(), "no modules of kernel `5.0` in the kernel package");
 }
+
+/// A signed file, as scripts/sign-file.c of the kernel writes it.
+fn signed(file: &[u8]) -> Vec<u8> {
+    let signature = [7; 300];
+    let mut bytes = file.to_vec();
+    bytes.extend(signature);
+    bytes.extend([0, 0, 2, 0, 0, 0, 0, 0]);
+    bytes.extend(300u32.to_be_bytes());
+    bytes.extend(b"~Module signature appended~\n");
+    bytes
+}
+
+#[test]
+fn a_signature_nobody_insists_on_is_left_out() {
+    let (objects, file) = (Folder::new(), elf(&["depends="]));
+    let load = |config: Option<&str>| {
+        let mut tree = kernel(&objects, b"");
+        let path = format!("/lib/modules/{RELEASE}/kernel/signed.ko");
+        objects.file(&mut tree, &path, 0o644, &signed(&file));
+        if let Some(config) = config {
+            objects.file(&mut tree, &format!("/boot/config-{RELEASE}"), 0o644, config.as_bytes());
+        }
+        closure(&tree, &objects, RELEASE, &["signed"], &[]).unwrap().remove(0).bytes
+    };
+    assert!(load(Some("CONFIG_MODULE_SIG=y\n# CONFIG_MODULE_SIG_FORCE is not set\n")) == file);
+    assert!(load(Some("CONFIG_MODULE_SIG=y\nCONFIG_MODULE_SIG_FORCE=y\n")) == signed(&file));
+    assert!(load(None) == signed(&file));
+}
+
+#[test]
+fn what_is_no_signature_stays() {
+    let cut = b"\xff\xff\xff\xff~Module signature appended~\n";
+    for bytes in [&b""[..], b"plain", b"~Module signature appended~\n", cut] {
+        assert_eq!(length_without_signature(bytes), bytes.len());
+    }
+}

@@ -23,6 +23,7 @@ mod identity;
 mod order;
 mod parse;
 mod program;
+mod rehearsal;
 mod setting;
 mod source;
 mod specifier;

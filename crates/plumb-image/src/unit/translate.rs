@@ -10,7 +10,7 @@ use super::specifier::UnitName;
 use super::table::{Treatment, treatment};
 use super::{
     Accounts, DEFAULT_READY_TIMEOUT_MS, Notes, ServiceInput, Severity, Translated, UnitError, UnitSource,
-    absorb, dependency, value,
+    absorb, dependency, rehearsal, value,
 };
 
 /// What a service written out is, in the words of a unit. A server that ends, ends wrongly, with whatever status.
@@ -93,7 +93,8 @@ impl Translation<'_> {
         let owner = self.identity()?;
         let start = self.start(kind)?;
         let (mut directories, directory_variables) = self.directories(&owner)?;
-        let start_pre = self.start_pre(&owner, &mut directories)?;
+        let mut start_pre = self.start_pre(&owner, &mut directories)?;
+        self.drop_rehearsals(&mut start_pre, &start);
         let environment = self.environment(&owner, directory_variables)?;
         let (bounding, ambient) = self.capabilities(&owner);
         self.streams()?;
@@ -236,6 +237,21 @@ impl Translation<'_> {
             }
         }
         Ok(commands)
+    }
+
+    /// Takes out what would only test the configuration that the service reads next.
+    fn drop_rehearsals(&mut self, commands: &mut Vec<Command>, start: &[Command]) {
+        commands.retain(|command| {
+            let is_rehearsal = rehearsal::is_rehearsal(command, start);
+            if is_rehearsal {
+                let message = format!(
+                    "`{}` only tests the configuration that the service itself reads at its start: left out",
+                    command.argv.join(" ")
+                );
+                self.notes.add(Severity::Info, "ExecStartPre", message);
+            }
+            !is_rehearsal
+        });
     }
 
     fn prepare(&mut self) -> Result<Vec<Command>, UnitError> {

@@ -15,7 +15,7 @@ use plumb_guest_proto::{InstanceSpec, Interface};
 use super::{FORMAT, InstanceRecord, Local, title};
 use crate::accelerator::Accelerator;
 use crate::clock::{pause, unix_ms};
-use crate::command::{Launch, arguments};
+use crate::command::{Board, Launch, arguments};
 use crate::driver::{StartInstance, Started};
 use crate::error::{At, TargetError};
 use crate::file;
@@ -40,7 +40,7 @@ const START_TRIES: usize = 4;
 /// Lines of QEMU's own output that an error carries.
 const OUTPUT_LINES: usize = 6;
 
-/// Disks per instance; q35 has 32 slots, of which seven are taken.
+/// Disks per instance; either machine has 32 slots, of which at most seven are taken.
 const MAX_VOLUMES: usize = 16;
 
 /// Longest virtio-blk serial (VIRTIO_BLK_ID_BYTES).
@@ -80,11 +80,15 @@ pub(super) fn start(local: &Local, start: &StartInstance) -> Result<Started, Tar
         }
     }
     local.keeper()?;
+    let mut board = Board::Microvm;
     let mut tries = 0;
     loop {
         tries += 1;
-        match launch(local, engine, start, &private) {
+        match launch(local, engine, board, start, &private) {
             Err(TargetError::QemuStart { output, .. }) if tries < START_TRIES && is_passing(&output) => {}
+            Err(TargetError::QemuStart { output, .. }) if board == Board::Microvm && has_no(&output) => {
+                board = Board::Q35;
+            }
             Err(error) => return Err(error),
             Ok(record) => {
                 attach(local, &record, &private)?;
@@ -97,6 +101,12 @@ pub(super) fn start(local: &Local, start: &StartInstance) -> Result<Started, Tar
 /// A forwarded port was taken by someone else in the meantime.
 fn is_passing(output: &str) -> bool {
     output.contains("Could not set up host forwarding rule")
+}
+
+/// This QEMU was built without `microvm` (Red Hat's), or its firmware is not installed. Its own word is asked for no
+/// sooner than it is needed: a question beforehand would cost every start a run of QEMU.
+fn has_no(output: &str) -> bool {
+    output.contains("unsupported machine type") || output.contains("bios-microvm.bin")
 }
 
 type Engine<'a> = (&'a Qemu, &'a Accelerator);
@@ -150,6 +160,7 @@ fn publish_mac(private: Mac) -> Mac {
 fn launch(
     local: &Local,
     (qemu, accelerator): Engine<'_>,
+    board: Board,
     start: &StartInstance,
     private: &Mac,
 ) -> Result<InstanceRecord, TargetError> {
@@ -164,6 +175,7 @@ fn launch(
         boot: format!("{now}-{}", std::process::id()),
         forwards,
         started_unix_ms: now,
+        up_unix_ms: None,
         process: None,
     };
     file::write_json(&dir.record(), &record)?;
@@ -171,6 +183,7 @@ fn launch(
         start,
         dir: &dir,
         accelerator,
+        board,
         title: &title(start),
         mac: &private.to_string(),
         publish_mac: &publish_mac(*private).to_string(),
@@ -186,6 +199,8 @@ fn launch(
         child.wait().at("wait for", &qemu.path)?;
         return Err(error);
     }
+    record.up_unix_ms = Some(unix_ms());
+    file::write_json(&dir.record(), &record)?;
     // Nobody waits for it in this process, but a dead child has to be collected if we live longer than it does.
     let reaper = std::thread::Builder::new().name("reaper".into()).spawn(move || drop(child.wait()));
     reaper.at("start a thread for", dir.path())?;

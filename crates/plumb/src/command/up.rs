@@ -1,19 +1,45 @@
 //! `plumb up`, `plumb upgrade`, `plumb rollback`.
 
-use plumb_ops::{OpsError, Start, UpOutcome};
+use plumb_ops::{InstanceTimings, OpsError, Start, UpOutcome};
+use serde::Serialize;
 
 use super::Session;
 use crate::args::{Rollback, Up, Upgrade};
-use crate::render;
+use crate::render::{self, Finished};
 
 pub(super) fn up(session: &Session<'_>, arguments: &Up) -> Result<(), OpsError> {
     let start = Start::parse(&arguments.what)?;
     let outcome = session.plumb.up(&start, arguments.name.as_ref(), &arguments.message, arguments.dry_run)?;
+    if arguments.timings && session.global.json {
+        session.live.clear();
+        let timings = Timings { commands: session.live.timings(), instances: &outcome.timings };
+        render::json(&Timed { outcome: &outcome, timings });
+        return Ok(());
+    }
     print(session, &outcome, arguments.dry_run);
-    if arguments.timings && !session.global.json {
+    if arguments.timings {
         session.live.print_timings();
+        for instance in &outcome.timings {
+            render::timings(instance);
+        }
     }
     Ok(())
+}
+
+/// The outcome with `--timings --json`.
+#[derive(Serialize)]
+struct Timed<'a> {
+    #[serde(flatten)]
+    outcome: &'a UpOutcome,
+    timings: Timings<'a>,
+}
+
+#[derive(Serialize)]
+struct Timings<'a> {
+    /// What the command had done when.
+    commands: Vec<Finished>,
+    /// Each start, by both clocks.
+    instances: &'a [InstanceTimings],
 }
 
 pub(super) fn upgrade(session: &Session<'_>, arguments: &Upgrade) -> Result<(), OpsError> {

@@ -16,8 +16,17 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use plumb_guest_proto::{Event, ServiceState};
 use plumb_ops::{BuildStep, InstanceStep, Progress, Reporter};
+use serde::Serialize;
 
 use super::{bytes, duration, service_state};
+
+/// A phase of a command, for `--json`.
+#[derive(Serialize)]
+pub struct Finished {
+    /// Milliseconds since the start of the command.
+    at_ms: u64,
+    what: String,
+}
 
 /// Draws [`Progress`] on standard error.
 pub struct Live {
@@ -74,6 +83,16 @@ impl Live {
                 bar.finish_and_clear();
             }
         }
+    }
+
+    /// Every finished phase, in order.
+    pub fn timings(&self) -> Vec<Finished> {
+        let state = self.state();
+        let of = |(at, what): &(Duration, String)| Finished {
+            at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            what: what.clone(),
+        };
+        state.timings.iter().map(of).collect()
     }
 
     /// Every finished phase with the time since the start of the command.
@@ -179,7 +198,7 @@ impl Live {
                 self.busy(name, &format!("{service}: {}", service_state(state)));
             }
             Event::Fatal { message } => self.note(&format!("{name}: {message}")),
-            Event::Ready | Event::Stopping => {}
+            Event::Booted { .. } | Event::ServiceTimes(_) | Event::Ready | Event::Stopping => {}
         }
     }
 

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use plumb_guest_proto::ServiceState;
-use plumb_ops::OpsError;
+use plumb_ops::{InstanceTimings, OpsError};
 use serde::Serialize;
 
-pub use live::Live;
+pub use live::{Finished, Live};
 
 /// Our bug.
 pub const EXIT_BUG: u8 = 70;
@@ -76,6 +76,21 @@ fn console_of(error: &OpsError) -> Option<Vec<String>> {
         OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => console_of(source),
         _ => None,
     }
+}
+
+/// Where the time of a start went: when each part began, and how long it took.
+pub fn timings(instance: &InstanceTimings) {
+    println!("\n{}", timings_text(instance));
+}
+
+fn timings_text(instance: &InstanceTimings) -> String {
+    let ready = instance.ready_ms.map_or_else(|| "not ready".to_owned(), |ms| format!("ready after {ms} ms"));
+    let mut text = format!("{}, {ready}\n      at ms     took ms", instance.instance);
+    for step in &instance.steps {
+        let ms = |us: u64| us as f64 / 1000.0;
+        text.push_str(&format!("\n{:>11.1} {:>11.1}  {}", ms(step.at_us), ms(step.took_us), step.what));
+    }
+    text
 }
 
 /// A table that fits the terminal.
@@ -165,6 +180,22 @@ mod tests {
     fn text_is_wrapped() {
         assert_eq!(wrapped("one two three", 73), ["one two", "three"]);
         assert_eq!(wrapped("", 0), [""]);
+    }
+
+    #[test]
+    fn timings_are_a_table() {
+        let step = |what: &str, at_us, took_us| plumb_ops::TimingStep { what: what.into(), at_us, took_us };
+        let mut instance = InstanceTimings {
+            instance: "web-1".into(),
+            ready_ms: Some(1893),
+            steps: vec![step("qemu", 0, 83_000), step("kernel", 101_000, 912_345)],
+        };
+        assert_eq!(
+            timings_text(&instance),
+            "web-1, ready after 1893 ms\n      at ms     took ms\n        0.0        83.0  qemu\n      101.0       912.3  kernel"
+        );
+        instance.ready_ms = None;
+        assert!(timings_text(&instance).starts_with("web-1, not ready\n"));
     }
 
     #[test]

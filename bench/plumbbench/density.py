@@ -1,0 +1,69 @@
+"""What the 2nd to Nth instance of one image costs in memory and disk, and how many fit in 16 GiB."""
+
+import os
+import shutil
+
+from . import measure
+from .bench import HELLO_PORT
+
+NAME = "density"
+# Few enough for two processors to bring up within minutes under emulation.
+COUNTS = [1, 4, 12]
+QUICK_COUNTS = [1, 4]
+HOST_MIB = 16 * 1024
+
+
+def measure_all(bench):
+    """The same application with ever more instances; the cost of one more is the slope."""
+    bench.report.section("density: instances of hello")
+    seen = {}
+    for count in QUICK_COUNTS if bench.options.quick else COUNTS:
+        seen[count] = with_instances(bench, count)
+        show(bench.report, count, seen[count])
+    least, most = min(seen), max(seen)
+    slope = {key: (seen[most][key] - seen[least][key]) / (most - least) for key in seen[most]}
+    report = bench.report
+    report.figure("one more instance: memory of the host", slope["pss_kib"] / 1024, "MiB", "proportional set size")
+    report.figure("one more instance: its own share of that", slope["private_kib"] / 1024, "MiB", "private pages")
+    report.figure("one more instance: disk", slope["disk_kib"] / 1024, "MiB", "initramfs with its spec, logs")
+    first = seen[least]["pss_kib"] / least
+    fit = 1 + int((HOST_MIB * 1024 - first) / slope["pss_kib"])
+    report.figure("instances in 16 GiB, extrapolated", fit, "", f"line through {least} and {most}; all memory for them")
+
+
+def with_instances(bench, count):
+    """Brings up `count` instances and adds up what they take while idle."""
+    folder = bench.folder / "work" / "density"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(bench.hello, folder)
+    definition = folder / "plumb.toml"
+    text = definition.read_text().replace('app = "hello"', 'app = "density"')
+    definition.write_text(text.replace("[machine.web]", f"[machine.web]\ninstances  = {count}"))
+    (folder / "plumb.lock").unlink(missing_ok=True)
+    bench.prepare(folder)
+    bench.down()
+    bench.plumb("up", folder)
+    measure.until_http_200(HELLO_PORT, lambda: None)
+    seen = {"pss_kib": 0, "private_kib": 0, "rss_kib": 0, "guest_kib": 0, "disk_kib": 0}
+    for instance in bench.plumb_json("ps", "density")[0]["instances"]:
+        memory = measure.process_memory_kib(instance["pid"])
+        seen["pss_kib"] += memory["Pss"]
+        seen["rss_kib"] += memory["Rss"]
+        seen["private_kib"] += memory["Private_Clean"] + memory["Private_Dirty"]
+        seen["guest_kib"] += instance["memory_used_kib"]
+        seen["disk_kib"] += disk_kib(bench.instance_folder("density", instance["name"]))
+    bench.down()
+    return seen
+
+
+def disk_kib(folder):
+    """What a folder takes on the disk."""
+    blocks = sum(os.lstat(os.path.join(at, name)).st_blocks for at, _, names in os.walk(folder) for name in names)
+    return blocks // 2
+
+
+def show(report, count, seen):
+    """One row per number of instances."""
+    note = f"RSS {seen['rss_kib'] / 1024:.0f}, private {seen['private_kib'] / 1024:.0f}"
+    note += f", used inside {seen['guest_kib'] / 1024:.0f}, disk {seen['disk_kib'] / 1024:.1f} MiB"
+    report.figure(f"{count} instances: memory of all their QEMUs", seen["pss_kib"] / 1024, "MiB", note)
