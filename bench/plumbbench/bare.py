@@ -6,19 +6,29 @@ the running instance: what is left out is the host side (CLI, keeper, switch, re
 devices: what a person would make by hand for the same machine type.
 """
 
+import io
+import re
 import shutil
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
 from . import measure
 from .bench import BARE_PORT
 
-# What nginx over a virtio network and an unverified EROFS root needs of the modules in the image's initramfs.
+# What nginx over a virtio network and an unverified EROFS root needs, over PCI out of the image's initramfs and over
+# virtio-mmio out of the kernel package.
 BARE_MODULES = [
     "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio", "virtio_pci", "virtio_blk",
     "failover", "net_failover", "virtio_net", "libcrc32c", "erofs",
 ]
+MMIO_MODULES = [
+    "virtio_ring", "virtio", "virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net", "libcrc32c", "erofs",
+]
+# The machine, the kind of its devices, and what the kernel needs to be told, of research on hand-made machines: the
+# fastest that QEMU 7.2 and Debian's kernel boot on.
+HAND_MADE = ("microvm,acpi=on", "device", "nokaslr apparmor=0 audit=0 lsm=")
 # Options of the instance that belong to Plumb's host side. Those with a value are dropped with it.
 DROPPED = {"-pidfile", "-qmp", "-mon"}
 
@@ -38,7 +48,7 @@ def boot(bench, command):
     """Starts QEMU, waits for the page, ends QEMU."""
     log = open(bench.scratch / "bare.log", "wb")
     begin = time.monotonic()
-    qemu = subprocess.Popen(command, cwd=bench.scratch, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    qemu = subprocess.Popen([*measure.REALTIME, *map(str, command)], cwd=bench.scratch, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     bench.children.append(qemu)
 
     def alive():
@@ -100,43 +110,67 @@ class SameImage:
 
 
 class BareMachine:
-    """The same kernel and root with `bare-init.c`. `hello` must run when this is made."""
+    """The same kernel and root with `bare-init.c`, on the instance's own machine type or on that of a hand-made machine.
+    `hello` must run when this is made."""
 
-    def __init__(self, bench, init):
+    def __init__(self, bench, init, mmio=None):
         self.bench = bench
         source = running_command(bench)
-        initrd = bench.scratch / "bare.initrd"
-        files = read_newc(Path(value_of(source, "-initrd")).read_bytes())
-        initrd.write_bytes(bare_initrd(files, init))
+        machine, bus, words = HAND_MADE if mmio else (value_of(source, "-machine"), "pci", "")
+        initrd = bench.scratch / f"bare-{bus}.initrd"
+        files = read_newc(Path(value_of(source, "-initrd")).read_bytes()) | (mmio or {})
+        initrd.write_bytes(bare_initrd(files, init, MMIO_MODULES if mmio else BARE_MODULES))
         root = next(value for value in source if value.startswith("{") and '"disk0"' in value)
-        timing = [word for word in value_of(source, "-append").split() if word.startswith(("no_timer", "tsc_", "lpj"))]
+        timing = [word for word in value_of(source, "-append").split() if word.startswith(("no_timer", "noreplace", "tsc"))]
         cmdline = "console=ttyS0 quiet loglevel=1 panic=-1 cryptomgr.notests random.trust_cpu=on rdinit=/init"
         self.command = [
             source[0], "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-machine", value_of(source, "-machine"), "-accel", value_of(source, "-accel"),
+            "-machine", machine, "-accel", value_of(source, "-accel"),
             "-cpu", value_of(source, "-cpu"), "-m", value_of(source, "-m"), "-smp", value_of(source, "-smp"),
             "-kernel", value_of(source, "-kernel"), "-initrd", str(initrd),
-            "-append", " ".join([cmdline, *timing]),
-            "-blockdev", root, "-device", "virtio-blk-pci,drive=disk0",
+            "-append", " ".join([cmdline, *timing, words]),
+            "-blockdev", root, "-device", f"virtio-blk-{bus},drive=disk0",
             "-netdev", f"user,id=n,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:{BARE_PORT}-10.0.2.15:80",
-            "-device", "virtio-net-pci,netdev=n,romfile=", "-serial", "file:bare-console",
+            "-device", f"virtio-net-{bus},netdev=n" + (",romfile=" if bus == "pci" else ""), "-serial", "file:bare-console",
         ]
 
     @classmethod
     def build(cls, bench):
-        """Compiles the init; None, and a word why, if there is no C compiler."""
+        """Compiles the init for both machines, by name; empty, and a word why, if there is no C compiler."""
         compiler = shutil.which("cc")
         if not compiler:
             bench.report.note("no C compiler (`cc`): the hand-made lower bound is not measured")
-            return None
+            return {}
         init = bench.scratch / "bare-init"
         source = Path(__file__).parent.parent / "bare-init.c"
         measure.run([compiler, "-O2", "-static", "-s", "-o", init, source], scratch=bench.scratch)
-        return cls(bench, init.read_bytes())
+        init = init.read_bytes()
+        machines = {"bare QEMU, init that only starts nginx": cls(bench, init)}
+        if module := mmio_module(bench):
+            machines["bare QEMU, the same by hand on microvm"] = cls(bench, init, module)
+        else:
+            bench.report.note("no `virtio_mmio` found: the hand-made machine on `microvm` is not measured")
+        return machines
 
     def boot(self):
         """One boot."""
         return boot(self.bench, self.command)
+
+
+def mmio_module(bench):
+    """`virtio_mmio.ko` of the kernel of `hello`, under the name it has in an initramfs; None if it cannot be had."""
+    lock = (bench.hello / "plumb.lock").read_text()
+    kernel = re.search(r'name = "linux-image-[^"]*"(?:\n.+)*?\n(?:digest|sha256) = "(?:sha256:)?([0-9a-f]{64})"', lock)
+    if not kernel or not shutil.which("dpkg-deb"):
+        return None
+    tar = subprocess.run(
+        ["dpkg-deb", "--fsys-tarfile", bench.object_path(kernel[1])], stdout=subprocess.PIPE, check=True
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(tar)) as package:
+        for entry in package:
+            if entry.name.endswith("/virtio_mmio.ko"):
+                return {"plumb/modules/virtio_mmio.ko": package.extractfile(entry).read()}
+    return None
 
 
 def read_newc(archive):
@@ -155,13 +189,13 @@ def read_newc(archive):
     return files
 
 
-def bare_initrd(files, init):
+def bare_initrd(files, init, modules):
     """An initramfs of `init` and the modules that it needs."""
     out = bytearray()
     for folder in ("dev", "sysroot", "modules"):
         add_newc(out, folder, 0o040755, b"")
     add_newc(out, "init", 0o100755, init)
-    names = [f"{module}.ko" for module in BARE_MODULES]
+    names = [f"{module}.ko" for module in modules]
     add_newc(out, "modules/order", 0o100644, "\n".join(names).encode())
     for name in names:
         add_newc(out, f"modules/{name}", 0o100644, files[f"plumb/modules/{name}"])

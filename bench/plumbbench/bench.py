@@ -83,7 +83,7 @@ class Bench:
         env = dict(os.environ, PLUMB_HOME=str(self.home), LC_ALL="C.UTF-8")
         with open(self.scratch / "spawned", "wb") as out:
             return subprocess.Popen(
-                [self.plumb_path, *arguments], env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                [*measure.REALTIME, self.plumb_path, *arguments], env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
 
     def down(self):

@@ -136,6 +136,12 @@ def process_rss_kib(pid):
     return 0
 
 
+def process_memory_kib(pid):
+    """What a running process takes now (proc_pid_smaps_rollup(5)): `Rss`, `Pss`, `Private_Clean`, …"""
+    lines = [line.split() for line in open(f"/proc/{pid}/smaps_rollup")]
+    return {line[0].rstrip(":"): int(line[1]) for line in lines if line[-1] == "kB"}
+
+
 def spread(values):
     """Median, least and greatest of some rounds."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": len(values)}

@@ -12,7 +12,7 @@ pub(crate) fn run(data: &[u8]) {
     let Some((piece, data)) = data.split_first() else { return };
     let piece = usize::from(*piece).max(1) * 16;
     let mut record = GuestRecord::default();
-    read::<GuestMessage>(data, piece, |message| record.take(message));
+    read::<GuestMessage>(data, piece, |message| record.take(message, u64::MAX));
     let written = serde_json::to_vec(&record).expect("a record is written");
     assert!(written.len() <= RECORD_BYTES, "{} bytes about one guest", written.len());
     assert_eq!(serde_json::from_slice::<GuestRecord>(&written).expect("and read again"), record);
