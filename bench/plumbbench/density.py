@@ -16,10 +16,13 @@ HOST_MIB = 16 * 1024
 def measure_all(bench):
     """The same application with ever more instances; the cost of one more is the slope."""
     bench.report.section("density: instances of hello")
+    # More emulated processors than real ones, all before all other work, would leave no time to QEMU's own threads.
+    realtime, measure.REALTIME = measure.REALTIME, []
     seen = {}
     for count in QUICK_COUNTS if bench.options.quick else COUNTS:
         seen[count] = with_instances(bench, count)
         show(bench.report, count, seen[count])
+    measure.REALTIME = realtime
     least, most = min(seen), max(seen)
     slope = {key: (seen[most][key] - seen[least][key]) / (most - least) for key in seen[most]}
     report = bench.report
