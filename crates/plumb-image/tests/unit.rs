@@ -211,16 +211,17 @@ fn nginx() {
     check(
         "nginx",
         expect![[r#"
-        service: it Forking 0:0 []
-        start: ["/usr/sbin/nginx", "-g", "daemon on; master_process on;"]
-        run: in / umask 22 nice 0 oom 0
-        restart: No after 100 ms
-        times: start 90000 ms, stop 5000 ms, ready 90000 ms
-        kill: 15 Mixed
-        capabilities: default of root; ambient none
-        and: pid file /run/nginx.pid
-        note: `ExecStop=` not supported: `/sbin/start-stop-daemon` is not in the image, the command is left out
-    "#]],
+            service: it Forking 0:0 []
+            start: ["/usr/sbin/nginx", "-g", "daemon on; master_process on;"]
+            run: in / umask 22 nice 0 oom 0
+            restart: No after 100 ms
+            times: start 90000 ms, stop 5000 ms, ready 90000 ms
+            kill: 15 Mixed
+            capabilities: default of root; ambient none
+            and: pid file /run/nginx.pid
+            note: `ExecStop=` not supported: `/sbin/start-stop-daemon` is not in the image, the command is left out
+            note: `ExecStartPre=` `/usr/sbin/nginx -t -q -g daemon on; master_process on;` only tests the configuration that the service itself reads at its start: left out
+        "#]],
     );
 }
 
@@ -361,19 +362,19 @@ fn ssh() {
     check(
         "ssh",
         expect![[r#"
-        service: it Notify 0:0 []
-        pre: ["/usr/sbin/sshd", "-t"]
-        start: ["/usr/sbin/sshd", "-D", "$SSHD_OPTS"]
-        env: RUNTIME_DIRECTORY=/run/sshd
-        env file: /etc/default/ssh if present
-        directory: /run/sshd 755 0:0
-        run: in / umask 22 nice 0 oom 0
-        restart: OnFailure after 100 ms
-        times: start 90000 ms, stop 90000 ms, ready 90000 ms
-        kill: 15 Process
-        capabilities: default of root; ambient none
-        note: `RestartPreventExitStatus=` not supported: the exit status does not decide about a restart
-    "#]],
+            service: it Notify 0:0 []
+            start: ["/usr/sbin/sshd", "-D", "$SSHD_OPTS"]
+            env: RUNTIME_DIRECTORY=/run/sshd
+            env file: /etc/default/ssh if present
+            directory: /run/sshd 755 0:0
+            run: in / umask 22 nice 0 oom 0
+            restart: OnFailure after 100 ms
+            times: start 90000 ms, stop 90000 ms, ready 90000 ms
+            kill: 15 Process
+            capabilities: default of root; ambient none
+            note: `RestartPreventExitStatus=` not supported: the exit status does not decide about a restart
+            note: `ExecStartPre=` `/usr/sbin/sshd -t` only tests the configuration that the service itself reads at its start: left out
+        "#]],
     );
 }
 
