@@ -152,18 +152,17 @@ mod tests {
     fn what_a_guest_says_is_safe_to_print() {
         let evil = || "\x1b]0;x\x07a\u{9b}2J".to_owned();
         let mut record = GuestRecord::default();
-        record.take(event(Event::Fatal { message: evil() }));
-        record.take(event(Event::Service { name: evil(), state: ServiceState::Failed { reason: evil() } }));
-        record.take(event(Event::VolumeMounted {
-            name: evil(),
-            formatted: true,
-            grown: true,
-            size_bytes: 1,
-        }));
-        record.take(GuestMessage::Hello { format: 1, instance: evil(), generation: 1, kernel: evil() });
+        record.take(event(Event::Fatal { message: evil() }), 0);
+        record
+            .take(event(Event::Service { name: evil(), state: ServiceState::Failed { reason: evil() } }), 0);
+        record.take(
+            event(Event::VolumeMounted { name: evil(), formatted: true, grown: true, size_bytes: 1 }),
+            0,
+        );
+        record.take(GuestMessage::Hello { format: 1, instance: evil(), generation: 1, kernel: evil() }, 0);
         let state = ServiceState::Backoff { reason: evil(), delay_ms: 1 };
         let service = ServiceStatus { name: evil(), state, pid: None, restarts: 0 };
-        record.take(GuestMessage::Status(Status { services: vec![service], ..Status::default() }));
+        record.take(GuestMessage::Status(Status { services: vec![service], ..Status::default() }), 0);
         let said = format!("{record:?}");
         assert!(!said.contains("\\u{1b}") && !said.contains("\\u{9b}"), "{said}");
         assert_eq!(record.kernel.as_deref(), Some("\u{fffd}]0;x\u{fffd}a\u{fffd}2J"));
