@@ -4,6 +4,7 @@
 //! `target/test-cache/store`. Releases, state, volumes and machines are never shared.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -234,8 +235,12 @@ fn link_tree(source: &Path, target: &Path) -> Result<()> {
         let to = target.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             link_tree(&entry.path(), &to)?;
-        } else if !to.exists() {
-            fs::hard_link(entry.path(), &to)?;
+        } else {
+            match fs::hard_link(entry.path(), &to) {
+                // It is there, or another test links the same at this moment.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
         }
     }
     Ok(())
