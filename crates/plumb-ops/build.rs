@@ -32,7 +32,10 @@ fn main() -> Result<(), String> {
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTC_WRAPPER");
-    println!("cargo:rustc-env=PLUMB_RULES={:016x}", rules(&crates.join("plumb-image/src"))?);
+    println!(
+        "cargo:rustc-env=PLUMB_RULES={:016x}",
+        rules(&[crates.join("plumb-content/src"), crates.join("plumb-image/src")])?
+    );
     let status = build.status().map_err(|error| format!("cannot run cargo for plumb-guest: {error}"))?;
     if !status.success() {
         return Err(format!("building plumb-guest failed ({status})"));
@@ -57,11 +60,13 @@ fn flags(crates: &Path) -> Result<String, String> {
     Ok(format!("-C target-feature=+crt-static --remap-path-prefix={}=/plumb{home}", root.display()))
 }
 
-/// A digest of every source file of the image crate, in the order of their names.
-fn rules(folder: &Path) -> Result<u64, String> {
-    println!("cargo:rerun-if-changed={}", folder.display());
+/// A digest of every source file of the crates that decide what an image is, in the order of their names.
+fn rules(folders: &[PathBuf]) -> Result<u64, String> {
+    for folder in folders {
+        println!("cargo:rerun-if-changed={}", folder.display());
+    }
     let mut hasher = DefaultHasher::new();
-    let mut left = vec![folder.to_owned()];
+    let mut left = folders.to_vec();
     let mut files = BTreeMap::new();
     while let Some(path) = left.pop() {
         let failed = |error| format!("cannot read {}: {error}", path.display());
@@ -70,7 +75,8 @@ fn rules(folder: &Path) -> Result<u64, String> {
                 left.push(entry.map_err(failed)?.path());
             }
         } else {
-            let name = path.strip_prefix(folder).unwrap_or(&path).to_owned();
+            let name = folders.iter().find_map(|folder| path.strip_prefix(folder.parent()?.parent()?).ok());
+            let name = name.unwrap_or(&path).to_owned();
             files.insert(name, fs::read(&path).map_err(failed)?);
         }
     }

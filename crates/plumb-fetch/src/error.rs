@@ -24,6 +24,14 @@ pub enum Error {
         /// HTTP status code (RFC 9110, section 15).
         status: u16,
     },
+    /// The server wants to know who asks.
+    #[error("`{url}` is only for those who log in")]
+    Unauthorized {
+        /// The file.
+        url: String,
+        /// What it asks for (`WWW-Authenticate`).
+        challenge: String,
+    },
     /// The answer ended too early.
     #[error("`{url}` was cut off: expected {expected} bytes, found {found}")]
     Cut {
@@ -277,6 +285,10 @@ impl Error {
             }
             Error::BadSignature { .. } => {
                 "If this is a mirror of your own, add its public key; otherwise do not use this mirror."
+            }
+            Error::Unauthorized { .. } => {
+                "Plumb asks registries anonymously. Copy the image to a folder with a tool that is logged in \
+                 (`skopeo copy docker://… oci:images/x`) and name it by `layout`."
             }
             Error::Offline { .. } => "Run the command once without `--offline`.",
             Error::Store(error) => return error.hint(),

@@ -112,6 +112,31 @@ pub fn fetch_files(
     files.iter().map(known).collect()
 }
 
+/// Reads small documents that change, such as an index's page about a project: name for messages, and URL. Nothing of
+/// them is kept; whoever reads them believes only digests that somebody else states.
+///
+/// # Errors
+/// The first that fails, by their order; [`Error::Offline`].
+pub fn fetch_pages(
+    store: &Store,
+    pages: &[(String, String)],
+    accept: &str,
+    options: &FetchOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<u8>>> {
+    if let Some((item, _)) = pages.first().filter(|_| options.offline) {
+        return Err(Error::Offline { what: format!("what the index says about `{item}`") });
+    }
+    let session = Session::new(store, options, progress);
+    let workers = options.connections.clamp(1, limit::CONNECTIONS_MAX);
+    session.each(pages.len(), workers, &|number| {
+        let (item, url) = &pages[number];
+        let body = session.read_small(url, item, &[("accept", accept.to_owned())])?;
+        progress.finish(item);
+        Ok(body)
+    })
+}
+
 fn fetch(session: &Session<'_>, file: &FileRef) -> Result<()> {
     let size = file.size.map_or(Size::UpTo(limit::CONTENT_BYTES), Size::Exactly);
     let wanted = |digest| Wanted { url: &file.url, item: &file.item, digest, size, headers: &[] };

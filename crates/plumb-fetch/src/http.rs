@@ -244,6 +244,10 @@ fn answer(url: &str, request: &Request, response: Response<ureq::Body>) -> Resul
         StatusCode::NOT_MODIFIED => return Ok(Answer::NotModified),
         StatusCode::RANGE_NOT_SATISFIABLE if request.offset > 0 => return Ok(Answer::RangeRefused),
         StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Error::Missing { url: url.to_owned() }),
+        StatusCode::UNAUTHORIZED => {
+            let challenge = header_text(&response, &header::WWW_AUTHENTICATE).unwrap_or_default();
+            return Err(Error::Unauthorized { url: url.to_owned(), challenge });
+        }
         _ => return Err(Error::Status { url: url.to_owned(), status: status.as_u16() }),
     };
     let validators = Validators {

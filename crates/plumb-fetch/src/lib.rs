@@ -24,17 +24,19 @@ mod package;
 mod proxy;
 mod record;
 mod refresh;
+mod registry;
 mod signature;
 mod source;
 mod suite;
 mod transfer;
 
 pub use error::Error;
-pub use file::{Check, FileRef, copy_file, fetch_files, known_file};
+pub use file::{Check, FileRef, copy_file, fetch_files, fetch_pages, known_file};
 pub use key::Keyring;
 pub use package::{PackageRef, fetch_packages, fetch_packages_each};
 pub use proxy::Proxies;
 pub use refresh::refresh;
+pub use registry::{Part, Piece, Repository, fetch_pieces};
 pub use source::{ArchiveSource, IndexRef, Snapshot, SourceSnapshot, debian_sources};
 
 /// What this crate's functions return.

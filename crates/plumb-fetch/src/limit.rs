@@ -48,3 +48,6 @@ pub(crate) const CERTIFICATE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Largest file by URL. Model weights and JDKs have single gigabytes; a disk that is full tells less than this.
 pub(crate) const CONTENT_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+
+/// Largest manifest of a container image: registries accept 4 MiB (distribution-spec 1.1, "Pushing Manifests").
+pub(crate) const MANIFEST_BYTES: u64 = 4 * 1024 * 1024;

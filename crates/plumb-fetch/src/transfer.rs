@@ -195,6 +195,20 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// The whole small file at `url`: a token, an index of a project.
+    pub(crate) fn read_small(
+        &self,
+        url: &str,
+        item: &str,
+        headers: &[(&'static str, String)],
+    ) -> Result<Vec<u8>> {
+        let request = Request { headers: headers.to_vec(), ..Request::default() };
+        self.retried(url, &mut || match self.client.get(url, &request)? {
+            Answer::Body(body) => Ok(self.read_body(url, item, body)?.0),
+            Answer::NotModified | Answer::RangeRefused => Err(Error::Missing { url: url.to_owned() }),
+        })
+    }
+
     fn read_body(&self, url: &str, item: &str, body: Body) -> Result<(Vec<u8>, Validators)> {
         self.progress.begin(item, body.length);
         let mut bytes = Vec::new();

@@ -24,7 +24,7 @@ pub use message::{
 };
 pub use spec::{
     Command, Directory, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart,
-    RootDisk, RootDiskError, ServiceKind, ServiceSpec, VolumeAttachment, VolumeMount,
+    RootDisk, RootDiskError, ServiceKind, ServiceSpec, VolumeAttachment, VolumeMount, Writable,
 };
 pub use timing::{BootPhase, PhaseEnd, ServiceTimes};
 

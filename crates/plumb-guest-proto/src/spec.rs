@@ -23,6 +23,26 @@ pub struct MachineSpec {
     pub volumes: Vec<VolumeMount>,
     /// Services, in an order that respects `after`.
     pub services: Vec<ServiceSpec>,
+    /// What of the root can be written to.
+    #[serde(default, skip_serializing_if = "Writable::is_places")]
+    pub writable: Writable,
+}
+
+/// What of the root can be written to; nothing of it outlives the instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Writable {
+    /// `/run`, `/tmp` and `/var`; programs and configuration cannot be changed.
+    #[default]
+    Places,
+    /// All of it, over the verified root: what a container image expects.
+    Root,
+}
+
+impl Writable {
+    fn is_places(&self) -> bool {
+        *self == Writable::Places
+    }
 }
 
 /// A directory that must exist before a service starts (tmpfiles.d `d`, `RuntimeDirectory=` and its kin).

@@ -18,23 +18,24 @@ use crate::{file, limit};
 /// # Errors
 /// [`Error::File`], [`Error::Document`], [`Error::Format`].
 pub fn instance() -> Result<InstanceSpec, Error> {
-    let value = read(INSTANCE_SPEC_PATH)?;
+    let value = read("", INSTANCE_SPEC_PATH)?;
     serde_json::from_value(value).map_err(|source| Error::Document { path: INSTANCE_SPEC_PATH, source })
 }
 
-/// Reads the [`MachineSpec`] from the verified root.
+/// Reads the [`MachineSpec`] from the verified root, which is mounted at `root`.
 ///
 /// # Errors
 /// [`Error::File`], [`Error::Document`], [`Error::Format`].
-pub fn machine() -> Result<MachineSpec, Error> {
-    let value = read(MACHINE_SPEC_PATH)?;
+pub fn machine(root: &str) -> Result<MachineSpec, Error> {
+    let value = read(root, MACHINE_SPEC_PATH)?;
     serde_json::from_value(value).map_err(|source| Error::Document { path: MACHINE_SPEC_PATH, source })
 }
 
 /// The JSON of a document whose format is ours: the number is looked at first, for the rest may have changed.
-fn read(path: &'static str) -> Result<Value, Error> {
+fn read(root: &str, path: &'static str) -> Result<Value, Error> {
+    let place = format!("{root}{path}");
     let bytes =
-        file::read_bounded(Path::new(path), limit::DOCUMENT_BYTES).map_err(Error::file("read", path))?;
+        file::read_bounded(Path::new(&place), limit::DOCUMENT_BYTES).map_err(Error::file("read", path))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|source| Error::Document { path, source })?;
     let found = value.get("format").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     if found != FORMAT {
@@ -139,6 +140,7 @@ mod tests {
             directories: vec![],
             volumes: vec![],
             services,
+            writable: plumb_guest_proto::Writable::Places,
         }
     }
 

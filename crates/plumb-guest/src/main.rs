@@ -31,7 +31,9 @@ mod volume;
 use std::convert::Infallible;
 use std::process::ExitCode;
 
-use plumb_guest_proto::{BootPhase, Event, FORMAT, GuestMessage, InstanceSpec, MachineSpec, RootDisk};
+use plumb_guest_proto::{
+    BootPhase, Event, FORMAT, GuestMessage, InstanceSpec, MachineSpec, RootDisk, Writable,
+};
 use rustix::mount::MountFlags;
 use rustix::system::{RebootCommand, reboot};
 
@@ -125,11 +127,15 @@ fn enter_root(reporter: &mut Reporter, timeline: &mut Timeline) -> Result<Machin
         "",
     )?;
     module::free_initramfs()?;
+    let machine = document::machine("/sysroot")?;
+    if machine.writable == Writable::Root {
+        mount::writable_root()?;
+    }
     mount::switch_root()?;
-    mount::writable_places()?;
+    mount::writable_places(machine.writable)?;
     reporter.say(&format!("root mounted, verified by {}", &root.root_hash[..16]));
     reporter.event(Event::RootMounted);
-    document::machine()
+    Ok(machine)
 }
 
 /// `plumb.root=` of the kernel command line.

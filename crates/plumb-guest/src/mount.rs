@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io;
 
+use plumb_guest_proto::Writable;
 use rustix::mount::{MountFlags, mount, mount_move};
 
 use crate::error::Error;
@@ -63,13 +64,42 @@ pub fn switch_root() -> Result<(), Error> {
     rustix::process::chdir("/").map_err(|e| Error::system("enter the new root")(e.into()))
 }
 
+/// A writable layer in memory over the whole of `/sysroot`, which is not yet the root.
+///
+/// # Errors
+/// [`Error::Mount`], [`Error::File`].
+pub fn writable_root() -> Result<(), Error> {
+    file::make_directory("/writable")?;
+    // Programs of a container image may be set-uid, so neither mount is nosuid.
+    file_system("tmpfs", "tmpfs", "/writable", MountFlags::NODEV, "mode=0755,size=50%")?;
+    for path in ["/writable/upper", "/writable/work"] {
+        file::make_directory(path)?;
+    }
+    let layers = "lowerdir=/sysroot,upperdir=/writable/upper,workdir=/writable/work";
+    file_system("overlay", "overlay", "/sysroot", MountFlags::NODEV, layers)
+}
+
 /// The writable places of the machine, none of which is kept over a boot.
 ///
 /// # Errors
 /// [`Error::Mount`], [`Error::File`].
-pub fn writable_places() -> Result<(), Error> {
-    file_system("tmpfs", "tmpfs", "/run", PLAIN, "mode=0755,size=25%")?;
-    file_system("tmpfs", "tmpfs", "/tmp", PLAIN, "mode=1777,size=50%")?;
+pub fn writable_places(writable: Writable) -> Result<(), Error> {
+    match writable {
+        Writable::Places => {
+            file_system("tmpfs", "tmpfs", "/run", PLAIN, "mode=0755,size=25%")?;
+            file_system("tmpfs", "tmpfs", "/tmp", PLAIN, "mode=1777,size=50%")?;
+        }
+        // The image's own, with what is in them; an image of a single program has none.
+        Writable::Root => {
+            file::make_directory("/run")?;
+            if !std::path::Path::new("/tmp").exists() {
+                file::make_directory("/tmp")?;
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+                std::fs::set_permissions("/tmp", mode).map_err(Error::file("open to all", "/tmp"))?;
+            }
+        }
+    }
+    file::make_directory("/run/plumb")?;
     file::make_directory("/dev/pts")?;
     file::make_directory("/dev/shm")?;
     let pts = MountFlags::NOSUID | MountFlags::NOEXEC;
@@ -89,14 +119,15 @@ pub fn writable_places() -> Result<(), Error> {
         }
     }
     file_system("cgroup2", "cgroup2", "/sys/fs/cgroup", KERNEL, "nsdelegate")?;
-    var()
+    match writable {
+        Writable::Places => var(),
+        Writable::Root => Ok(()),
+    }
 }
 
 /// `/var` of the image with a writable layer in memory over it; volumes are mounted over that.
 fn var() -> Result<(), Error> {
-    for path in ["/run/plumb", "/run/plumb/var"] {
-        file::make_directory(path)?;
-    }
+    file::make_directory("/run/plumb/var")?;
     file_system("tmpfs", "tmpfs", "/run/plumb/var", PLAIN, "mode=0700,size=50%")?;
     for path in ["/run/plumb/var/upper", "/run/plumb/var/work"] {
         file::make_directory(path)?;

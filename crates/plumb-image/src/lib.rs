@@ -17,6 +17,7 @@ pub mod image;
 pub mod initramfs;
 pub mod inventory;
 pub mod kernel;
+pub mod layer;
 pub mod module;
 pub mod rule;
 pub mod tree;

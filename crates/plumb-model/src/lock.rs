@@ -92,9 +92,30 @@ pub struct LockedMachine {
     /// Packages that something asks for and that a rule leaves out, because only maintainer scripts use them.
     #[serde(default, rename = "left-out", skip_serializing_if = "BTreeSet::is_empty")]
     pub left_out: BTreeSet<PackageName>,
+    /// Wheels of Python projects, in the order of the definition's targets and of their names.
+    #[serde(default, rename = "wheel", skip_serializing_if = "Vec::is_empty")]
+    pub wheels: Vec<LockedWheel>,
     /// User and group ids: account name to (uid, gid).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accounts: BTreeMap<String, (u32, u32)>,
+}
+
+/// One exact wheel of a Python project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedWheel {
+    /// The entry of `app` that it belongs to.
+    pub target: String,
+    /// Project, in its normal form (PEP 503).
+    pub name: String,
+    /// Exact version.
+    pub version: String,
+    /// Where it is.
+    pub url: String,
+    /// Length of the file in bytes.
+    pub size: u64,
+    /// Digest of the file, one of the hashes of the requirements.
+    pub digest: Digest,
 }
 
 /// One exact package.
@@ -139,6 +160,9 @@ pub struct MachineInputs {
     pub os: Vec<String>,
     /// Packages to leave out.
     pub without: Vec<PackageName>,
+    /// Python requirements: target, and digest of the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requirements: Vec<(String, Digest)>,
 }
 
 impl LockInputs {
@@ -267,6 +291,19 @@ fn machine_text(name: &MachineName, machine: &LockedMachine) -> String {
             let _ = writeln!(out, "{} = [{uid}, {gid}]", toml::Value::String(account.clone()));
         }
     }
+    for wheel in &machine.wheels {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let _ = writeln!(
+            out,
+            "\n[[machine.{name}.wheel]]\ntarget = {}\nname = {}\nversion = {}\nurl = {}\nsize = {}\ndigest = \"{}\"",
+            quoted(&wheel.target),
+            quoted(&wheel.name),
+            quoted(&wheel.version),
+            quoted(&wheel.url),
+            wheel.size,
+            wheel.digest
+        );
+    }
     out.pop();
     out
 }
@@ -284,6 +321,14 @@ mod tests {
             without: BTreeSet::new(),
             left_out: ["debconf".parse().expect("name")].into(),
             accounts: [("www-data".to_owned(), (33, 33))].into(),
+            wheels: vec![LockedWheel {
+                target: "/srv/venv".into(),
+                name: "flask".into(),
+                version: "3.0.3".into(),
+                url: "https://example.org/flask-3.0.3-py3-none-any.whl".into(),
+                size: 5,
+                digest: Digest::of(b"w"),
+            }],
         };
         Lock {
             format: FORMAT,

@@ -174,6 +174,75 @@ pub enum OpsError {
         /// File.
         file: String,
     },
+    /// A lock of npm cannot be used.
+    #[error("the packages of npm for `{target}` cannot be taken")]
+    Npm {
+        /// Path in the image.
+        target: String,
+        /// Why.
+        #[source]
+        source: plumb_content::npm::NpmError,
+    },
+    /// A machine takes wheels and has no Python.
+    #[error("machine `{machine}` takes Python requirements for `{target}`, but has no Python")]
+    NoPython {
+        /// Machine.
+        machine: MachineName,
+        /// Path in the image.
+        target: String,
+    },
+    /// Python requirements cannot be met.
+    #[error("the requirements in `{path}` cannot be met")]
+    Requirements {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: plumb_content::python::PythonError,
+    },
+    /// Python requirements that leave something open.
+    #[error("`{path}` does not pin everything: {}", .missing.join(", "))]
+    Unpinned {
+        /// File.
+        path: PathBuf,
+        /// Who needs what.
+        missing: Vec<String>,
+    },
+    /// Two wheels of one environment have one file.
+    #[error("two wheels of machine `{machine}` have `{path}`")]
+    TwoWheels {
+        /// Machine.
+        machine: MachineName,
+        /// Path in the image.
+        path: String,
+    },
+    /// The container image of a machine cannot be used.
+    #[error("the container image of machine `{machine}` cannot be used")]
+    Container {
+        /// Machine.
+        machine: MachineName,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A container image says nothing that could be run.
+    #[error(
+        "the container image of machine `{machine}` names no command, and service `{service}` has no `exec`"
+    )]
+    NoCommand {
+        /// Machine.
+        machine: MachineName,
+        /// Service.
+        service: String,
+    },
+    /// A folder that holds no such image.
+    #[error("`{path}` is not part of the image of machine `{machine}` as its digest names it")]
+    WrongBlob {
+        /// Machine.
+        machine: MachineName,
+        /// File.
+        path: PathBuf,
+    },
     /// What was fetched for a machine cannot be used.
     #[error("the content for `{target}` cannot be used")]
     Content {
@@ -402,6 +471,15 @@ impl OpsError {
             OpsError::Incomplete { packages, .. } if !packages.is_empty() => {
                 let list = packages.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
                 hint(format!("add `os = [{list}]` to the machine, or leave out what needs them"))
+            }
+            OpsError::Npm { source, .. } => source.hint().into_iter().collect(),
+            OpsError::NoPython { .. } => hint("add `middleware = [\"python3\"]` to the machine".into()),
+            OpsError::Requirements { source, .. } => source.hint().into_iter().collect(),
+            OpsError::Unpinned { .. } => {
+                hint("`pip-compile --generate-hashes` pins everything that is needed".into())
+            }
+            OpsError::NoCommand { service, .. } => {
+                hint(format!("write `service.{service}.exec`: the command to run"))
             }
             OpsError::NotAnArchive { .. } => hint("leave out `strip`".into()),
             OpsError::NoRelease { release } => {

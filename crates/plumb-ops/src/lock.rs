@@ -88,7 +88,9 @@ impl Plumb<'_> {
         self.report(Progress::Refreshing);
         let snapshot = self.refresh(project)?;
         self.report(Progress::Resolving);
-        let (lock, notes) = self.resolve(&inputs, previous.as_ref(), update, &snapshot)?;
+        let (mut lock, notes) = self.resolve(&inputs, previous.as_ref(), update, &snapshot)?;
+        self.lock_wheels(project, &mut lock)?;
+        let lock = keep_if_equal(previous.as_ref(), lock);
         let changed = previous.as_ref() != Some(&lock);
         if changed && !dry_run {
             write_lock(&project.lock_path(), &lock)?;
@@ -198,7 +200,7 @@ fn resolve_in(
         machines,
         packages,
     };
-    Ok((keep_if_equal(previous, lock), notes))
+    Ok((lock, notes))
 }
 
 fn resolver_update(update: &Update) -> Result<plumb_resolve::Update, OpsError> {
@@ -316,6 +318,7 @@ fn locked_machine(
         packages,
         without: machine.without.iter().cloned().collect(),
         left_out: left_out(machine, resolution),
+        wheels: Vec::new(),
         accounts,
     }
 }

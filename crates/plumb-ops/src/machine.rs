@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plumb_guest_proto::{FORMAT, MachineSpec, ServiceSpec, VolumeMount};
+use plumb_guest_proto::{FORMAT, MachineSpec, ServiceSpec, VolumeMount, Writable};
 use plumb_image::assemble::Assembled;
 use plumb_image::rule::account::Accounts;
 use plumb_image::tree::{Objects, Tree};
@@ -30,17 +30,28 @@ pub(crate) fn specify(
     assembled: &Assembled,
     objects: &dyn Objects,
 ) -> Result<Specified, OpsError> {
+    let resolve = |program: &str| unit::find_program(&assembled.tree, program);
+    specify_with((app, name), machine, assembled, objects, &resolve)
+}
+
+/// As [`specify`], with another way to find programs.
+pub(crate) fn specify_with(
+    (app, name): (&AppName, &MachineName),
+    machine: &Machine,
+    assembled: &Assembled,
+    objects: &dyn Objects,
+    resolve: &dyn Fn(&str) -> Option<String>,
+) -> Result<Specified, OpsError> {
     let failed =
         |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build { machine: name.clone(), source };
     let mut units = Tree { entries: assembled.units.clone() };
     units.close();
     let units = TreeUnits { tree: &units, objects };
-    let resolve = |program: &str| unit::find_program(&assembled.tree, program);
     let mut services = Vec::new();
     let mut notices = Vec::new();
     for (service_name, service) in &machine.services {
         let siblings = siblings(service_name, &machine.services);
-        let input = input(service_name, service, &siblings, &resolve);
+        let input = input(service_name, service, &siblings, resolve);
         let translated = match (&service.from, &service.exec) {
             (None, Some(_)) => unit::from_exec(&input, &assembled.accounts),
             (from, _) => {
@@ -64,6 +75,7 @@ pub(crate) fn specify(
         directories: assembled.directories.clone(),
         volumes,
         services,
+        writable: Writable::Places,
     };
     Ok(Specified { spec, notices })
 }

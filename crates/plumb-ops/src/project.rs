@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use plumb_model::definition::{AppContent, Definition, Source};
+use plumb_model::definition::{AppContent, Definition, Machine, Source};
 use plumb_model::lock::{Lock, LockInputs, MachineInputs};
 use plumb_model::{Digest, MachineName};
 use serde::{Deserialize, Serialize};
@@ -121,6 +121,7 @@ impl Project {
         let mut archive = vec![base.mirror.clone(), base.suite.clone()];
         archive.extend(base.security_mirror.clone());
         archive.extend(base.components.iter().cloned());
+        archive.extend(base.pypi.clone());
         let machines = self.definition.machines.iter().map(|(name, machine)| {
             let mut os = machine.os.clone();
             if !machine.volumes.is_empty() {
@@ -131,6 +132,7 @@ impl Project {
                 middleware: machine.middleware.clone(),
                 os,
                 without: machine.without.clone(),
+                requirements: self.requirements(machine),
             };
             (name.clone(), inputs)
         });
@@ -142,6 +144,19 @@ impl Project {
         }
     }
 
+    /// Python requirements of a machine by target. A file that cannot be read is told by who needs it.
+    fn requirements(&self, machine: &Machine) -> Vec<(String, Digest)> {
+        let digest = |path: &str| {
+            let text = read_text(&self.folder.join(path)).unwrap_or_default();
+            Digest::of(text.as_bytes())
+        };
+        let requirements = machine.app.iter().filter_map(|content| match &content.source {
+            Source::Pip(source) => Some((content.target.clone(), digest(&source.requirements))),
+            _ => None,
+        });
+        requirements.collect()
+    }
+
     /// The user's files for one machine, in order of their targets.
     ///
     /// # Errors
@@ -150,10 +165,14 @@ impl Project {
         let Some(definition) = self.definition.machines.get(machine) else { return Ok(Vec::new()) };
         let mut files = Vec::new();
         for (number, content) in definition.app.iter().enumerate() {
-            if let Source::Path(source) = &content.source {
-                let found = self.collect(source, content, machine)?;
-                files.extend(found.into_iter().map(|file| AppFile { content: number, ..file }));
-            }
+            let (source, left_out) = match &content.source {
+                Source::Path(source) => (source, &[".git"][..]),
+                // What npm put there is for this host; what the lock names is put there anew.
+                Source::Npm(source) => (&source.folder, &[".git", "node_modules"][..]),
+                Source::Url(_) | Source::Pip(_) => continue,
+            };
+            let found = self.collect((source, left_out), content, machine)?;
+            files.extend(found.into_iter().map(|file| AppFile { content: number, ..file }));
         }
         files.sort_by(|a, b| a.target.cmp(&b.target));
         Ok(files)
@@ -161,7 +180,7 @@ impl Project {
 
     fn collect(
         &self,
-        source: &str,
+        (source, left_out): (&str, &[&str]),
         content: &AppContent,
         machine: &MachineName,
     ) -> Result<Vec<AppFile>, OpsError> {
@@ -184,7 +203,7 @@ impl Project {
                     let entry = entry.map_err(io("read", &path))?;
                     let name = entry.file_name();
                     let name = name.to_str().ok_or_else(|| OpsError::NotUtf8 { path: entry.path() })?;
-                    if name != ".git" {
+                    if !left_out.contains(&name) {
                         left.push((entry.path(), format!("{target}/{name}")));
                     }
                 }
@@ -221,7 +240,7 @@ fn app_file(
     Ok(AppFile { content: 0, target, kind, mode, owner: content.owner.clone(), group: content.group.clone() })
 }
 
-fn read_text(path: &Path) -> Result<String, OpsError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, OpsError> {
     let file = fs::File::open(path).map_err(io("read", path))?;
     let mut bytes = Vec::new();
     file.take(TEXT_LIMIT + 1).read_to_end(&mut bytes).map_err(io("read", path))?;

@@ -33,10 +33,21 @@ struct Extension {
     xattrs: BTreeMap<String, Vec<u8>>,
 }
 
-struct Walk<'a> {
-    member: &'a str,
-    limits: &'a Limits,
-    seen: usize,
+/// A way through one tar archive.
+pub(crate) struct Walk<'a> {
+    pub(crate) member: &'a str,
+    pub(crate) limits: &'a Limits,
+    pub(crate) seen: usize,
+    pub(crate) absolute: Absolute,
+}
+
+/// What a path that starts with `/` is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absolute {
+    /// An error: neither packages nor ordinary archives have such paths.
+    Refused,
+    /// Below the root like all others, as container runtimes take it.
+    Taken,
 }
 
 impl Walk<'_> {
@@ -44,16 +55,16 @@ impl Walk<'_> {
         DebError::BadHeader { member: self.member.to_owned(), path: path.to_owned(), reason }
     }
 
-    fn read(&self, source: std::io::Error) -> DebError {
+    pub(crate) fn read(&self, source: std::io::Error) -> DebError {
         DebError::Read { member: self.member.to_owned(), source }
     }
 
-    fn too_large(&self, path: &str, what: &'static str, limit: u64) -> DebError {
+    pub(crate) fn too_large(&self, path: &str, what: &'static str, limit: u64) -> DebError {
         DebError::TooLarge { member: self.member.to_owned(), path: path.to_owned(), what, limit }
     }
 
     /// Calls `take` for every entry that is not an extension record.
-    fn each(
+    pub(crate) fn each(
         &mut self,
         source: &mut dyn Read,
         mut take: impl FnMut(&Self, Item<'_>) -> Result<(), DebError>,
@@ -139,6 +150,14 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// The path without what [`Absolute`] allows before it.
+    pub(crate) fn relative<'p>(&self, mut raw: &'p [u8]) -> &'p [u8] {
+        while let (Absolute::Taken, [b'/', rest @ ..]) = (self.absolute, raw) {
+            raw = if rest.is_empty() { b"." } else { rest };
+        }
+        raw
+    }
+
     fn item<'e>(
         &self,
         entry: &'e mut tar::Entry<'_, impl Read>,
@@ -146,7 +165,7 @@ impl Walk<'_> {
     ) -> Result<Item<'e>, DebError> {
         let header = entry.header();
         let raw = extension.path.unwrap_or_else(|| header.path_bytes().into_owned());
-        let path = path::normalize(&raw, self.member, self.limits)?;
+        let path = path::normalize(self.relative(&raw), self.member, self.limits)?;
         let shown = path.as_deref().unwrap_or("/").to_owned();
         let field = |value: std::io::Result<u64>, reason| value.map_err(|_| self.bad_header(&shown, reason));
         let size = field(header.entry_size(), "its size is no number")?;
@@ -155,8 +174,12 @@ impl Walk<'_> {
             return Err(self.bad_header(&shown, "two different sizes"));
         }
         let mode = field(header.mode().map(u64::from), "its mode is no number")? & 0o7777;
-        let uid = extension.uid.map_or_else(|| field(header.uid(), "its uid is no number"), Ok)?;
-        let gid = extension.gid.map_or_else(|| field(header.gid(), "its gid is no number"), Ok)?;
+        let uid = extension
+            .uid
+            .map_or_else(|| field(owner(header.uid(), &header.as_old().uid), "its uid is no number"), Ok)?;
+        let gid = extension
+            .gid
+            .map_or_else(|| field(owner(header.gid(), &header.as_old().gid), "its gid is no number"), Ok)?;
         let id =
             |id: u64| u32::try_from(id).map_err(|_| self.bad_header(&shown, "its owner is out of range"));
         let link = extension.link.or_else(|| header.link_name_bytes().map(|name| name.into_owned()));
@@ -174,17 +197,22 @@ impl Walk<'_> {
     }
 }
 
+/// An owner that is left blank is root, as GNU tar takes it; npm packs like that.
+fn owner(read: std::io::Result<u64>, field: &[u8]) -> std::io::Result<u64> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { read }
+}
+
 /// One entry with everything its extension records said about it.
-struct Item<'e> {
-    path: Option<String>,
-    kind: EntryType,
-    size: u64,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    link: Vec<u8>,
-    xattrs: BTreeMap<String, Vec<u8>>,
-    data: &'e mut dyn Read,
+pub(crate) struct Item<'e> {
+    pub(crate) path: Option<String>,
+    pub(crate) kind: EntryType,
+    pub(crate) size: u64,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) link: Vec<u8>,
+    pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
+    pub(crate) data: &'e mut dyn Read,
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
@@ -199,7 +227,7 @@ pub(super) fn read_control(
     content: &mut PackageContent,
 ) -> Result<(), DebError> {
     let mut files: BTreeMap<String, String> = BTreeMap::new();
-    Walk { member, limits, seen: 0 }.each(source, |walk, item| {
+    Walk { member, limits, seen: 0, absolute: Absolute::Refused }.each(source, |walk, item| {
         let Some(path) = item.path.filter(|_| item.kind.is_file()) else { return Ok(()) };
         let mut bytes = Vec::new();
         item.data.read_to_end(&mut bytes).map_err(|e| walk.read(e))?;
@@ -234,7 +262,7 @@ pub(crate) fn read_data(
     let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
     let mut groups = 0;
     let mut metadata = Metadata::new(limits);
-    Walk { member, limits, seen: 0 }.each(source, |walk, mut item| {
+    Walk { member, limits, seen: 0, absolute: Absolute::Refused }.each(source, |walk, mut item| {
         let Some(path) = item.path.clone() else { return Ok(()) };
         if entries.contains_key(&path) {
             return Err(DebError::Duplicate { member: member.to_owned(), path });
@@ -260,7 +288,7 @@ pub(crate) fn read_data(
     Ok(entries)
 }
 
-fn kind_of(
+pub(crate) fn kind_of(
     walk: &Walk<'_>,
     item: &mut Item<'_>,
     path: &str,

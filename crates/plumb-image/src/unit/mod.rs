@@ -41,7 +41,7 @@ pub use capability::{ROOT_BOUNDING, capability_number};
 pub use command::parse_command;
 pub use order::{OrderError, order_services};
 pub use parse::{Unit, UnitParseError};
-pub use program::find_program;
+pub use program::{PATH, find_program, find_program_in};
 pub use source::{Accounts, TreeUnits, UnitSource, UserRecord};
 pub use translate::{from_exec, from_unit};
 

@@ -3,12 +3,18 @@
 use crate::tree::{Kind, Tree};
 
 /// Where bare program names are looked up, and the `PATH` of every service: systemd's own on Debian.
-pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Finds `program` in the image: a bare name in [`PATH`], an absolute path at that place. Links are followed to check
 /// that an executable file is there, but the path is returned as found, because some programs act by their name.
 #[must_use]
 pub fn find_program(tree: &Tree, program: &str) -> Option<String> {
+    find_program_in(tree, program, PATH)
+}
+
+/// As [`find_program`], with the folders of another `PATH`.
+#[must_use]
+pub fn find_program_in(tree: &Tree, program: &str, folders: &str) -> Option<String> {
     let is_program = |path: &str| {
         let entry = tree.resolve(path).and_then(|at| tree.get(&at));
         entry.is_some_and(|entry| matches!(entry.kind, Kind::File { .. }) && entry.mode & 0o111 != 0)
@@ -19,7 +25,11 @@ pub fn find_program(tree: &Tree, program: &str) -> Option<String> {
     if program.is_empty() || program.contains('/') {
         return None;
     }
-    PATH.split(':').map(|folder| format!("{folder}/{program}")).find(|path| is_program(path))
+    folders
+        .split(':')
+        .filter(|folder| folder.starts_with('/'))
+        .map(|folder| format!("{folder}/{program}"))
+        .find(|path| is_program(path))
 }
 
 #[cfg(test)]

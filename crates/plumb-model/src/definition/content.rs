@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::diagnostic::{Report, Span, quoted};
 use super::machine::account;
 use super::table::{Field, Table};
-use super::{AppContent, Source, UrlSource, Volume, value};
+use super::{AppContent, NpmSource, PipSource, Source, UrlSource, Volume, value};
 use crate::{Digest, VolumeName};
 
 /// Ways to say where content comes from; an entry has one of them.
-const KINDS: &[&str] = &["from", "url"];
+const KINDS: &[&str] = &["from", "npm", "pip", "url"];
 
 /// Most folders that are stripped from the paths of an archive: none is deeper in practice.
 const MAX_STRIP: u64 = 16;
@@ -58,11 +58,18 @@ fn read_content(target: String, field: &Field<'_>, report: &mut Report<'_>) -> O
     let mut allowed = vec!["group", "owner"];
     allowed.extend(match kind {
         "url" => &["mode", "sha256", "strip", "unpack", "url"][..],
+        "npm" => &["npm", "skip_scripts"][..],
+        "pip" => &["pip"][..],
         _ => &["from", "mode"][..],
     });
     table.allow(&allowed, report);
     let source = match kind {
         "url" => read_url(&table, report).map(Source::Url),
+        "pip" => table
+            .get("pip")
+            .and_then(|field| source(&field, report))
+            .map(|requirements| Source::Pip(PipSource { requirements })),
+        "npm" => read_npm(&table, report).map(Source::Npm),
         _ => table.get("from").and_then(|field| source(&field, report)).map(Source::Path),
     };
     let owner = table.get("owner").and_then(|field| account(&field, report));
@@ -100,6 +107,18 @@ fn read_url(table: &Table<'_>, report: &mut Report<'_>) -> Option<UrlSource> {
         report.add(&field.key, format!("{} has no meaning with `unpack = false`", field.what()));
     }
     Some(UrlSource { url: url?, sha256: sha256?, strip: usize::try_from(strip).ok()?, unpack })
+}
+
+/// `{ npm = "service/", skip_scripts = ["esbuild"] }`.
+fn read_npm(table: &Table<'_>, report: &mut Report<'_>) -> Option<NpmSource> {
+    let folder = table.get("npm").and_then(|field| source(&field, report));
+    let mut skip_scripts: Vec<String> = Vec::new();
+    if let Some(field) = table.get("skip_scripts") {
+        for item in field.list("[\"esbuild\"]", report) {
+            skip_scripts.extend(item.text("\"esbuild\"", report).map(str::to_owned));
+        }
+    }
+    Some(NpmSource { folder: folder?, skip_scripts })
 }
 
 /// A URL of a file.

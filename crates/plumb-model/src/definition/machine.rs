@@ -8,8 +8,9 @@ use std::str::FromStr;
 use plumb_debian::{Alternatives, PackageName};
 
 use super::diagnostic::{Report, Span, quoted};
+use super::service::Userland;
 use super::table::{Field, Table};
-use super::{Machine, Publish, Service, Volume, check, content, service, value};
+use super::{Machine, Publish, Service, Volume, check, content, oci, service, value};
 use crate::{MachineName, ServiceName, VolumeName};
 
 /// Smallest and largest memory in MiB. Debian's kernel deadlocks on memory below 72 MiB while it boots; 1 TiB is
@@ -45,6 +46,7 @@ const KEYS: &[&str] = &[
     "memory",
     "middleware",
     "needs",
+    "oci",
     "os",
     "publish",
     "service",
@@ -74,7 +76,9 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
     let instances = table.get("instances").and_then(|field| field.integer(1..=MAX_INSTANCES, report));
     let volumes = read_volumes(table, report);
     let app = content::read(table, &volumes, report);
-    let services = read_services(table, report);
+    let oci = oci::read(table, report);
+    let userland = if table.get("oci").is_some() { Userland::Container } else { Userland::Packages };
+    let services = read_services(table, userland, report);
     let (needs, need_spans) = names::<MachineName>(table, "needs", "[\"db\"]", report);
     let (publish, publish_spans) = read_publish(table, report);
     let small = |number: Option<u64>, default| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(default);
@@ -84,6 +88,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
             os,
             without,
             keep,
+            oci,
             app,
             memory_mib: small(memory_mib, DEFAULT_MEMORY_MIB),
             cpus: small(cpus, 1),
@@ -253,7 +258,11 @@ pub(super) fn absolute(field: &Field<'_>, report: &mut Report<'_>) -> Option<Str
     }
 }
 
-fn read_services(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<ServiceName, Service> {
+fn read_services(
+    table: &Table<'_>,
+    userland: Userland,
+    report: &mut Report<'_>,
+) -> BTreeMap<ServiceName, Service> {
     let example = "service.nginx = { ready.http = \":80/\" }";
     let Some(all) = table.get("service").and_then(|field| field.table(example, report)) else {
         return BTreeMap::new();
@@ -268,7 +277,7 @@ fn read_services(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<Service
         let name = field.parsed_name::<ServiceName>(report);
         let table = field.table(example, report);
         if let (Some(name), Some(table)) = (name, table) {
-            let draft = service::read(&name, &table, report);
+            let draft = service::read(&name, &table, userland, report);
             drafts.insert(name, draft);
         }
     }

@@ -17,6 +17,7 @@ mod check;
 mod content;
 mod diagnostic;
 mod machine;
+mod oci;
 mod service;
 mod table;
 mod value;
@@ -95,6 +96,9 @@ pub struct Base {
     pub kernel: PackageName,
     /// Archive components: `main`, `contrib`, …
     pub components: Vec<String>,
+    /// URL of the index of Python projects, without `/` at the end; `None` is PyPI's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pypi: Option<String>,
 }
 
 /// `[machine.NAME]`.
@@ -109,6 +113,9 @@ pub struct Machine {
     /// Absolute paths, as shell patterns, that rules would leave out and that are kept with all below them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
+    /// A container image instead of packages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oci: Option<OciSource>,
     /// The user's own files, in the order of their targets; no target twice.
     pub app: Vec<AppContent>,
     /// Memory in MiB.
@@ -125,6 +132,33 @@ pub struct Machine {
     pub instances: u32,
     /// Ports of the host that lead to this machine's instances.
     pub publish: Vec<Publish>,
+}
+
+/// `oci`: a container image as the whole userland of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OciSource {
+    /// Digest of its manifest, or of a list of manifests.
+    pub digest: Digest,
+    /// Where it is; says nothing about what it is.
+    pub place: OciPlace,
+}
+
+/// Where a container image is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OciPlace {
+    /// In a registry.
+    Registry {
+        /// `docker.io`, `127.0.0.1:5000`.
+        host: String,
+        /// `library/nginx`.
+        repository: String,
+    },
+    /// In a folder of the form OCI image layout.
+    Layout {
+        /// Path from the definition's directory.
+        path: String,
+    },
 }
 
 /// A file or directory of the user's, put into the image.
@@ -150,6 +184,26 @@ pub enum Source {
     Path(String),
     /// A file or archive by URL.
     Url(UrlSource),
+    /// A folder with `package.json`, `package-lock.json` and sources.
+    Npm(NpmSource),
+    /// A file of Python requirements with hashes.
+    Pip(PipSource),
+}
+
+/// Python requirements.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PipSource {
+    /// Path of the file from the definition's directory.
+    pub requirements: String,
+}
+
+/// A program for Node.js with its locked packages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NpmSource {
+    /// Path of the folder from the definition's directory.
+    pub folder: String,
+    /// Packages whose install scripts are known not to matter.
+    pub skip_scripts: Vec<String>,
 }
 
 /// A file or archive by URL.
@@ -176,7 +230,8 @@ pub struct Volume {
     pub owner: Option<String>,
 }
 
-/// `service.NAME`. Exactly one of `from` and `exec` is there.
+/// `service.NAME`. Exactly one of `from` and `exec` is there; neither in a machine of a container image whose own
+/// command is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service {
     /// The package's systemd unit, without `.service`; the service's own name if the definition names neither.
@@ -311,13 +366,15 @@ fn read_base(field: Option<&Field<'_>>, report: &mut Report<'_>) -> Option<Base>
             security_mirror: None,
             kernel: default_kernel?,
             components: vec!["main".to_owned()],
+            pypi: None,
         });
     };
     let table = field.table("[base]", report)?;
-    table.allow(&["components", "kernel", "mirror", "security_mirror", "suite"], report);
+    table.allow(&["components", "kernel", "mirror", "pypi", "security_mirror", "suite"], report);
     let suite = table.get("suite").and_then(|field| read_archive_word(&field, report));
     let mirror = table.get("mirror").and_then(|field| read_mirror(&field, report));
     let security_mirror = table.get("security_mirror").and_then(|field| read_mirror(&field, report));
+    let pypi = table.get("pypi").and_then(|field| read_mirror(&field, report));
     let kernel = match table.get("kernel") {
         Some(field) => field.parsed("\"linux-image-cloud-amd64\"", report),
         None => default_kernel,
@@ -340,6 +397,7 @@ fn read_base(field: Option<&Field<'_>>, report: &mut Report<'_>) -> Option<Base>
         security_mirror,
         kernel: kernel?,
         components,
+        pypi,
     })
 }
 

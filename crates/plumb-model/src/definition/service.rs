@@ -55,7 +55,21 @@ pub(super) struct Draft {
     pub(super) after: Vec<Span>,
 }
 
-pub(super) fn read(name: &ServiceName, table: &Table<'_>, report: &mut Report<'_>) -> Draft {
+/// What a machine's programs come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Userland {
+    /// Packages, whose units are taken by `from`.
+    Packages,
+    /// A container image, whose own command is taken if there is no `exec`.
+    Container,
+}
+
+pub(super) fn read(
+    name: &ServiceName,
+    table: &Table<'_>,
+    userland: Userland,
+    report: &mut Report<'_>,
+) -> Draft {
     table.allow(KEYS, report);
     let from_field = table.get("from");
     let exec_field = table.get("exec");
@@ -64,7 +78,12 @@ pub(super) fn read(name: &ServiceName, table: &Table<'_>, report: &mut Report<'_
             .add(&from.key, format!("both `from` and `exec`{}", table.inside()))
             .hint("`from` takes a package's own unit, `exec` is a command of your own: keep one.");
     }
-    let is_own_unit = from_field.is_none() && exec_field.is_none();
+    if let (Userland::Container, Some(from)) = (userland, &from_field) {
+        report
+            .add(&from.key, format!("`from`{} of a container image", table.inside()))
+            .hint("Without `exec` the service is what the image itself says (its entrypoint).");
+    }
+    let is_own_unit = userland == Userland::Packages && from_field.is_none() && exec_field.is_none();
     let from = from_field.and_then(|field| unit(&field, report));
     let (ready, ready_timeout_ms) = read_ready(table, report);
     let (after, after_spans) = names::<ServiceName>(table, "after", "[\"postgres\"]", report);

@@ -468,7 +468,7 @@ fn unknown_keys() {
           |
         4 | qwertz = 1
           | ^^^^^^
-        hint: Known keys: app, cpus, instances, keep, memory, middleware, needs, os, publish, service, volume, without."#]],
+        hint: Known keys: app, cpus, instances, keep, memory, middleware, needs, oci, os, publish, service, volume, without."#]],
     );
     check_machine(
         "service.nginx = { ready = { htp = \":80\" }, user = \"a\", command = \"x\" }",
@@ -1198,4 +1198,126 @@ fn errors_are_limited_in_number() {
     let errors = Definition::parse(&format!("app = \"a\"\n[machine.web]\n{keys}"), "plumb.toml").unwrap_err();
     assert_eq!(errors.0.len(), 201);
     assert_eq!(errors.0[200].message, "there are 19800 more errors");
+}
+
+#[test]
+fn a_container_image_is_the_whole_userland() {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let text = format!(
+        "app = \"x\"\n[machine.a]\noci = \"nginx:1.27@{digest}\"\n[machine.b]\noci = {{ layout = \"images/b\", digest = \"{digest}\" }}\nservice.b.ready.tcp = 80\n"
+    );
+    let definition = Definition::parse(&text, "plumb.toml").expect("right");
+    let machines: Vec<&Machine> = definition.machines.values().collect();
+    let places: Vec<Option<&OciPlace>> =
+        machines.iter().map(|machine| machine.oci.as_ref().map(|oci| &oci.place)).collect();
+    let registry = OciPlace::Registry { host: "docker.io".into(), repository: "library/nginx".into() };
+    assert_eq!(places, [Some(&registry), Some(&OciPlace::Layout { path: "images/b".into() })]);
+    let service = machines[1].services.values().next().expect("a service");
+    assert_eq!((&service.from, &service.exec), (&None, &None));
+    check_machine(
+        "oci = \"nginx:1.27\"\nos = [\"dash\"]\nvolume.data = { size = \"1GiB\", mount = \"/data\" }\nservice.nginx.from = \"nginx\"",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 3: `oci` in `[machine.web]`: `nginx:1.27` has no digest
+              |
+            3 | oci = "nginx:1.27"
+              |       ^^^^^^^^^^^^
+            hint: A tag may mean other bytes tomorrow. `skopeo inspect --format '{{.Digest}}' docker://nginx:1.27` prints the digest: add it behind `@`.
+
+            error: `shop/plumb.toml` line 4: `os` and `oci` in `[machine.web]`
+              |
+            4 | os = ["dash"]
+              | ^^
+            hint: A container image is the whole userland of its machine: no package is added to it.
+
+            error: `shop/plumb.toml` line 5: `volume` and `oci` in `[machine.web]`: volumes are formatted by the image's own tools, which container images do not have
+              |
+            5 | volume.data = { size = "1GiB", mount = "/data" }
+              | ^^^^^^
+            hint: Keep the data in a machine of packages.
+
+            error: `shop/plumb.toml` line 6: `from` in `[machine.web.service.nginx]` of a container image
+              |
+            6 | service.nginx.from = "nginx"
+              |               ^^^^
+            hint: Without `exec` the service is what the image itself says (its entrypoint)."#]],
+    );
+    check_machine(
+        "oci = { layout = \"/x\", digest = \"ab\", tag = \"1\" }",
+        &expect![[r#"
+        error: `shop/plumb.toml` line 3: `layout` in `[machine.web.oci]`: `/x` is an absolute path, but sources lie beside the definition
+          |
+        3 | oci = { layout = "/x", digest = "ab", tag = "1" }
+          |                  ^^^^
+
+        error: `shop/plumb.toml` line 3: `digest` in `[machine.web.oci]`: `ab` is not a SHA-256 in 64 lower-case hex digits
+          |
+        3 | oci = { layout = "/x", digest = "ab", tag = "1" }
+          |                                 ^^^^
+        hint: `sha256sum FILE` prints it.
+
+        error: `shop/plumb.toml` line 3: unknown key `tag` in `[machine.web.oci]`
+          |
+        3 | oci = { layout = "/x", digest = "ab", tag = "1" }
+          |                                       ^^^
+        hint: Known keys: digest, layout."#]],
+    );
+    check_machine(
+        "oci = \"Nginx@sha256:0\"",
+        &expect![[r#"
+        error: `shop/plumb.toml` line 3: `oci` in `[machine.web]`: `Nginx@sha256:0` is not the reference of an image
+          |
+        3 | oci = "Nginx@sha256:0"
+          |       ^^^^^^^^^^^^^^^^
+        hint: Write it like `docker.io/library/nginx@sha256:…`."#]],
+    );
+}
+
+#[test]
+fn packages_of_npm() {
+    check_machine(
+        "app = { \"/a\" = { npm = \"service/\", skip_scripts = [\"esbuild\", 1], strip = 1 }, \"/b\" = { npm = \"../x\" } }",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 3: `skip_scripts` in `[machine.web.app./a]` must be a string, not a whole number
+              |
+            3 | app = { "/a" = { npm = "service/", skip_scripts = ["esbuild", 1], strip = 1 }, "/b" = { npm = "../x" } }
+              |                                                               ^
+            hint: Write it like `"esbuild"`.
+
+            error: `shop/plumb.toml` line 3: unknown key `strip` in `[machine.web.app./a]`
+              |
+            3 | app = { "/a" = { npm = "service/", skip_scripts = ["esbuild", 1], strip = 1 }, "/b" = { npm = "../x" } }
+              |                                                                   ^^^^^
+            hint: Known keys: group, owner, npm, skip_scripts.
+
+            error: `shop/plumb.toml` line 3: `npm` in `[machine.web.app./b]`: `../x` leads out of the definition's directory
+              |
+            3 | app = { "/a" = { npm = "service/", skip_scripts = ["esbuild", 1], strip = 1 }, "/b" = { npm = "../x" } }
+              |                                                                                               ^^^^^^
+            hint: Name a file or directory beside the definition, like `api/`."#]],
+    );
+}
+
+#[test]
+fn requirements_of_python() {
+    check(
+        "app = \"x\"\nbase.pypi = \"x\"\n[machine.a.app]\n\"/a\" = { pip = \"/etc/x\", mode = \"0644\" }\n",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 2: `pypi` in `[base]`: `x` is not the URL of an archive
+              |
+            2 | base.pypi = "x"
+              |             ^^^
+            hint: Write it like `"http://deb.debian.org/debian"`.
+
+            error: `shop/plumb.toml` line 4: `pip` in `[machine.a.app./a]`: `/etc/x` is an absolute path, but sources lie beside the definition
+              |
+            4 | "/a" = { pip = "/etc/x", mode = "0644" }
+              |                ^^^^^^^^
+            hint: Name a file or directory beside the definition, like `api/`.
+
+            error: `shop/plumb.toml` line 4: unknown key `mode` in `[machine.a.app./a]`
+              |
+            4 | "/a" = { pip = "/etc/x", mode = "0644" }
+              |                          ^^^^
+            hint: Known keys: group, owner, pip."#]],
+    );
 }

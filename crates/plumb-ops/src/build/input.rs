@@ -12,12 +12,8 @@ use crate::error::{OpsError, io};
 use crate::project::{AppFile, AppFileKind};
 
 impl Plumb<'_> {
-    pub(super) fn assemble_input<'p>(
-        &self,
-        job: &Job<'_>,
-        files: &[AppFile],
-        packages: Vec<PackageInput<'p>>,
-    ) -> Result<AssembleInput<'p>, OpsError> {
+    /// The user's regular files, all of them in the store.
+    pub(super) fn kept_files(&self, files: &[AppFile]) -> Result<Vec<assemble::AppFile>, OpsError> {
         let mut app_files = Vec::new();
         for file in files {
             let AppFileKind::File { source, digest, size } = &file.kind else { continue };
@@ -38,6 +34,16 @@ impl Plumb<'_> {
                 group: file.group.clone(),
             });
         }
+        Ok(app_files)
+    }
+
+    pub(super) fn assemble_input<'p>(
+        &self,
+        job: &Job<'_>,
+        files: &[AppFile],
+        packages: Vec<PackageInput<'p>>,
+    ) -> Result<AssembleInput<'p>, OpsError> {
+        let app_files = self.kept_files(files)?;
         let users = job.machine.services.values().filter_map(|service| service.user.clone());
         Ok(AssembleInput {
             packages,

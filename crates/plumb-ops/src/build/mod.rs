@@ -23,6 +23,7 @@ use plumb_image::image as parts;
 use plumb_image::inventory::Inventory;
 use plumb_image::rule::plugin;
 use plumb_image::tree::{Kind, Layer, Tree};
+use plumb_model::definition::OciSource;
 use plumb_model::image::{Image, LayerSize, Part};
 use plumb_model::lock::{Lock, LockedPackage};
 use plumb_model::{Digest, Document, MachineName};
@@ -40,7 +41,7 @@ use crate::contents::StoreObjects;
 use crate::error::OpsError;
 use crate::guest::GUEST;
 use crate::lock::{Update, write_lock};
-use crate::machine::specify;
+use crate::machine::{Specified, specify};
 use crate::progress::{BuildStep, Progress};
 use crate::project::Project;
 
@@ -75,6 +76,13 @@ pub struct BuiltImage {
     /// How long the machine may take to become ready, milliseconds.
     #[serde(skip)]
     pub ready_timeout_ms: u64,
+}
+
+/// A tree and what it runs.
+struct Made {
+    assembled: Assembled,
+    specified: Specified,
+    notices: Vec<String>,
 }
 
 /// What the store remembers of a recipe.
@@ -117,7 +125,8 @@ impl Plumb<'_> {
                     path: project.lock_path(),
                     reason: format!("it has no machine `{name}`"),
                 })?;
-                let (files, remotes) = (project.app_files(name)?, content::remotes(machine));
+                let (files, remotes) =
+                    (project.app_files(name)?, content::remotes(project, name, machine, &lock)?);
                 Ok(Job { project, lock: &lock, name, machine, locked, files, remotes })
             })
             .collect();
@@ -128,6 +137,9 @@ impl Plumb<'_> {
             jobs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(job, _)| job).collect();
         let supply = self.supply(project, &lock, &missing)?;
         self.fetch_remotes(missing.iter().flat_map(|job| &job.remotes))?;
+        for job in &missing {
+            self.fetch_container(project, job.name, job.machine)?;
+        }
         let built: Result<Vec<_>, OpsError> = jobs
             .par_iter()
             .zip(known)
@@ -221,16 +233,15 @@ impl Plumb<'_> {
         let kernel_parts = supply.kernel(job)?.clone();
         let packages: Vec<&LockedPackage> =
             job.locked.packages.iter().filter_map(|name| job.lock.package(name.as_str())).collect();
-        let inputs = packages.iter().map(|package| job.input(package, supply.content(package)));
-        let files = self.unfold(job.name, &job.files, &job.remotes)?;
-        let input = self.assemble_input(job, &files, inputs.collect())?;
-        let mut assembled = assemble::assemble(&input, &objects).map_err(|error| failed(Box::new(error)))?;
-        let mut notices = unhandled(&assembled);
-        add_links(&mut assembled, &files);
-        let specified = specify(&job.lock.app, job.name, job.machine, &assembled, &objects)?;
-        notices.extend(specified.notices);
+        let made = match &job.machine.oci {
+            Some(source) => self.contained(job, source)?,
+            None => self.packaged(job, supply, &packages)?,
+        };
+        let Made { mut assembled, specified, mut notices } = made;
         add_spec(&mut assembled.tree, &specified.spec, &objects).map_err(|error| failed(Box::new(error)))?;
-        notices.extend(self.check_closure(job, &mut assembled)?);
+        if job.machine.oci.is_none() {
+            notices.extend(self.check_closure(job, &mut assembled)?);
+        }
         step(BuildStep::Writing);
         // The recipe with the accounts that were given now is the one a later build from the written lock will have.
         let recipe = recipe.unwrap_or_else(|| job.recipe_with(&assembled.accounts.allocated));
@@ -267,6 +278,40 @@ impl Plumb<'_> {
         let ready_timeout_ms = crate::machine::ready_timeout_ms(&specified.spec.services);
         let accounts = assembled.accounts.allocated;
         Ok(Constructed { image, inventory, root: root.path, accounts, notices, ready_timeout_ms })
+    }
+
+    /// The tree of a machine of packages.
+    fn packaged(
+        &self,
+        job: &Job<'_>,
+        supply: &Supply,
+        packages: &[&LockedPackage],
+    ) -> Result<Made, OpsError> {
+        let objects = StoreObjects(&self.store);
+        let inputs = packages.iter().map(|package| job.input(package, supply.content(package)));
+        let files = self.unfold(job.name, &job.files, &job.remotes)?;
+        let input = self.assemble_input(job, &files, inputs.collect())?;
+        let mut assembled = assemble::assemble(&input, &objects)
+            .map_err(|error| OpsError::Build { machine: job.name.clone(), source: Box::new(error) })?;
+        let mut notices = unhandled(&assembled);
+        add_links(&mut assembled, &files);
+        let specified = specify(&job.lock.app, job.name, job.machine, &assembled, &objects)?;
+        notices.extend(specified.notices.iter().cloned());
+        Ok(Made { assembled, specified, notices })
+    }
+
+    /// The tree of a machine of a container image. It is not checked whether everything in it finds what it needs: its
+    /// maker ran it as it is.
+    fn contained(&self, job: &Job<'_>, source: &OciSource) -> Result<Made, OpsError> {
+        let files = self.unfold(job.name, &job.files, &job.remotes)?;
+        let app_files = self.kept_files(&files)?;
+        let container = self.container(job.name, source)?;
+        let mounts = job.machine.volumes.values().map(|volume| volume.mount.clone()).collect();
+        let assembled = self.container_tree(job.name, &container, app_files, (&files, mounts))?;
+        let specified =
+            self.container_spec((&job.lock.app, job.name), job.machine, &container, &assembled)?;
+        let notices = specified.notices.clone();
+        Ok(Made { assembled, specified, notices })
     }
 
     /// Refuses an image whose programs cannot run, and takes out plugins that cannot be loaded; returns what its owner

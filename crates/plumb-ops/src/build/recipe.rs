@@ -13,7 +13,7 @@ use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
 use plumb_model::{Digest, MachineName, ServiceName, VolumeName};
 use serde::{Deserialize, Serialize};
 
-use crate::content::Remote;
+use crate::content::{self, Remote};
 use crate::guest::{GUEST, RULES};
 use crate::project::{AppFile, AppFileKind, Project};
 
@@ -52,6 +52,8 @@ struct Recipe<'a> {
     accounts: &'a Ids,
     files: &'a [AppFile],
     remotes: &'a [Remote<'a>],
+    /// A container image, and the port that tells when it is ready.
+    oci: Option<(Digest, Option<u16>)>,
     date: i64,
 }
 
@@ -114,6 +116,7 @@ impl Job<'_> {
             accounts,
             files: &self.files,
             remotes: &self.remotes,
+            oci: self.machine.oci.as_ref().map(|oci| (oci.digest, content::ready_port(self.machine))),
             date: self.newest_source(),
         };
         serde_json::to_vec(&recipe).expect("strings, numbers, lists and maps")

@@ -8,19 +8,29 @@
 //! ```
 
 mod archive;
+mod container;
+mod npm;
+mod wheel;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use plumb_content::npm::Plan;
 use plumb_fetch::FileRef;
 use plumb_image::tree::{Entry, Kind};
 use plumb_model::MachineName;
 use plumb_model::definition::{AppContent, Machine, Source, UrlSource};
+use plumb_model::lock::{Lock, LockedWheel};
 use serde::Serialize;
 
 use crate::Plumb;
 use crate::error::OpsError;
 use crate::lock::Transfer;
-use crate::project::{AppFile, AppFileKind};
+use crate::project::{AppFile, AppFileKind, Project};
+
+use wheel::Python;
+
+pub(crate) use container::ready_port;
 
 /// One entry of `app` that has to be fetched. Serialized into the recipe, so it holds every digest.
 #[derive(Debug, Serialize)]
@@ -38,20 +48,62 @@ pub(crate) struct Remote<'a> {
 #[derive(Debug, Serialize)]
 enum What<'a> {
     Url(&'a UrlSource),
+    Npm {
+        #[serde(skip)]
+        folder: PathBuf,
+        plan: Plan,
+    },
+    Wheels {
+        python: Python,
+        wheels: Vec<&'a LockedWheel>,
+    },
 }
 
 /// Everything of `machine` that has to be fetched.
-pub(crate) fn remotes(machine: &Machine) -> Vec<Remote<'_>> {
-    machine.app.iter().enumerate().filter_map(|(number, content)| remote(number, content)).collect()
+pub(crate) fn remotes<'a>(
+    project: &Project,
+    name: &MachineName,
+    machine: &'a Machine,
+    lock: &'a Lock,
+) -> Result<Vec<Remote<'a>>, OpsError> {
+    let place = Place { project, name, lock };
+    let contents = machine.app.iter().enumerate();
+    contents.filter_map(|(number, content)| remote(&place, number, content).transpose()).collect()
 }
 
-fn remote(number: usize, content: &AppContent) -> Option<Remote<'_>> {
+/// Whose content it is.
+struct Place<'a, 'p> {
+    project: &'p Project,
+    name: &'p MachineName,
+    lock: &'a Lock,
+}
+
+fn remote<'a>(
+    place: &Place<'a, '_>,
+    number: usize,
+    content: &'a AppContent,
+) -> Result<Option<Remote<'a>>, OpsError> {
     let what = match &content.source {
-        Source::Path(_) => return None,
+        Source::Path(_) => return Ok(None),
         Source::Url(source) => What::Url(source),
+        Source::Npm(source) => What::Npm {
+            folder: place.project.folder.join(&source.folder),
+            plan: npm::plan(place.project, source, &content.target)?,
+        },
+        Source::Pip(_) => {
+            let locked = place.lock.machines.get(place.name);
+            let python = locked.and_then(|locked| wheel::python(place.lock, locked));
+            let python = python.ok_or_else(|| OpsError::NoPython {
+                machine: place.name.clone(),
+                target: content.target.clone(),
+            })?;
+            let wheels = locked.into_iter().flat_map(|locked| &locked.wheels);
+            What::Wheels { python, wheels: wheels.filter(|wheel| wheel.target == content.target).collect() }
+        }
     };
     let AppContent { target, owner, group, mode, .. } = content;
-    Some(Remote { number, target, owner: owner.as_deref(), group: group.as_deref(), mode: *mode, what })
+    let (owner, group) = (owner.as_deref(), group.as_deref());
+    Ok(Some(Remote { number, target, owner, group, mode: *mode, what }))
 }
 
 impl Remote<'_> {
@@ -59,6 +111,10 @@ impl Remote<'_> {
     pub(crate) fn wanted(&self) -> Vec<FileRef> {
         match &self.what {
             What::Url(source) => vec![archive::wanted(source)],
+            What::Npm { folder, plan } => {
+                plan.packages.iter().map(|package| npm::wanted(folder, package)).collect()
+            }
+            What::Wheels { wheels, .. } => wheels.iter().map(|wheel| wheel::wanted(wheel)).collect(),
         }
     }
 
@@ -111,6 +167,10 @@ impl Plumb<'_> {
         for remote in remotes {
             let entries = match &remote.what {
                 What::Url(source) => self.archive(machine, source, remote.target)?,
+                What::Npm { plan, .. } => self.npm_entries(machine, plan, remote.target)?,
+                What::Wheels { python, wheels } => {
+                    self.environment(machine, python, wheels, remote.target)?
+                }
             };
             all.extend(remote.files(entries));
         }

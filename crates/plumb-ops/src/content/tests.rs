@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use plumb_model::Digest;
 
 use super::*;
-use crate::{Home, Options, Project, Proxies, Silent};
+use crate::{Home, Options, Proxies, Silent};
 
 /// A folder with files to take, and a project in it.
 struct Setup {
@@ -40,7 +40,15 @@ impl Setup {
         let project = Project::load(self.path()).expect("a definition");
         let name: MachineName = "a".parse().expect("a name");
         let files = project.app_files(&name).expect("files");
-        let remotes = remotes(&project.definition.machines[&name]);
+        let lock = Lock {
+            format: 1,
+            app: project.definition.app.clone(),
+            inputs: Digest::of(b""),
+            sources: vec![],
+            machines: BTreeMap::new(),
+            packages: vec![],
+        };
+        let remotes = remotes(&project, &name, &project.definition.machines[&name], &lock).expect("remotes");
         let all = plumb.fetch_remotes(remotes.iter()).and_then(|()| plumb.unfold(&name, &files, &remotes));
         let line = |file: AppFile| {
             let what = match file.kind {

@@ -1,0 +1,259 @@
+//! A container image as a machine: from a real registry, as it is, and offline afterwards.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use plumb_model::Digest;
+use testkit::{World, free_port, get, wait_until};
+
+const PLUMB: &str = env!("CARGO_BIN_EXE_plumb");
+
+/// Longest time for something that takes seconds: a starved emulator needs its time.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Says who and where it is, then serves that. Everything it needs stands in the image's configuration.
+const ENTRY: &str = r#"#!/bin/sh
+set -e
+{
+    echo "args: $*"
+    echo "env: $GREETING $HOME"
+    echo "id: $(id -u):$(id -g) $(id -G)"
+    echo "pwd: $(pwd)"
+    echo "below: $(cat /etc/below) $(ls /gone 2>/dev/null | wc -l) $(ls /opaque)"
+    echo "hosts: $(grep -c "$(hostname)" /etc/hosts)"
+    echo "shm: $(stat -c %a /dev/shm) tmp: $(stat -c %a /tmp)"
+    echo "setuid: $(stat -c %a /bin/su-like)"
+    echo "conf: $(cat /srv/conf)"
+} > index.html
+touch /tmp/written /dev/shm/written
+exec "$@"
+"#;
+
+/// The registry, and what it keeps; both end with the test.
+struct Registry {
+    child: Child,
+    port: u16,
+}
+
+impl Registry {
+    fn start(folder: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let config = folder.join("registry.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{ level: error, accesslog: {{ disabled: true }} }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: '127.0.0.1:{port}' }}\n",
+            folder.join("registry").display()
+        );
+        fs::write(&config, text)?;
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("docker-registry is missing: `scripts/setup docker-registry skopeo`")?;
+        let registry = Registry { child, port };
+        wait_until("the registry answers", LIMIT, &mut || {
+            get(port, "/v2/").is_ok_and(|answer| answer.status == 200)
+        })?;
+        Ok(registry)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One entry of a layer.
+enum Item<'a> {
+    Folder(&'a str, u32, u32),
+    File(&'a str, u32, &'a [u8]),
+    Link(&'a str, &'a str),
+}
+
+fn layer(items: &[Item<'_>]) -> Result<Vec<u8>> {
+    let mut builder =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for item in items {
+        let mut header = tar::Header::new_gnu();
+        let (path, data): (&str, &[u8]) = match item {
+            Item::Folder(path, mode, owner) => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(*mode);
+                header.set_uid(u64::from(*owner));
+                header.set_gid(u64::from(*owner));
+                (path, b"")
+            }
+            Item::File(path, mode, data) => {
+                header.set_mode(*mode);
+                (path, data)
+            }
+            Item::Link(path, target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_mode(0o777);
+                header.set_link_name(target)?;
+                (path, b"")
+            }
+        };
+        header.set_size(data.len() as u64);
+        builder.append_data(&mut header, path, data)?;
+    }
+    Ok(builder.into_inner()?.finish()?)
+}
+
+/// A folder of the form OCI image layout.
+struct Layout(PathBuf);
+
+impl Layout {
+    /// Keeps a blob and returns its descriptor.
+    fn blob(&self, media_type: &str, bytes: &[u8]) -> Result<String> {
+        let digest = Digest::of(bytes);
+        let folder = self.0.join("blobs/sha256");
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(digest.hex()), bytes)?;
+        Ok(format!("{{\"mediaType\":\"{media_type}\",\"digest\":\"{digest}\",\"size\":{}}}", bytes.len()))
+    }
+
+    /// An image of layers, and its digest.
+    fn image(&self, config: &str, layers: &[Vec<u8>]) -> Result<Digest> {
+        let config = self.blob("application/vnd.oci.image.config.v1+json", config.as_bytes())?;
+        let layers: Result<Vec<String>> = layers
+            .iter()
+            .map(|layer| self.blob("application/vnd.oci.image.layer.v1.tar+gzip", layer))
+            .collect();
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = format!(
+            "{{\"schemaVersion\":2,\"mediaType\":\"{media_type}\",\"config\":{config},\"layers\":[{}]}}",
+            layers?.join(",")
+        );
+        let descriptor = self.blob(media_type, manifest.as_bytes())?;
+        let listed = descriptor
+            .replace("\"digest\"", "\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"},\"digest\"");
+        fs::write(self.0.join("index.json"), format!("{{\"schemaVersion\":2,\"manifests\":[{listed}]}}"))?;
+        fs::write(self.0.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}")?;
+        Ok(Digest::of(manifest.as_bytes()))
+    }
+}
+
+/// A statically linked busybox of Debian.
+fn busybox(folder: &Path) -> Result<Vec<u8>> {
+    fs::create_dir_all(folder)?;
+    let run = |program: &str, arguments: &[&str]| -> Result<()> {
+        let output =
+            Command::new(program).args(arguments).current_dir(folder).output().context(program.to_owned())?;
+        ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    run("apt-get", &["download", "-qq", "busybox-static"])?;
+    let deb =
+        fs::read_dir(folder)?.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some());
+    run("dpkg-deb", &["-x", deb.context("no package came")?.to_str().context("UTF-8")?, "x"])?;
+    let found = ["x/bin/busybox", "x/usr/bin/busybox"]
+        .iter()
+        .map(|path| folder.join(path))
+        .find(|path| path.exists());
+    Ok(fs::read(found.context("the package has no busybox")?)?)
+}
+
+#[test]
+fn a_container_image_runs_unchanged() -> Result<()> {
+    let world = World::new("container", PLUMB)?;
+    let folder = world.folder().to_owned();
+    let busybox = busybox(&folder.join("busybox"))?;
+    let applets = ["cat", "grep", "hostname", "httpd", "id", "ls", "pwd", "sh", "stat", "touch", "wc"];
+    let names: Vec<String> = applets.iter().map(|applet| format!("bin/{applet}")).collect();
+    let mut base = vec![
+        Item::File("bin/busybox", 0o755, &busybox),
+        Item::File("bin/su-like", 0o4755, b"#!/bin/sh\n"),
+        Item::Folder("etc", 0o755, 0),
+        Item::File(
+            "etc/passwd",
+            0o644,
+            b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/home/web:/bin/sh\n",
+        ),
+        Item::File("etc/group", 0o644, b"root:x:0:\nweb:x:1001:\nmedia:x:44:web\n"),
+        Item::File("etc/below", 0o644, b"lower"),
+        Item::File("gone/x", 0o644, b""),
+        Item::File("opaque/old", 0o644, b""),
+        Item::Folder("srv/www", 0o755, 1000),
+    ];
+    base.extend(names.iter().map(|name| Item::Link(name, "busybox")));
+    let upper = [
+        Item::File("etc/below", 0o644, b"upper"),
+        Item::File(".wh.gone", 0o644, b""),
+        Item::File("opaque/.wh..wh..opq", 0o644, b""),
+        Item::File("opaque/new", 0o644, b""),
+        Item::File("entry.sh", 0o755, ENTRY.as_bytes()),
+    ];
+    let config = r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":{
+        "User":"web","Env":["PATH=/usr/bin:/bin","GREETING=hello $HOME"],"Entrypoint":["/entry.sh"],
+        "Cmd":["httpd","-f","-p","8000","-h","."],"WorkingDir":"/srv/www","ExposedPorts":{"8000/tcp":{}},"StopSignal":"SIGKILL"}}"#;
+    let layout = Layout(folder.join("layout"));
+    let digest = layout.image(config, &[layer(&base)?, layer(&upper)?])?;
+
+    let registry = Registry::start(&folder)?;
+    let target = format!("docker://127.0.0.1:{}/test/web:1", registry.port);
+    let source = format!("oci:{}", layout.0.display());
+    let policy = folder.join("policy.json");
+    fs::write(&policy, "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}")?;
+    let pushed = Command::new("skopeo")
+        .args([
+            "--policy",
+            policy.to_str().context("UTF-8")?,
+            "copy",
+            "--dest-tls-verify=false",
+            "--preserve-digests",
+            &source,
+            &target,
+        ])
+        .output()
+        .context("skopeo is missing: `scripts/setup docker-registry skopeo`")?;
+    ensure!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+
+    let port = free_port()?;
+    let project = folder.join("project");
+    fs::create_dir_all(&project)?;
+    fs::File::create(project.join("conf"))?.write_all(b"ours")?;
+    let definition = |extra: &str| {
+        format!(
+            "app = \"contained\"\n\n[machine.web]\noci = \"127.0.0.1:{}/test/web@{digest}\"\napp = {{ \"/srv/conf\" = \"conf\" }}\npublish = [\"{port}:8000\"]\n{extra}",
+            registry.port
+        )
+    };
+    fs::write(project.join("plumb.toml"), definition(""))?;
+    let path = project.to_str().context("UTF-8")?.to_owned();
+    world.ok(&["up", &path])?;
+    world.share()?;
+    let said = get(port, "/")?.body;
+    for line in [
+        "args: httpd -f -p 8000 -h .",
+        "env: hello $HOME /home/web",
+        "id: 1000:1001 1001 44",
+        "pwd: /srv/www",
+        "below: upper 0 new",
+        "hosts: 1",
+        "shm: 1777 tmp: 1777",
+        "setuid: 4755",
+        "conf: ours",
+    ] {
+        ensure!(said.contains(line), "`{line}` is not in:\n{said}");
+    }
+
+    // The registry is gone: everything is in the store, and the definition's word counts more than the image's.
+    drop(registry);
+    let service = "service.web = { environment = { GREETING = \"again\" }, user = \"root\", ready.http = \":8000/\" }\n";
+    let text = fs::read_to_string(project.join("plumb.toml"))?;
+    fs::write(project.join("plumb.toml"), format!("{text}{service}"))?;
+    world.ok(&["up", &path, "--offline"])?;
+    let said = get(port, "/")?.body;
+    for line in ["env: again /root", "id: 0:0 0", "args: httpd -f -p 8000 -h ."] {
+        ensure!(said.contains(line), "`{line}` is not in:\n{said}");
+    }
+    world.end()
+}
