@@ -1,6 +1,7 @@
-//! Repository tasks: `cargo xtask check | tidy | test | bench | fuzz`.
+//! Repository tasks: `cargo xtask check | tidy | test | catalogue | bench | fuzz`.
 
 mod bench;
+mod catalogue;
 mod fuzz;
 mod tidy;
 mod unxz;
@@ -13,11 +14,13 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask <task>
 
-  check    everything that must hold: format, lints, tidy, all tests (this is what CI runs)
-  tidy     layers, file sizes, crate map, links in the docs, dependency notes
-  test     all tests, those on real virtual machines included
-  bench    the figures of bench/README.md, side by side with peers where a peer exists
-  fuzz     [TARGET] [--seconds N]: fuzzers over every parser of foreign bytes, 10 minutes each; see fuzz/README.md
+  check      everything that must hold: format, lints, tidy, all tests, a third of the catalogue (this is what CI runs)
+  tidy       layers, file sizes, crate map, links in the docs, dependency notes
+  test       all tests, those on real virtual machines included
+  catalogue  entries of examples/catalogue by NAME, or --all, on real virtual machines, used by real clients;
+             without either the third that belongs to the commit
+  bench      the figures of bench/README.md, side by side with peers where a peer exists
+  fuzz       [TARGET] [--seconds N]: fuzzers over every parser of foreign bytes, 10 minutes each; see fuzz/README.md
 ";
 
 fn main() -> ExitCode {
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
         "check" => check(&root),
         "tidy" => tidy::run(&root),
         "test" => test(&root),
+        "catalogue" => catalogue::run(&root, &arguments),
         "bench" => bench::run(&root, &arguments),
         "fuzz" => fuzz::run(&root, &arguments),
         // Not for people: the benchmark runs it.
@@ -57,7 +61,8 @@ fn check(root: &Path) -> Result<()> {
         root,
         &["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
     )?;
-    test(root)
+    test(root)?;
+    catalogue::run(root, &[])
 }
 
 /// One build for the product and all tests; then the fast rings, then the real machines one test at a time, because two

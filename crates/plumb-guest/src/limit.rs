@@ -31,6 +31,9 @@ pub const CONTROL_PROBE_MS: u64 = 5_000;
 /// Output read from one service per turn of the loop: a flood from one must not starve the others.
 pub const OUTPUT_BYTES_PER_TURN: usize = 64 * 1024;
 
+/// Messages of syslog(3) read per turn of the loop, for the same reason.
+pub const SYSLOG_MESSAGES_PER_TURN: usize = 64;
+
 /// Longest reason in a service state: a sentence. 200 services with such reasons still fit into one message.
 pub const REASON_BYTES: usize = 240;
 

@@ -107,18 +107,19 @@ pub fn suggest(path: &str) -> Option<&'static str> {
 /// Programs and libraries that the linker finds by name must resolve. A plugin in a folder of its own is a notice:
 /// Debian makes what only a plugin needs a mere recommendation (iproute2's ATM plugin and libatm1). Scripts must resolve (an error) if the user brought them; scripts of
 /// packages are a notice: a package brings many that no service runs (a Perl helper in a C program's package), and to
-/// refuse them would drag a general-purpose system into every image. What a service itself executes is checked where
-/// services are translated.
+/// refuse them would drag a general-purpose system into every image. `executed` are the programs that services run:
+/// a script among them must resolve, whoever brought it.
 ///
 /// # Errors
 /// What reading an object says. What is missing is the value, sorted, errors first.
-pub fn check(tree: &Tree, objects: &dyn Objects) -> io::Result<Vec<Missing>> {
+pub fn check(tree: &Tree, objects: &dyn Objects, executed: &BTreeSet<String>) -> io::Result<Vec<Missing>> {
     let binaries = binary::scan(tree, objects)?;
     let mut world = World::new(objects);
     world.tree.clone_from(tree);
     let mut folders = linker::configured_folders(&world)?;
     folders.extend(["x86_64-linux-gnu", "aarch64-linux-gnu"].iter().flat_map(|t| linker::default_folders(t)));
-    let checker = Checker::new(tree, &binaries, &folders);
+    let mut checker = Checker::new(tree, &binaries, &folders);
+    checker.executed = executed.iter().filter_map(|program| tree.resolve(program)).collect();
     let mut missing = BTreeSet::new();
     for (path, (entry, origin)) in &tree.entries {
         let Kind::File { digest, .. } = &entry.kind else { continue };
@@ -142,6 +143,8 @@ struct Checker<'a> {
     found: BTreeSet<(String, (u16, u8))>,
     /// The same for everything in the tree.
     anywhere: BTreeSet<(&'a str, (u16, u8))>,
+    /// Programs that services run, links followed.
+    executed: BTreeSet<String>,
 }
 
 impl<'a> Checker<'a> {
@@ -152,6 +155,7 @@ impl<'a> Checker<'a> {
             real_folders: BTreeSet::new(),
             found: BTreeSet::new(),
             anywhere: BTreeSet::new(),
+            executed: BTreeSet::new(),
         };
         for (path, (entry, _)) in &tree.entries {
             if let (Kind::File { digest, .. }, Some((_, name))) = (&entry.kind, path.rsplit_once('/'))
@@ -251,7 +255,8 @@ impl<'a> Checker<'a> {
         } else {
             return None;
         };
-        let severity = if origin.layer == Layer::App { Severity::Error } else { Severity::Notice };
+        let must_run = origin.layer == Layer::App || self.executed.contains(path);
+        let severity = if must_run { Severity::Error } else { Severity::Notice };
         let hint = suggest(&needed).map(str::to_owned);
         let (needed_by, source) = (path.to_owned(), origin.source.clone());
         Some(Missing { severity, kind: What::ScriptInterpreter, needed, needed_by, source, hint })

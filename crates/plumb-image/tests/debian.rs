@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ impl Built {
         let made = assemble(&input, &objects).unwrap();
         input.packages.reverse();
         assert_eq!(assemble(&input, &objects).unwrap().tree, made.tree, "the order of packages shows");
-        let missing = closure::check(&made.tree, &objects).unwrap();
+        let missing = closure::check(&made.tree, &objects, &BTreeSet::new()).unwrap();
         Built { folder, made, missing, packages: fields.len() }
     }
 

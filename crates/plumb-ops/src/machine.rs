@@ -1,12 +1,13 @@
 //! What one machine runs: from the definition's services and the packages' units to the guest's [`MachineSpec`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_guest_proto::{FORMAT, MachineSpec, ServiceSpec, VolumeMount, Writable};
+use plumb_guest_proto::{FORMAT, MachineSpec, Ready, ServiceSpec, VolumeMount, Writable};
 use plumb_image::assemble::Assembled;
+use plumb_image::closure;
 use plumb_image::rule::account::Accounts;
 use plumb_image::tree::{Objects, Tree};
-use plumb_image::unit::{self, ServiceInput, Severity, Sibling, TreeUnits};
+use plumb_image::unit::{self, ServiceInput, Severity, Sibling, TreeUnits, UnitError};
 use plumb_model::definition::{Machine, Service};
 use plumb_model::{AppName, MachineName, ServiceName};
 
@@ -59,7 +60,7 @@ pub(crate) fn specify_with(
                 unit::from_unit(unit_name, &input, &units, &assembled.accounts)
             }
         };
-        let translated = translated.map_err(|error| failed(Box::new(error)))?;
+        let translated = translated.map_err(|error| untranslated(name, error))?;
         let told = translated.notes.iter().filter(|note| note.severity != Severity::Info);
         notices.extend(told.map(|note| format!("service `{service_name}`: {}", note.message)));
         let mut spec = translated.spec;
@@ -78,6 +79,22 @@ pub(crate) fn specify_with(
         writable: Writable::Places,
     };
     Ok(Specified { spec, notices })
+}
+
+/// A program that a known package has is something to add, not a riddle.
+fn untranslated(machine: &MachineName, error: UnitError) -> OpsError {
+    let package = match &error {
+        UnitError::ProgramMissing { program, .. } => closure::suggest(program),
+        _ => None,
+    };
+    match package {
+        Some(package) => OpsError::Incomplete {
+            machine: machine.clone(),
+            missing: vec![error.to_string()],
+            packages: vec![package.to_owned()],
+        },
+        None => OpsError::Build { machine: machine.clone(), source: Box::new(error) },
+    }
 }
 
 fn siblings(own: &ServiceName, services: &BTreeMap<ServiceName, Service>) -> Vec<Sibling> {
@@ -136,6 +153,20 @@ fn volumes(name: &MachineName, machine: &Machine, accounts: &Accounts) -> Result
         });
     }
     Ok(volumes)
+}
+
+/// Programs that must be able to run: those of every command whose failure counts.
+pub(crate) fn executed(services: &[ServiceSpec]) -> BTreeSet<String> {
+    let commands = services.iter().flat_map(|service| {
+        let check = match &service.ready {
+            Some(Ready::Exec { command }) => Some(command),
+            _ => None,
+        };
+        let lists =
+            [&service.prepare, &service.start_pre, &service.start, &service.start_post, &service.stop];
+        lists.into_iter().flatten().filter(|command| !command.ignore_failure).chain(check)
+    });
+    commands.filter_map(|command| command.argv.first().cloned()).collect()
 }
 
 /// How long an instance may take from its start until all its services are ready.

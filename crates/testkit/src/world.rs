@@ -209,7 +209,11 @@ pub fn copy_example(world: &World, name: &str, folder: &str, port: u16) -> Resul
     Ok(target)
 }
 
-fn copy_tree(source: &Path, target: &Path) -> Result<()> {
+/// Copies a folder with everything below it.
+///
+/// # Errors
+/// If it cannot be copied.
+pub fn copy_tree(source: &Path, target: &Path) -> Result<()> {
     fs::create_dir_all(target)?;
     for entry in fs::read_dir(source).with_context(|| source.display().to_string())? {
         let entry = entry?;

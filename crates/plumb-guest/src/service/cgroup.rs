@@ -66,6 +66,17 @@ impl Cgroup {
     }
 }
 
+/// The service whose control group a process is in; a process that has ended but was not collected yet counts.
+pub fn service_of(pid: u32) -> Option<String> {
+    let text = file::read_text(format!("/proc/{pid}/cgroup")).ok()?;
+    service_in(&text).map(str::to_owned)
+}
+
+/// From `/proc/PID/cgroup` of cgroups(7): `0::/plumb/<service>/main`.
+fn service_in(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::/plumb/"))?.split('/').next()
+}
+
 /// SIGKILL to every process of every service.
 pub fn kill_all() {
     kill_below(Path::new(ROOT));
@@ -94,6 +105,13 @@ pub fn send_signal(pid: u32, signal: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn services_of_processes() {
+        assert_eq!(service_in("0::/plumb/web/main\n"), Some("web"));
+        assert_eq!(service_in("1:name=x:/plumb/y/main\n0::/plumb/db/check\n"), Some("db"));
+        assert_eq!(service_in("0::/\n"), None);
+    }
 
     #[test]
     fn names_that_leave_their_place_are_refused() {

@@ -13,8 +13,10 @@ mod line;
 mod notify;
 mod restart;
 mod runtime;
+mod sender;
 mod slot;
 mod spawn;
+mod syslog;
 mod wait;
 
 pub use cgroup::is_safe_name;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use plumb_guest_proto::{
     Event, GuestMessage, HostMessage, MachineSpec, Ready, ServiceState, ServiceStatus, Status,
@@ -17,6 +18,7 @@ use super::notify::Notice;
 use super::restart::{Exit, describe};
 use super::slot::{Check, Slot};
 use super::spawn::verdict;
+use super::syslog::SyslogSocket;
 use super::wait::Source;
 use crate::clock::{uptime_ms, wait_for};
 use crate::error::Error;
@@ -31,6 +33,7 @@ pub struct Runtime<'a> {
     hello: GuestMessage,
     pub(super) signals: Signals,
     null: OwnedFd,
+    pub(super) syslog: SyslogSocket,
     pub(super) group: Group,
     pub(super) slots: Vec<Slot>,
     processes: BTreeMap<u32, (usize, Role)>,
@@ -62,6 +65,7 @@ impl<'a> Runtime<'a> {
             hello,
             signals,
             null: OwnedFd::from(null),
+            syslog: SyslogSocket::make(Path::new("/dev/log")).map_err(Error::file("make", "/dev/log"))?,
             group: Group::new(&machine.services),
             slots: machine.services.iter().map(Slot::make).collect::<Result<_, _>>()?,
             processes: BTreeMap::new(),
@@ -261,6 +265,7 @@ impl<'a> Runtime<'a> {
             Source::Signals => self.handle_signals(),
             Source::Control => self.handle_control(flags),
             Source::Console => self.reporter.console.flush(),
+            Source::Syslog => self.read_syslog(),
             Source::Output(index) => self.read_output(index),
             Source::Exec(index) => self.handle_exec(index),
             Source::Notify(index) => self.handle_notices(index),
@@ -341,7 +346,8 @@ impl<'a> Runtime<'a> {
 
     fn handle_notices(&mut self, index: usize) {
         let slot = &mut self.slots[index];
-        let notices = slot.notify.as_ref().map(super::notify::NotifySocket::receive).unwrap_or_default();
+        let is_member = |pid| slot.group.processes().contains(&pid);
+        let notices = slot.notify.as_ref().map(|socket| socket.receive(&is_member)).unwrap_or_default();
         for notice in notices {
             let slot = &mut self.slots[index];
             match notice {
@@ -370,6 +376,8 @@ impl<'a> Runtime<'a> {
 
     /// Collects every process that has ended, our own and those left to us.
     fn reap(&mut self) {
+        // While a process that has ended is not collected, its service is still known.
+        self.read_syslog();
         while let Some((pid, exit)) = signal::reap() {
             let Some((index, role)) = self.processes.get(&pid).copied() else { continue };
             // What it still has to say comes before the word that it ended.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use plumb_guest_proto::{Command, Ready, ServiceKind, ServiceSpec};
-use rustix::fs::{Gid, Uid, fchown};
+use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
 
 use super::cgroup::{Cgroup, send_signal};
 use super::check::Probe;
@@ -80,12 +80,14 @@ impl Slot {
         let (reader, writer) = std::io::pipe().map_err(Error::system("make a pipe"))?;
         let (output, output_end) = (OwnedFd::from(reader), OwnedFd::from(writer));
         rustix::io::ioctl_fionbio(&output, true).map_err(|e| Error::system("make a pipe")(e.into()))?;
-        // A program that opens /dev/stderr by name needs the permission to: the pipe belongs to its user.
+        // A program that opens /dev/stderr by name needs the permission to, also one that has given root up since it
+        // started (squid). Nobody else can: the only way to the pipe is /proc/PID/fd of its own processes.
         fchown(&output_end, Some(Uid::from_raw(spec.uid)), Some(Gid::from_raw(spec.gid)))
+            .and_then(|()| fchmod(&output_end, Mode::from_raw_mode(0o666)))
             .map_err(|e| Error::system("give a pipe to a service")(e.into()))?;
         let notifies = spec.kind == ServiceKind::Notify || spec.ready == Some(Ready::Notify);
         let notify = if notifies {
-            let socket = NotifySocket::make(&spec.name, spec.uid, spec.gid);
+            let socket = NotifySocket::make(&spec.name, spec.uid);
             Some(socket.map_err(Error::file("make", format!("/run/plumb/notify/{}", spec.name)))?)
         } else {
             None

@@ -17,6 +17,8 @@ pub enum Source {
     Control,
     /// A console that takes output again.
     Console,
+    /// The socket of syslog(3).
+    Syslog,
     /// Output of a service.
     Output(usize),
     /// A child that runs or could not be started.
@@ -31,8 +33,11 @@ impl Runtime<'_> {
     /// Waits for anything to happen; returns what did.
     pub fn wait(&mut self) -> Vec<(Source, PollFlags)> {
         let timeout = self.pause();
-        let mut sources = vec![Source::Signals];
-        let mut polled = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let mut sources = vec![Source::Signals, Source::Syslog];
+        let mut polled = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.syslog.as_fd(), PollFlags::IN),
+        ];
         if let Some((port, wants_out)) = self.reporter.control.pollable() {
             sources.push(Source::Control);
             let out = if wants_out { PollFlags::OUT } else { PollFlags::empty() };

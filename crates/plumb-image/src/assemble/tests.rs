@@ -226,9 +226,15 @@ fn scripts_without_interpreter_are_said() {
     let objects = Folder::new();
     let contents = [("x", content(&objects, "Package: x", &[("/usr/bin/t", "#!/usr/bin/perl -w\n")], &[]))];
     let made = assemble(&input(&contents), &objects).unwrap();
-    let missing = closure::check(&made.tree, &objects).unwrap();
-    assert_eq!(missing.len(), 1);
-    assert_eq!((missing[0].severity, missing[0].hint.as_deref()), (Severity::Notice, Some("perl-base")));
+    let check = |executed: &[&str]| {
+        let executed = executed.iter().map(|path| (*path).to_owned()).collect();
+        let missing = closure::check(&made.tree, &objects, &executed).unwrap();
+        assert_eq!(missing.len(), 1);
+        (missing[0].severity, missing[0].hint.clone())
+    };
+    assert_eq!(check(&["/usr/bin/other"]), (Severity::Notice, Some("perl-base".into())));
+    // A service runs it, by whatever path.
+    assert_eq!(check(&["/bin/t"]), (Severity::Error, Some("perl-base".into())));
 }
 
 #[test]

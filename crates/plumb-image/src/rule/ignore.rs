@@ -170,7 +170,6 @@ const SCRIPTS: &[(&str, &str, &str)] = &[
     ("libglib2.0-0", "postinst", "caches; glib works without"),
     ("passwd", "postinst", "rule `accounts` knows Debian's fixed ids and writes /etc/shadow"),
     ("postgresql-client-*", "postinst", "alternatives of manual pages, which are dropped"),
-    ("mariadb-server", "preinst", "moves data of earlier versions"),
     ("mysql-common", "preinst", "moves files of earlier versions"),
     ("adduser", "preinst", "acts on upgrades only"),
     ("procps", "postinst", "kernel settings are read by nobody at boot"),

@@ -41,7 +41,7 @@ use crate::contents::StoreObjects;
 use crate::error::OpsError;
 use crate::guest::GUEST;
 use crate::lock::{Update, write_lock};
-use crate::machine::{Specified, specify};
+use crate::machine::{Specified, executed, specify};
 use crate::progress::{BuildStep, Progress};
 use crate::project::Project;
 
@@ -240,7 +240,8 @@ impl Plumb<'_> {
         let Made { mut assembled, specified, mut notices } = made;
         add_spec(&mut assembled.tree, &specified.spec, &objects).map_err(|error| failed(Box::new(error)))?;
         if job.machine.oci.is_none() {
-            notices.extend(self.check_closure(job, &mut assembled)?);
+            let executed = executed(&specified.spec.services);
+            notices.extend(self.check_closure(job, &mut assembled, &executed)?);
         }
         step(BuildStep::Writing);
         // The recipe with the accounts that were given now is the one a later build from the written lock will have.
@@ -316,14 +317,22 @@ impl Plumb<'_> {
 
     /// Refuses an image whose programs cannot run, and takes out plugins that cannot be loaded; returns what its owner
     /// should know besides.
-    fn check_closure(&self, job: &Job<'_>, assembled: &mut Assembled) -> Result<Vec<String>, OpsError> {
+    fn check_closure(
+        &self,
+        job: &Job<'_>,
+        assembled: &mut Assembled,
+        executed: &BTreeSet<String>,
+    ) -> Result<Vec<String>, OpsError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
             machine: job.name.clone(),
             source,
         };
         let objects = StoreObjects(&self.store);
-        let mut missing =
-            closure::check(&assembled.tree, &objects).map_err(|error| failed(Box::new(error)))?;
+        let check = |tree: &Tree| {
+            closure::check(tree, &objects, executed)
+                .map_err(|error| OpsError::Build { machine: job.name.clone(), source: Box::new(error) })
+        };
+        let mut missing = check(&assembled.tree)?;
         let mut told = Vec::new();
         // A plugin may need another one: each round takes at least one away, and most images need none.
         loop {
@@ -333,7 +342,7 @@ impl Plumb<'_> {
                 break;
             }
             told.extend(gone.iter().map(plugin_text));
-            missing = closure::check(&assembled.tree, &objects).map_err(|error| failed(Box::new(error)))?;
+            missing = check(&assembled.tree)?;
         }
         let (errors, notices): (Vec<_>, Vec<_>) =
             missing.into_iter().partition(|missing| missing.severity == closure::Severity::Error);
