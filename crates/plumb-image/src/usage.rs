@@ -235,8 +235,8 @@ mod tests {
             [
                 "Plugin /usr/bin/tool /usr/bin/dash",
                 "Names /etc/web.conf /usr/lib/mod/echo.so",
-                "Needs /usr/lib/plumb/machine.json /usr/sbin/ip",
                 "Names /usr/bin/tool /usr/sbin/ip",
+                "Needs /usr/lib/plumb/machine.json /usr/sbin/ip",
             ]
         );
     }
