@@ -181,7 +181,7 @@ pub enum OpsError {
         target: String,
         /// Why.
         #[source]
-        source: plumb_content::npm::NpmError,
+        source: Box<plumb_content::npm::NpmError>,
     },
     /// A machine takes wheels and has no Python.
     #[error("machine `{machine}` takes Python requirements for `{target}`, but has no Python")]
@@ -198,7 +198,7 @@ pub enum OpsError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: plumb_content::python::PythonError,
+        source: Box<plumb_content::python::PythonError>,
     },
     /// Python requirements that leave something open.
     #[error("`{path}` does not pin everything: {}", .missing.join(", "))]

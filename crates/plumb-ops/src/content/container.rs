@@ -17,7 +17,7 @@ use plumb_image::layer::{self, Change, Changes, UserlandInput};
 use plumb_image::tree::Entry;
 use plumb_image::unit;
 use plumb_model::definition::{Machine, OciPlace, OciSource, Service};
-use plumb_model::{AppName, MachineName, ServiceName};
+use plumb_model::{AppName, Digest, MachineName, ServiceName};
 use rayon::prelude::*;
 
 use crate::Plumb;
@@ -86,6 +86,27 @@ impl Plumb<'_> {
                     let layers = layers.iter().enumerate().map(|(n, blob)| piece(Part::Blob, label(n), blob));
                     let config = piece(Part::Blob, format!("configuration of {name}"), &config);
                     return bring(&layers.chain([config]).collect::<Vec<_>>());
+                }
+            }
+        }
+        Err(OpsError::Container { machine: name.clone(), source: "its list names only lists".into() })
+    }
+
+    /// Every object a container image consists of, all of them in the store.
+    pub(crate) fn container_objects(
+        &self,
+        name: &MachineName,
+        source: &OciSource,
+    ) -> Result<Vec<Digest>, OpsError> {
+        let mut objects = vec![source.digest];
+        for _ in 0..=LIST_STEPS {
+            let manifest = objects[objects.len() - 1];
+            let bytes = self.store.read_bytes(&manifest, oci::MANIFEST_BYTES)?;
+            match Manifest::parse(&bytes).map_err(failed(name))? {
+                Manifest::Index(next) => objects.push(next.digest),
+                Manifest::Image { config, layers } => {
+                    objects.extend(layers.iter().chain([&config]).map(|blob| blob.digest));
+                    return Ok(objects);
                 }
             }
         }

@@ -23,7 +23,7 @@ pub(super) fn plan(project: &Project, source: &NpmSource, target: &str) -> Resul
     let manifest = read_text(&folder.join("package.json"))?;
     let lock = read_text(&folder.join("package-lock.json"))?;
     npm::plan(&manifest, &lock, &source.skip_scripts)
-        .map_err(|source| OpsError::Npm { target: target.to_owned(), source })
+        .map_err(|source| OpsError::Npm { target: target.to_owned(), source: Box::new(source) })
 }
 
 /// The tarball of a package.

@@ -84,7 +84,7 @@ impl Plumb<'_> {
                 })?;
                 let path = project.folder.join(&source.requirements);
                 let text = read_text(&path)?;
-                let failed = |source| OpsError::Requirements { path: path.clone(), source };
+                let failed = |source| OpsError::Requirements { path: path.clone(), source: Box::new(source) };
                 let environment = Environment::cpython(&python.full);
                 let pins = parse_requirements(&text, &environment).map_err(failed)?;
                 let chosen = self.choose_wheels(project, pins, &python).map_err(|error| match error {
@@ -165,8 +165,10 @@ impl Plumb<'_> {
             let (entries, info, _) = self.opened(wheel, environment.python_version())?;
             let metadata = self.wheel_text(&entries, &format!("{info}/METADATA"))?.unwrap_or_default();
             let extras = &chosen.requirement.extras;
-            let found = python::missing_requirements(&metadata, extras, &there, environment)
-                .map_err(|source| OpsError::Requirements { path: path.to_owned(), source })?;
+            let found =
+                python::missing_requirements(&metadata, extras, &there, environment).map_err(|source| {
+                    OpsError::Requirements { path: path.to_owned(), source: Box::new(source) }
+                })?;
             missing.extend(found.into_iter().map(|name| format!("`{}` needs `{name}`", wheel.name)));
         }
         if missing.is_empty() {

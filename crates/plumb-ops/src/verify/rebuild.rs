@@ -1,6 +1,7 @@
 //! Builds the images of a release again, from nothing but the release, and compares.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 
 use plumb_image::compare::compare;
@@ -16,16 +17,39 @@ use crate::build::{Job, Recorded, guest_digest};
 use crate::content;
 use crate::error::{OpsError, io};
 use crate::guest::RULES;
-use crate::project::{AppFile, Project};
+use crate::project::{AppFile, AppFileKind, Project};
 use crate::{Home, Plumb};
 
 /// Longest lock that is read from the store.
 const LOCK_LIMIT: u64 = 16 * 1024 * 1024;
 
+/// What npm's lock says is part of the recipe by its files only: they are laid out as they lay beside the definition.
+fn lay_out_npm(
+    store: &Store,
+    project: &Project,
+    machine: &Machine,
+    files: &[AppFile],
+) -> Result<(), OpsError> {
+    for content in &machine.app {
+        let Source::Npm(source) = &content.source else { continue };
+        let folder = project.folder.join(&source.folder);
+        fs::create_dir_all(&folder).map_err(io("write", &folder))?;
+        for name in ["package.json", "package-lock.json"] {
+            let target = format!("{}/{name}", content.target.trim_end_matches('/'));
+            let file = files.iter().find(|file| file.target == target);
+            if let Some(AppFileKind::File { digest, .. }) = file.map(|file| &file.kind) {
+                let path = folder.join(name);
+                fs::write(&path, store.read_bytes(digest, LOCK_LIMIT)?).map_err(io("write", &path))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The files of a recipe, each with the number of the entry of `app` it came from: the last one that leads there.
 fn numbered(recorded: Recorded, machine: &Machine) -> Vec<AppFile> {
     let leads = |content: &AppContent, target: &str| {
-        matches!(content.source, Source::Path(_))
+        matches!(content.source, Source::Path(_) | Source::Npm(_))
             && target
                 .strip_prefix(&content.target)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -48,11 +72,11 @@ impl Plumb<'_> {
     ) -> Result<Vec<Rebuilt>, OpsError> {
         let definition = self.definition_of(release)?;
         let lock = self.lock_of(release)?;
-        let project = Project { folder: PathBuf::new(), text: String::new(), definition };
         // Beside this process's own unfinished files, so that no other process takes it for a dead one's.
         let beside = self.store.scratch_path();
         let parent = beside.parent().unwrap_or(self.store.root());
         let scratch = tempfile::tempdir_in(parent).map_err(io("write", parent))?;
+        let project = Project { folder: scratch.path().join("project"), text: String::new(), definition };
         let home = Home::new(scratch.path().to_owned());
         let store = Store::open(&home.store())?;
         let fresh = Plumb { home, store, options: self.options.clone(), reporter: self.reporter };
@@ -70,12 +94,18 @@ impl Plumb<'_> {
             for (_, digest) in recorded.contents() {
                 fresh.take_over(self, &digest)?;
             }
-            let remotes = content::remotes(machine);
+            let (rules, guest) = (recorded.rules.clone(), recorded.guest);
+            let files = numbered(recorded, machine);
+            lay_out_npm(&self.store, &project, machine, &files)?;
+            let remotes = content::remotes(&project, name, machine, &lock)?;
             for file in remotes.iter().flat_map(content::Remote::wanted) {
                 plumb_fetch::copy_file(&self.store, &fresh.store, &file.check)?;
             }
-            let (rules, guest) = (recorded.rules.clone(), recorded.guest);
-            let files = numbered(recorded, machine);
+            if let Some(source) = &machine.oci {
+                for digest in self.container_objects(name, source)? {
+                    fresh.take_over(self, &digest)?;
+                }
+            }
             let job = Job { project: &project, lock: &lock, name, machine, locked, files, remotes };
             rebuilt.push(self.rebuild_machine(&fresh, &job, image, (&rules, guest))?);
         }
