@@ -1,4 +1,4 @@
-//! Repository tasks: `cargo xtask check | tidy | test | catalogue | bench | fuzz`.
+//! Repository tasks: `cargo xtask check | tidy | test | catalogue | bench | fuzz | survey`.
 
 mod bench;
 mod catalogue;
@@ -21,6 +21,8 @@ usage: cargo xtask <task>
              without either the third that belongs to the commit
   bench      the figures of bench/README.md, side by side with peers where a peer exists
   fuzz       [TARGET] [--seconds N]: fuzzers over every parser of foreign bytes, 10 minutes each; see fuzz/README.md
+  survey     [PACKAGE…]: which packages of xtask/data/server-packages.txt build without a choice; needs network, 10 GB and
+             half an hour, less when it has run before (store: target/survey)
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(&root),
         "test" => test(&root),
         "catalogue" => catalogue::run(&root, &arguments),
+        "survey" => survey(&root, &arguments),
         "bench" => bench::run(&root, &arguments),
         "fuzz" => fuzz::run(&root, &arguments),
         // Not for people: the benchmark runs it.
@@ -71,6 +74,15 @@ fn test(root: &Path) -> Result<()> {
     cargo(root, &["build", "--release", "--workspace", "--locked"])?;
     cargo(root, &["test", "--release", "--workspace", "--locked", "--exclude", "plumb"])?;
     cargo(root, &["test", "--release", "--locked", "--package", "plumb", "--", "--test-threads=1"])
+}
+
+/// Asks for every package of the list whether it builds without a choice; see the example of plumb-ops.
+fn survey(root: &Path, packages: &[String]) -> Result<()> {
+    let mut arguments =
+        vec!["run", "--release", "--locked", "--package", "plumb-ops", "--example", "survey", "--"];
+    arguments.extend(["xtask/data/server-packages.txt", "target/survey"]);
+    arguments.extend(packages.iter().map(String::as_str));
+    cargo(root, &arguments)
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {

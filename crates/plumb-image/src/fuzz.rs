@@ -25,7 +25,8 @@ pub struct Evaluated {
 pub fn script(text: &str, tree: Tree, objects: &dyn Objects) -> io::Result<Evaluated> {
     let mut world = World::new(objects);
     world.tree = tree;
-    let report = script::run(&mut world, script::Script { package: "x", name: "postinst", text })?;
+    let report =
+        script::run(&mut world, script::Script { package: "x", name: "postinst", text, triggers: "" })?;
     Ok(Evaluated { tree: world.tree, report })
 }
 

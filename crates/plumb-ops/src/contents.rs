@@ -12,7 +12,7 @@ use plumb_store::Store;
 use crate::error::OpsError;
 
 /// Kind of the store entries that name the unpacked form of a package; the number changes with its form.
-const UNPACKED: &str = "unpacked-1";
+const UNPACKED: &str = "unpacked-2";
 
 /// Largest description of an unpacked package: the largest of Debian 12 with 100,000 entries takes 30 MB.
 const CONTENT_LIMIT: u64 = 256 * 1024 * 1024;

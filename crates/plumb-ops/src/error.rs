@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use plumb_debian::PackageName;
 use plumb_model::definition::DefinitionErrors;
 use plumb_model::lock::LockError;
 use plumb_model::release::ReleaseName;
@@ -287,6 +288,24 @@ pub enum OpsError {
         /// Packages that would help.
         packages: Vec<String>,
     },
+    /// Maintainer scripts have effects that no rule covers and the definition does not speak of.
+    #[error("machine `{machine}` has packages whose scripts do what no rule covers:\n{}", .effects.join("\n"))]
+    Uncovered {
+        /// Machine.
+        machine: MachineName,
+        /// One each: script, package and lines.
+        effects: Vec<String>,
+        /// Packages that need a choice.
+        packages: Vec<String>,
+    },
+    /// A choice about a package that is not there.
+    #[error("machine `{machine}` has `script.{package}`, but package `{package}` is not in it")]
+    NoScript {
+        /// Machine.
+        machine: MachineName,
+        /// Package.
+        package: PackageName,
+    },
     /// There is no such release.
     #[error("there is no release `{release}`")]
     NoRelease {
@@ -482,6 +501,10 @@ impl OpsError {
                 hint(format!("write `service.{service}.exec`: the command to run"))
             }
             OpsError::NotAnArchive { .. } => hint("leave out `strip`".into()),
+            OpsError::Uncovered { machine, packages, .. } => script_choice(machine, packages),
+            OpsError::NoScript { machine, package } => hint(format!(
+                "remove `script.{package}` from `[machine.{machine}]`, or name the package that has the script"
+            )),
             OpsError::NoRelease { release } => {
                 hint(format!("`plumb log {}` lists the releases", release.app))
             }
@@ -521,6 +544,22 @@ impl OpsError {
             _ => Vec::new(),
         }
     }
+}
+
+/// The choice that an uncovered effect asks for.
+fn script_choice(machine: &MachineName, packages: &[String]) -> Vec<String> {
+    let skip: Vec<String> = packages.iter().map(|name| format!("`script.{name} = \"skip\"`")).collect();
+    let first = packages.first().map_or("", String::as_str);
+    vec![
+        format!(
+            "if these effects are not needed, say so in `[machine.{machine}]`: {}; if they are, write them as a rule: \
+             `script.{first} = {{ rule = \"install -d -o foo -m 0750 /var/lib/foo\" }}`",
+            skip.join(", ")
+        ),
+        format!(
+            "`scripts = \"run\"` in `[machine.{machine}]` runs all scripts in a virtual machine of their own"
+        ),
+    ]
 }
 
 fn list<T: std::fmt::Display>(items: &[T]) -> String {

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use plumb_state::State;
 use plumb_store::Store;
 
-pub use build::BuiltImage;
+pub use build::{BuiltImage, Rehearsal};
 pub use clock::utc;
 pub use deploy::{DownOutcome, Endpoint, KeptVolume, Start, UpOutcome};
 pub use doctor::{Doctor, Finding};

@@ -157,6 +157,11 @@ impl Project {
         requirements.collect()
     }
 
+    /// A text file of the user's; `path` is from the definition's folder.
+    pub(crate) fn text_file(&self, path: &str) -> Result<String, OpsError> {
+        read_text(&self.folder.join(path))
+    }
+
     /// The user's files for one machine, in order of their targets.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! alternatives, certificates, the user's files, linker cache, owners, package list.
 
 mod merge;
+mod scripts;
 mod skeleton;
 mod status;
 
@@ -18,10 +19,10 @@ use crate::binary;
 use crate::deb::PackageContent;
 use crate::rule::account::{AccountError, Accounts, WantedUser};
 use crate::rule::drop::Dropped;
-use crate::rule::script::Script;
 use crate::rule::world::World;
-use crate::rule::{Report, certificate, drop, linker, script, tmpfile};
+use crate::rule::{Report, certificate, drop, linker, tmpfile};
 use crate::tree::{Entry, Kind, Layer, Objects, Origin, Tree};
+use scripts::Scripts;
 
 /// One package of the closure.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +73,17 @@ pub struct AssembleInput<'a> {
     pub keep: Vec<String>,
     /// Debian suite by code name, for example `bookworm`.
     pub suite: String,
+    /// What the user chose where no rule covers a package's scripts, by package.
+    pub choices: BTreeMap<String, Choice>,
+}
+
+/// The user's answer to what no rule covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// It is not needed in this machine.
+    Skip,
+    /// Commands that are evaluated instead of the lines that no rule covers.
+    Rule(String),
 }
 
 /// A finished tree and what came out beside it.
@@ -103,6 +115,15 @@ pub enum Note {
         path: String,
         /// The package.
         package: String,
+    },
+    /// A script would have made what belongs to one instance: a key, a password, a database.
+    LeftToInstance {
+        /// The package.
+        package: String,
+        /// The line of its script.
+        line: String,
+        /// Why an image cannot have it.
+        reason: String,
     },
 }
 
@@ -165,13 +186,16 @@ pub enum AssembleError {
 /// [`AssembleError`].
 pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Assembled, AssembleError> {
     let mut world = World::new(objects);
-    let mut reports = Vec::new();
     let packages = status::in_dependency_order(&input.packages);
-    reports.extend(run_scripts(&mut world, &packages, "preinst")?);
+    world.packages = packages.iter().map(|p| (p.name.to_owned(), p.version.to_owned())).collect();
+    let mut scripts = Scripts { choices: &input.choices, reports: Vec::new() };
+    scripts.preinst(&mut world, &packages)?;
     merge::packages(&mut world, &packages)?;
     skeleton::apply(&mut world, &input.suite)?;
-    reports.extend(sysusers(&mut world)?);
-    reports.extend(run_scripts(&mut world, &packages, "postinst")?);
+    scripts.reports.extend(sysusers(&mut world)?);
+    scripts.postinst(&mut world, &packages)?;
+    scripts.triggers(&mut world, &packages)?;
+    let Scripts { mut reports, .. } = scripts;
     reports.extend(tmpfile::apply(&mut world)?);
     for user in &input.users {
         let account = WantedUser { group: Some(user.clone()), ..WantedUser::default() };
@@ -182,40 +206,30 @@ pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Asse
     skeleton::shell(&mut world);
     certificate::apply(&mut world)?;
     let accounts = world.accounts.allocate(&input.previous)?;
-    let notes = app_files(&mut world, &input.app_files, &accounts)?;
+    let mut notes = app_files(&mut world, &input.app_files, &accounts)?;
     for mount in &input.mounts {
         let path = checked_place(&world, mount)?;
         world.add(&path, Entry::directory(0o755), "rule:volumes");
     }
     link_libraries(&mut world, &input.packages)?;
-    let strangers = world.settle_owners(&accounts);
-    if !strangers.is_empty() {
-        let script = "owners".to_owned();
-        reports.push(Report { package: "rule:accounts".into(), script, unhandled: strangers });
+    for (package, unhandled) in world.settle_owners(&accounts) {
+        reports.push(Report { package, script: "owners".to_owned(), unhandled });
     }
     skeleton::accounts(&mut world, &accounts)?;
     status::write(&mut world, &packages)?;
     let directories = boot_directories(&world, &accounts);
-    let mut tree = world.tree;
+    let mut tree = std::mem::take(&mut world.tree);
     keep_empty(&mut tree);
     tree.close();
     check_parents(&tree)?;
+    reports.retain(|report| !input.choices.contains_key(&report.package) || report.script == scripts::RULE);
     reports.sort();
+    notes.extend(world.left_to_instance.into_iter().map(|(package, line, reason)| Note::LeftToInstance {
+        package,
+        line,
+        reason: reason.to_owned(),
+    }));
     Ok(Assembled { tree, accounts, directories, units, reports, dropped, notes })
-}
-
-fn run_scripts(
-    world: &mut World<'_>,
-    packages: &[PackageInput<'_>],
-    name: &str,
-) -> Result<Vec<Report>, AssembleError> {
-    let mut reports = Vec::new();
-    for package in packages {
-        if let Some(text) = package.content.scripts.get(name) {
-            reports.extend(script::run(world, Script { package: package.name, name, text })?);
-        }
-    }
-    Ok(reports)
 }
 
 /// sysusers.d(5), in the order of file names.

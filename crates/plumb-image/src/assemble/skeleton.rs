@@ -2,6 +2,7 @@
 
 use super::AssembleError;
 use crate::rule::account::Accounts;
+use crate::rule::pam;
 use crate::rule::world::World;
 use crate::tree::{Entry, Kind};
 
@@ -54,34 +55,6 @@ const FILES: [(&str, &str); 7] = [
     ("/etc/gai.conf", ""),
 ];
 
-/// libpam-runtime's profiles as pam-auth-update(8) writes them with only `unix` enabled.
-const PAM: [(&str, &str); 5] = [
-    (
-        "common-account",
-        "account [success=1 new_authtok_reqd=done default=ignore] pam_unix.so\naccount requisite pam_deny.so\n\
-         account required pam_permit.so\n",
-    ),
-    (
-        "common-auth",
-        "auth [success=1 default=ignore] pam_unix.so nullok\nauth requisite pam_deny.so\nauth required pam_permit.so\n",
-    ),
-    (
-        "common-password",
-        "password [success=1 default=ignore] pam_unix.so obscure yescrypt\npassword requisite pam_deny.so\n\
-         password required pam_permit.so\n",
-    ),
-    (
-        "common-session",
-        "session [default=1] pam_permit.so\nsession requisite pam_deny.so\nsession required pam_permit.so\n\
-         session required pam_unix.so\n",
-    ),
-    (
-        "common-session-noninteractive",
-        "session [default=1] pam_permit.so\nsession requisite pam_deny.so\nsession required pam_permit.so\n\
-         session required pam_unix.so\n",
-    ),
-];
-
 /// Directories, links and files.
 pub(super) fn apply(world: &mut World<'_>, suite: &str) -> Result<(), AssembleError> {
     for (path, mode) in DIRECTORIES {
@@ -99,10 +72,8 @@ pub(super) fn apply(world: &mut World<'_>, suite: &str) -> Result<(), AssembleEr
             world.write(path, text.as_bytes(), 0o644, &World::origin(RULE))?;
         }
     }
-    if world.tree.get("/usr/share/pam-configs").is_some() {
-        for (name, text) in PAM {
-            world.write(&format!("/etc/pam.d/{name}"), text.as_bytes(), 0o644, &World::origin("rule:pam"))?;
-        }
+    if world.tree.get("/usr/share/pam/common-auth").is_some() {
+        pam::update(world);
     }
     if world.tree.resolve("/usr/share/zoneinfo/Etc/UTC").is_some() {
         world.add("/etc/localtime", Entry::symlink("/usr/share/zoneinfo/Etc/UTC"), RULE);

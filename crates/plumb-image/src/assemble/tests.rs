@@ -137,9 +137,8 @@ fn functions_variables_and_cases() {
 
 #[test]
 fn what_no_rule_covers_is_reported() {
-    let made =
-        run("frobnicate --all\nif grep -q x /etc/y; then\n  chmod 700 /etc\nfi\nxyz() { :; }\nxyz\n", &[]);
-    assert_eq!(unhandled(&made), ["frobnicate --all", "chmod 700 /etc"]);
+    let made = run("frobnicate --all\nif unknowable; then\n  chmod 700 /etc\nfi\nxyz() { :; }\nxyz\n", &[]);
+    assert_eq!(unhandled(&made), ["frobnicate --all", "if unknowable; then", "chmod 700 /etc"]);
     assert_eq!(made.tree.get("/etc").unwrap().mode, 0o755);
     let made = run("if true; then :\n", &[]);
     assert!(unhandled(&made)[0].starts_with("it cannot be read: line "), "{:?}", made.reports);
@@ -147,7 +146,7 @@ fn what_no_rule_covers_is_reported() {
     assert_eq!(unhandled(&made), ["it calls itself too often"]);
     let made = run(
         "for a in 1 2 3 4 5 6 7 8; do for b in 1 2 3 4 5 6 7 8; do for c in 1 2 3 4 5 6 7 8; do \
-                    for d in 1 2 3 4 5 6 7 8; do for e in 1 2 3 4 5 6 7 8; do :; done; done; done; done; done",
+                    for d in 1 2 3 4 5 6 7 8; do for e in 1 2 3 4 5 6 7 8; do for f in 1 2 3 4; do :; done; done; done; done; done; done",
         &[],
     );
     assert_eq!(unhandled(&made), ["it runs longer than the rules follow it"]);
@@ -260,4 +259,129 @@ fn dpkg_query_reads_the_package_list() {
     };
     assert_eq!(query(&["-W", "-f", "${Package} ${Version} ${db:Status-Status}\n"]), "x 1:2.3-4 installed\n");
     assert!(query(&["-L", "x"]).contains("/usr/bin/t\n"));
+}
+
+/// One package with these control files, assembled with a choice about it.
+fn run_chosen(scripts: &[(&str, &str)], choice: Option<Choice>) -> Assembled {
+    let objects = Folder::new();
+    let contents = [("x", content(&objects, "Package: x", &[("/etc/x.conf", "a = 1\n# b\n")], scripts))];
+    let mut input = input(&contents);
+    input.choices.extend(choice.map(|choice| ("x".to_owned(), choice)));
+    assemble(&input, &objects).unwrap()
+}
+
+#[test]
+fn a_choice_covers_what_no_rule_does() {
+    let scripts = [("postinst", "adduser --system x\nfrobnicate\n")];
+    assert_eq!(unhandled(&run_chosen(&scripts, None)), ["frobnicate"]);
+    let skipped = run_chosen(&scripts, Some(Choice::Skip));
+    assert!(skipped.reports.is_empty() && skipped.accounts.users.contains_key("x"));
+    let rule = Choice::Rule("install -d -o x -m 0750 /var/lib/x\nsed -i s/1/2/ /etc/x.conf".into());
+    let ruled = run_chosen(&scripts, Some(rule));
+    assert!(ruled.reports.is_empty(), "{:?}", ruled.reports);
+    let made = ruled.tree.get("/var/lib/x").unwrap();
+    assert_eq!((made.mode, made.uid), (0o750, ruled.accounts.users["x"].uid));
+    let wrong = run_chosen(&scripts, Some(Choice::Rule("frobnicate harder".into())));
+    assert_eq!((wrong.reports[0].script.as_str(), unhandled(&wrong)), ("rule", vec!["frobnicate harder"]));
+}
+
+#[test]
+fn pipes_files_and_loops_are_evaluated() {
+    let made = run_chosen(
+        &[(
+            "postinst",
+            "value=$(grep -v '^#' /etc/x.conf | cut -d= -f2 | tr -d ' ')\n\
+             for n in $(seq 1 3); do echo \"$n:$((n * 2)):$value\"; done > /etc/y\n\
+             cd /etc && sed 's/^2:/two:/' y > z && mv z w\n\
+             while read -r key eq rest; do case $key in a) echo \"$rest\" >> /etc/w ;; esac; done < /etc/x.conf\n\
+             if ! getent group g | grep -q '^g:'; then addgroup --system g; fi\n\
+             find /etc -maxdepth 1 \\( -name w -o -name y \\) -type f -exec chgrp g {} \\;\n\
+             su -s /bin/sh -c 'mkdir -p /var/lib/own/deep' www-data\n\
+             [ \"$(stat -c %U:%a /etc/w)\" = root:644 ] || frobnicate\n",
+        )],
+        None,
+    );
+    assert!(made.reports.is_empty(), "{:?}", made.reports);
+    let of = |path: &str| made.tree.get(path).unwrap_or_else(|| panic!("{path}"));
+    assert!(
+        matches!(of("/etc/w").kind, Kind::File { digest, .. } if digest == Digest::of(b"1:2:1\ntwo:4:1\n3:6:1\n1\n"))
+    );
+    assert_eq!(
+        (of("/etc/y").gid, of("/etc/w").gid),
+        (made.accounts.groups["g"].gid, made.accounts.groups["g"].gid)
+    );
+    assert_eq!((of("/var/lib/own").uid, of("/var/lib/own/deep").uid), (0, 33));
+    assert!(made.tree.get("/etc/z").is_none());
+}
+
+#[test]
+fn debconf_answers_with_defaults() {
+    let made = run_chosen(
+        &[
+            ("templates", "Template: x/port\nType: string\nDefault: 80\n\nTemplate: x/host\nType: string\n"),
+            (
+                "config",
+                ". /usr/share/debconf/confmodule\ndb_input high x/host || true\ndb_go\ndb_set x/host here\n",
+            ),
+            (
+                "postinst",
+                ". /usr/share/debconf/confmodule\ndb_get x/port\nport=$RET\ndb_get x/host\n\
+                 echo \"$RET:$port\" > /etc/y\ndb_get x/none || echo none >> /etc/y\ndb_stop\n",
+            ),
+        ],
+        None,
+    );
+    assert!(made.reports.is_empty(), "{:?}", made.reports);
+    let kind = &made.tree.get("/etc/y").unwrap().kind;
+    assert!(
+        matches!(kind, Kind::File { digest, .. } if *digest == Digest::of(b"here:80\nnone\n")),
+        "{kind:?}"
+    );
+}
+
+#[test]
+fn triggers_are_for_those_who_are_interested() {
+    let objects = Folder::new();
+    let postinst = "if [ \"$1\" = triggered ]; then echo \"$2\" > /etc/triggered; fi\n";
+    let interested = |trigger: &str| {
+        let mut a =
+            content(&objects, "Package: a", &[("/usr/share/hooks/own", "")], &[("postinst", postinst)]);
+        a.scripts.insert("triggers".into(), format!("interest-noawait {trigger}\n"));
+        let b = content(
+            &objects,
+            "Package: b",
+            &[("/usr/share/things/b", "")],
+            &[("postinst", "dpkg-trigger named\n")],
+        );
+        let contents = [("a", a), ("b", b)];
+        let made = assemble(&input(&contents), &objects).unwrap();
+        assert!(made.reports.is_empty(), "{:?}", made.reports);
+        made.tree.get("/etc/triggered").is_some()
+    };
+    assert!(interested("/usr/share/things"));
+    assert!(interested("named"));
+    assert!(!interested("/usr/share/hooks"), "a package's own files are no reason");
+    assert!(!interested("other"));
+}
+
+#[test]
+fn what_belongs_to_an_instance_is_told_and_not_made() {
+    let made = run(
+        "openssl req -new -x509 -out /etc/k.pem\ndd if=/dev/urandom bs=1 count=9 | base64 > /etc/secret\n\
+         hostname -f > /etc/name\nunknown=$(frobnicate)\necho \"$unknown\" > /etc/u\n",
+        &[],
+    );
+    assert_eq!(unhandled(&made), ["frobnicate", "echo \"$unknown\" > /etc/u"]);
+    assert!(made.tree.get("/etc/secret").is_none() && made.tree.get("/etc/name").is_some());
+    let told = made.notes.iter().filter(|note| matches!(note, Note::LeftToInstance { .. })).count();
+    assert_eq!(told, 3, "{:?}", made.notes);
+}
+
+#[test]
+fn behind_an_unknown_exit_nothing_is_certain() {
+    let made = run("if unknowable; then exit 0; fi\nchmod 700 /etc\n", &[]);
+    assert_eq!(unhandled(&made), ["if unknowable; then exit 0; fi", "chmod 700 /etc"]);
+    assert_eq!(made.tree.get("/etc").unwrap().mode, 0o755);
+    let made = run("if unknowable; then exit 1; fi\nchmod 700 /etc\n", &[]);
+    assert_eq!((unhandled(&made).len(), made.tree.get("/etc").unwrap().mode), (1, 0o700));
 }

@@ -19,8 +19,9 @@ const XATTRS: usize = 32;
 
 const PAX_XATTR: &str = "SCHILY.xattr.";
 
-/// Control members that are kept as scripts. `templates`, `shlibs` and `symbols` concern package managers only.
-const SCRIPTS: [&str; 6] = ["config", "postinst", "postrm", "preinst", "prerm", "triggers"];
+/// Control members that are kept as scripts. `shlibs` and `symbols` concern package managers only; `templates` has the
+/// answers that debconf gives when nobody is asked.
+const SCRIPTS: [&str; 7] = ["config", "postinst", "postrm", "preinst", "prerm", "templates", "triggers"];
 
 /// What extension records said about the entry that follows them.
 #[derive(Default)]
@@ -248,8 +249,28 @@ pub(super) fn read_control(
     content.conffiles =
         conffiles.lines().map(str::trim).filter(|line| line.starts_with('/')).map(str::to_owned).collect();
     content.md5sums = files.remove("md5sums").unwrap_or_default();
+    if let Some(templates) = files.get_mut("templates") {
+        *templates = untranslated(templates);
+    }
     content.scripts = files.into_iter().filter(|(name, _)| SCRIPTS.contains(&name.as_str())).collect();
     Ok(())
+}
+
+/// debconf's templates without their translations (`Choices-de.UTF-8`), which are nine tenths of them.
+fn untranslated(templates: &str) -> String {
+    let mut out = String::new();
+    let mut skipping = false;
+    for line in templates.lines() {
+        if !line.starts_with([' ', '\t']) {
+            let field = line.split(':').next().unwrap_or_default();
+            skipping = field.split_once('-').is_some_and(|(_, language)| !language.eq_ignore_ascii_case("C"));
+        }
+        if !skipping {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
 }
 
 /// Reads `data.tar`: contents to `objects`, entries back.

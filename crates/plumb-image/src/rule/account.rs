@@ -208,6 +208,79 @@ impl Wanted {
         primary || self.groups.get(group).is_some_and(|group| group.members.contains(user))
     }
 
+    /// Groups of a user by name, the primary one first.
+    #[must_use]
+    pub fn groups_of(&self, user: &str) -> Vec<&str> {
+        let primary = self.users.get(user).map(|user| user.group.as_deref().unwrap_or(NOGROUP));
+        let others = self
+            .groups
+            .iter()
+            .filter(|(name, group)| group.members.contains(user) && Some(name.as_str()) != primary);
+        primary.into_iter().chain(others.map(|(name, _)| name.as_str())).collect()
+    }
+
+    /// The home directory of a user.
+    #[must_use]
+    pub fn home(&self, user: &str) -> Option<&str> {
+        self.users
+            .get(user)
+            .map(|user| if user.home.is_empty() { "/nonexistent" } else { user.home.as_str() })
+    }
+
+    /// Primary group of a user.
+    #[must_use]
+    pub fn primary_group(&self, user: &str) -> Option<&str> {
+        self.users.get(user).map(|user| user.group.as_deref().unwrap_or(NOGROUP))
+    }
+
+    /// Changes a user that is there; `None` if there is none.
+    pub(crate) fn change(&mut self, name: &str, change: impl FnOnce(&mut WantedUser)) -> Option<()> {
+        let mut user = self.users.get(name)?.clone();
+        change(&mut user);
+        self.users.remove(name);
+        self.user(name, user).ok()
+    }
+
+    /// Takes a user out of a group.
+    pub(crate) fn no_member(&mut self, user: &str, group: &str) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.members.remove(user);
+        }
+    }
+
+    /// The id of a user that has the same one in every image.
+    #[must_use]
+    pub fn fixed_uid(&self, name: &str) -> Option<u32> {
+        FIXED_USERS.iter().find(|(user, ..)| *user == name).map(|(_, uid, ..)| *uid)
+    }
+
+    /// The line of passwd(5), with `unknown` for an id that is not given yet.
+    pub(crate) fn passwd_line(&self, name: &str, unknown: char) -> Option<String> {
+        let user = self.users.get(name)?;
+        let or =
+            |value: &str, default: &str| if value.is_empty() { default.into() } else { value.to_owned() };
+        let uid = self.fixed_uid(name).map_or_else(|| unknown.to_string(), |uid| uid.to_string());
+        let (home, shell) = (or(&user.home, "/nonexistent"), or(&user.shell, NOLOGIN));
+        Some(format!("{name}:x:{uid}:{unknown}:{}:{home}:{shell}", user.gecos))
+    }
+
+    /// All lines of passwd(5) or group(5).
+    pub(crate) fn all_lines(&self, database: &str, unknown: char) -> String {
+        let lines: Vec<String> = if database == "passwd" {
+            self.users.keys().filter_map(|name| self.passwd_line(name, unknown)).collect()
+        } else {
+            self.groups.keys().filter_map(|name| self.group_line(name, unknown)).collect()
+        };
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The line of group(5), with `unknown` for its id.
+    pub(crate) fn group_line(&self, name: &str, unknown: char) -> Option<String> {
+        let group = self.groups.get(name)?;
+        let members: Vec<&str> = group.members.iter().map(String::as_str).collect();
+        Some(format!("{name}:x:{unknown}:{}", members.join(",")))
+    }
+
     /// Adds a user unless it is there, and its primary group.
     ///
     /// # Errors

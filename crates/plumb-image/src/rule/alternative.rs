@@ -53,6 +53,18 @@ impl Alternatives {
         Some(())
     }
 
+    /// Is there a candidate?
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.groups.contains_key(name)
+    }
+
+    /// What the group leads to.
+    pub(crate) fn value(&self, world: &World<'_>, name: &str) -> Option<String> {
+        let (_, candidates) = self.groups.get(name)?;
+        let there = candidates.iter().filter(|candidate| world.tree.resolve(&candidate.path).is_some());
+        there.max_by(|a, b| (a.priority, &b.path).cmp(&(b.priority, &a.path))).map(|best| best.path.clone())
+    }
+
     /// Makes the links. A candidate whose file is not in the tree (a manual page, say) gives no link.
     pub(crate) fn apply(self, world: &mut World<'_>) {
         for (name, (link, candidates)) in self.groups {

@@ -2,12 +2,12 @@
 //!
 //! Each function returns `None` for a form it does not understand; the caller reports the line.
 
-use std::io;
-
 use super::account::WantedUser;
-use super::world::{BootDirectory, World};
-use super::{capability, mode};
-use crate::tree::{Entry, Kind};
+use super::file::{get, options};
+pub(super) use super::file::{rewrite, write};
+use super::world::World;
+use super::{apache, capability, catalog, file, pam};
+use crate::tree::Entry;
 
 /// Does one command whose arguments are all known.
 pub(super) fn apply(world: &mut World<'_>, package: &str, name: &str, arguments: &[String]) -> Option<()> {
@@ -17,20 +17,33 @@ pub(super) fn apply(world: &mut World<'_>, package: &str, name: &str, arguments:
         "adduser" | "useradd" => add_user(world, name == "adduser", &arguments),
         "addgroup" | "groupadd" => add_group(world, name == "addgroup", &arguments),
         "usermod" => change_user(world, &arguments),
+        "deluser" | "delgroup" => {
+            let (_, operands) = options(&arguments, &[]);
+            if let [user, group] = operands[..] {
+                world.accounts.no_member(user, group);
+                return Some(());
+            }
+            // An account that an earlier version had; one that is there stays in use.
+            (!operands.iter().any(|name| world.accounts.has_user(name) || world.accounts.has_group(name)))
+                .then_some(())
+        }
         "gpasswd" => match arguments[..] {
             ["-a" | "--add", user, group] => world.accounts.member(user, group).ok(),
             _ => None,
         },
-        "mkdir" => make_directories(world, &source, &arguments),
-        "install" => install(world, &source, &arguments),
-        "chown" | "chgrp" => change_owner(world, name == "chgrp", &arguments),
-        "chmod" => change_mode(world, &arguments),
-        "ln" => link(world, &source, &arguments),
-        "cp" => copy(world, &source, &arguments),
-        "touch" => {
-            arguments.iter().filter(|a| !a.starts_with('-')).try_for_each(|path| touch(world, &source, path))
-        }
-        "rm" | "rmdir" => remove(world, &arguments),
+        "mkdir" => file::make_directories(world, &source, &arguments),
+        "install" => file::install(world, &source, &arguments),
+        "chown" | "chgrp" => file::change_owner(world, name == "chgrp", &arguments),
+        "chmod" => file::change_mode(world, &arguments),
+        "ln" => file::link(world, &source, &arguments),
+        "cp" => file::copy(world, &source, &arguments),
+        "mv" => file::rename(world, &source, &arguments),
+        "touch" => arguments
+            .iter()
+            .filter(|a| !a.starts_with('-'))
+            .try_for_each(|path| file::touch(world, &source, path)),
+        "rm" | "unlink" => file::remove(world, false, &arguments),
+        "rmdir" => file::remove(world, true, &arguments),
         "dpkg-statoverride" => override_mode(world, &arguments),
         "dpkg-divert" => divert(world, package, &arguments),
         "update-alternatives" => {
@@ -46,73 +59,49 @@ pub(super) fn apply(world: &mut World<'_>, package: &str, name: &str, arguments:
             }
             _ => None,
         },
-        "a2enmod" | "a2enconf" | "a2ensite" => enable(world, &source, name, &arguments),
-        "setcap" => match arguments[..] {
-            [capabilities, path] | ["-q", capabilities, path] => set_capability(world, capabilities, path),
-            _ => None,
-        },
+        "a2enmod" | "a2enconf" | "a2ensite" | "a2dismod" | "a2disconf" | "a2dissite" => {
+            apache::switch(world, &source, name, &arguments)
+        }
+        "pam-auth-update" => pam::update(world),
+        "postconf" => set_postfix(world, &arguments),
+        "update-xmlcatalog" => catalog::add(world, &source, &arguments),
+        "update-inetd" => add_internet_service(world, &source, &arguments),
+        "setcap" => {
+            let pairs = arguments.strip_prefix(&["-q"]).unwrap_or(&arguments);
+            if pairs.is_empty() || !pairs.len().is_multiple_of(2) {
+                return None;
+            }
+            pairs.chunks(2).try_for_each(|pair| set_capability(world, pair[0], pair[1]))
+        }
         _ => None,
     }
 }
 
-/// Writes or appends text, as a redirection does. The mode is that of a fresh file under umask 022.
-pub(super) fn write(
-    world: &mut World<'_>,
-    package: &str,
-    path: &str,
-    text: &str,
-    append: bool,
-) -> io::Result<()> {
-    let path = world.tree.resolve(path).unwrap_or_else(|| path.to_owned());
-    let old = if append { world.text(&path)?.unwrap_or_default() } else { String::new() };
-    let mode = world.tree.get(&path).map_or(0o644, |entry| entry.mode);
-    world.write(
-        &path,
-        format!("{old}{text}").as_bytes(),
-        mode,
-        &World::origin(&format!("rule:script:{package}")),
-    )
-}
-
-/// Splits options from operands. `takes_value` lists the options whose value is the next argument.
-fn options<'a>(arguments: &[&'a str], takes_value: &[&str]) -> (Vec<(&'a str, &'a str)>, Vec<&'a str>) {
-    let (mut found, mut operands) = (Vec::new(), Vec::new());
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        if *argument == "--" {
-            operands.extend(rest.by_ref());
-        } else if let Some((name, value)) = argument.split_once('=').filter(|_| argument.starts_with("--")) {
-            found.push((name, value));
-        } else if takes_value.contains(argument) {
-            found.push((*argument, rest.next().copied().unwrap_or("")));
-        } else if argument.starts_with('-') && argument.len() > 1 {
-            found.push((*argument, ""));
-        } else {
-            operands.push(*argument);
-        }
-    }
-    (found, operands)
-}
-
-fn get<'a>(options: &[(&'a str, &'a str)], names: &[&str]) -> Option<&'a str> {
-    options.iter().find(|(name, _)| names.contains(name)).map(|(_, value)| *value)
-}
-
-const USER_VALUES: [&str; 14] = [
+const USER_VALUES: [&str; 24] = [
     "--home",
+    "--home-dir",
     "--shell",
     "--uid",
     "--gid",
     "--ingroup",
     "--gecos",
     "--comment",
+    "--groups",
+    "--base-dir",
+    "--firstuid",
+    "--lastuid",
+    "--firstgid",
+    "--lastgid",
+    "--conf",
     "-d",
+    "-b",
     "-s",
     "-u",
     "-g",
     "-c",
     "-G",
     "-k",
+    "-K",
 ];
 
 /// adduser(8) and useradd(8). Of adduser only `--system` and `adduser USER GROUP`: people are not made by packages.
@@ -146,16 +135,15 @@ fn add_user(world: &mut World<'_>, debian: bool, arguments: &[&str]) -> Option<(
     };
     let primary = user.group.clone();
     world.accounts.user(name, user).ok()?;
+    for group in get(&given, &["-G", "--groups"]).into_iter().flat_map(|groups| groups.split(',')) {
+        world.accounts.member(name, group).ok()?;
+    }
     let makes_home = if debian {
         get(&given, &["--no-create-home"]).is_none()
     } else {
         get(&given, &["-m", "--create-home"]).is_some()
     };
-    if makes_home
-        && home != "/nonexistent"
-        && !World::is_volatile(&home)
-        && world.tree.resolve(&home).is_none()
-    {
+    if makes_home && home != "/nonexistent" && !World::is_volatile(&home) && world.resolve(&home).is_none() {
         let path = world.place(&home)?;
         world.add(&path, Entry::directory(0o755), "rule:accounts");
         world.own(&path, false, Some(name), primary.as_deref());
@@ -174,171 +162,32 @@ fn add_group(world: &mut World<'_>, debian: bool, arguments: &[&str]) -> Option<
     }
 }
 
-/// usermod(8): only what adds to groups; the rest repairs accounts of earlier versions.
+/// usermod(8); passwords and expiry do not exist in an image.
 fn change_user(world: &mut World<'_>, arguments: &[&str]) -> Option<()> {
-    let (given, operands) =
-        options(arguments, &["-G", "--groups", "-aG", "-d", "--home", "-s", "--shell", "-c", "-p"]);
+    let values = ["--groups", "-aG", "-Ga", "-p", "--password", "-e", "--expiredate", "-f", "-l"];
+    let (given, operands) = options(arguments, &[USER_VALUES.as_slice(), &values].concat());
     let [user] = operands[..] else { return None };
-    let groups = get(&given, &["-G", "--groups", "-aG"])?;
-    groups.split(',').try_for_each(|group| world.accounts.member(user, group).ok())
-}
-
-fn make_directories(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Option<()> {
-    let (given, operands) = options(arguments, &["-m", "--mode"]);
-    let mode = match get(&given, &["-m", "--mode"]) {
-        Some(mode) => mode::change(0o777, mode, true)?,
-        None => 0o755,
-    };
-    operands.iter().try_for_each(|path| directory(world, source, path, mode))
-}
-
-/// A directory with its parents: in the tree, or at boot if the place is empty at boot.
-fn directory(world: &mut World<'_>, source: &str, path: &str, mode: u32) -> Option<()> {
-    let path = world.place(path)?;
-    if World::is_volatile(&path) {
-        let directory = BootDirectory { mode, user: "root".into(), group: "root".into() };
-        world.boot_directories.entry(path).or_insert(directory);
-        return Some(());
+    if get(&given, &["-u", "--uid", "-l"]).is_some() {
+        return None;
     }
-    match world.tree.get(&path).map(|entry| &entry.kind) {
-        None => world.add(&path, Entry::directory(mode), source),
-        Some(Kind::Directory | Kind::Symlink { .. }) => {}
-        Some(Kind::File { .. }) => return None,
+    for group in
+        get(&given, &["-G", "--groups", "-aG", "-Ga"]).into_iter().flat_map(|groups| groups.split(','))
+    {
+        world.accounts.member(user, group).ok()?;
     }
-    Some(())
-}
-
-/// install(1): `-d` directories, or files with owner and mode.
-fn install(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Option<()> {
-    let values = ["-m", "--mode", "-o", "--owner", "-g", "--group"];
-    let (given, operands) = options(arguments, &values);
-    let mode = get(&given, &["-m", "--mode"]).map_or(Some(0o755), |mode| mode::change(0o777, mode, true))?;
-    let (user, group) = (get(&given, &["-o", "--owner"]), get(&given, &["-g", "--group"]));
-    let targets: Vec<&str> = if get(&given, &["-d", "--directory"]).is_some() {
-        operands.iter().try_for_each(|path| directory(world, source, path, mode))?;
-        operands
-    } else {
-        let [from, to] = operands[..] else { return None };
-        copy(world, source, &[from, to])?;
-        vec![to]
-    };
-    for path in targets {
-        set_mode(world, path, |_, _| Some(mode))?;
-        set_owner(world, path, user, group, false)?;
-    }
-    Some(())
-}
-
-fn change_owner(world: &mut World<'_>, group_only: bool, arguments: &[&str]) -> Option<()> {
-    let (given, operands) = options(arguments, &[]);
-    let (owner, paths) = operands.split_first()?;
-    let recursive = given
-        .iter()
-        .any(|(name, _)| *name == "--recursive" || (!name.starts_with("--") && name.contains('R')));
-    let (user, group) = if group_only {
-        (None, Some(*owner))
-    } else {
-        let (user, group) = owner.split_once([':', '.']).unwrap_or((owner, ""));
-        (Some(user).filter(|user| !user.is_empty()), Some(group).filter(|group| !group.is_empty()))
-    };
-    paths.iter().try_for_each(|path| set_owner(world, path, user, group, recursive))
-}
-
-fn set_owner(
-    world: &mut World<'_>,
-    path: &str,
-    user: Option<&str>,
-    group: Option<&str>,
-    recursive: bool,
-) -> Option<()> {
-    let path = world.tree.resolve(path).or_else(|| world.place(path))?;
-    if let Some(directory) = world.boot_directories.get_mut(&path) {
-        directory.user = user.unwrap_or(&directory.user).to_owned();
-        directory.group = group.unwrap_or(&directory.group).to_owned();
-    } else if !World::is_volatile(&path) {
-        world.own(&path, recursive, user, group);
-    }
-    Some(())
-}
-
-fn change_mode(world: &mut World<'_>, arguments: &[&str]) -> Option<()> {
-    // `chmod -x file` is a mode, not an option.
-    let is_option =
-        |argument: &&&str| matches!(**argument, "-R" | "-f" | "-v" | "-c" | "--recursive" | "--quiet");
-    let recursive = arguments.iter().any(|argument| matches!(*argument, "-R" | "--recursive"));
-    let operands: Vec<&str> = arguments.iter().filter(|a| !is_option(a)).copied().collect();
-    let (wanted, paths) = operands.split_first()?;
-    for path in paths {
-        set_mode(world, path, |old, is_directory| mode::change(old, wanted, is_directory))?;
-        let Some(top) = world.tree.resolve(path).filter(|_| recursive) else { continue };
-        world.spend(world.tree.entries.len());
-        let below = format!("{}/", top.trim_end_matches('/'));
-        for (path, (entry, _)) in world.tree.entries.range_mut(below.clone()..) {
-            if !path.starts_with(&below) {
-                break;
+    world.accounts.change(user, |account| {
+        let set = |field: &mut String, names: &[&str]| {
+            if let Some(value) = get(&given, names) {
+                value.clone_into(field);
             }
-            if !matches!(entry.kind, Kind::Symlink { .. }) {
-                entry.mode = mode::change(entry.mode, wanted, entry.kind == Kind::Directory)?;
-            }
+        };
+        set(&mut account.gecos, &["-c", "--comment"]);
+        set(&mut account.home, &["-d", "--home"]);
+        set(&mut account.shell, &["-s", "--shell"]);
+        if let Some(group) = get(&given, &["-g", "--gid"]).filter(|group| group.parse::<u32>().is_err()) {
+            account.group = Some(group.to_owned());
         }
-    }
-    Some(())
-}
-
-/// Sets the mode of what is there; a path that does not exist is no error, as scripts say `|| true`.
-fn set_mode(world: &mut World<'_>, path: &str, change: impl Fn(u32, bool) -> Option<u32>) -> Option<()> {
-    let path = world.tree.resolve(path).or_else(|| world.place(path))?;
-    if let Some(directory) = world.boot_directories.get_mut(&path) {
-        directory.mode = change(directory.mode, true)?;
-    } else if let Some((entry, _)) = world.tree.entries.get_mut(&path) {
-        entry.mode = change(entry.mode, entry.kind == Kind::Directory)?;
-    }
-    Some(())
-}
-
-fn link(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Option<()> {
-    let (given, operands) = options(arguments, &[]);
-    let short = |flag: char| given.iter().any(|(name, _)| !name.starts_with("--") && name.contains(flag));
-    let [target, at] = operands[..] else { return None };
-    if !short('s') && get(&given, &["--symbolic"]).is_none() {
-        return None;
-    }
-    let mut path = world.place(at)?;
-    let followed = world.tree.resolve(&path).and_then(|path| world.tree.get(&path));
-    if followed.is_some_and(|entry| entry.kind == Kind::Directory) && !short('n') && !short('T') {
-        let name = target.rsplit('/').next().filter(|name| !matches!(*name, "" | "." | ".."))?;
-        path = format!("{}/{name}", world.tree.resolve(&path)?);
-    }
-    if World::is_volatile(&path) {
-        return None;
-    }
-    if !world.tree.entries.contains_key(&path) || short('f') || get(&given, &["--force"]).is_some() {
-        world.insert(&path, Entry::symlink(target), World::origin(source));
-    }
-    Some(())
-}
-
-fn copy(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Option<()> {
-    let (given, operands) = options(arguments, &[]);
-    if given.iter().any(|(name, _)| !matches!(*name, "-p" | "-f" | "-n" | "-a" | "-pf" | "--preserve" | "-v"))
-    {
-        return None;
-    }
-    let [from, to] = operands[..] else { return None };
-    let from = world.tree.resolve(from)?;
-    let mut entry = world.tree.get(&from).filter(|entry| matches!(entry.kind, Kind::File { .. }))?.clone();
-    let mut path = world.place(to)?;
-    if let Some(directory) = world.tree.resolve(&path)
-        && world.tree.get(&directory).is_some_and(|entry| entry.kind == Kind::Directory)
-    {
-        path = format!("{directory}/{}", from.rsplit('/').next()?);
-    }
-    if World::is_volatile(&path) {
-        return None;
-    }
-    entry.link_group = None;
-    world.insert(&path, entry, World::origin(source));
-    Some(())
+    })
 }
 
 /// ucf(1): at a first installation the package's default becomes the configuration file.
@@ -348,65 +197,45 @@ fn configuration(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Opt
         return Some(());
     }
     let [from, to] = operands[..] else { return None };
-    if world.tree.resolve(to).is_some() { Some(()) } else { copy(world, source, &[from, to]) }
+    if world.resolve(to).is_some() { Some(()) } else { file::copy(world, source, &[from, to]) }
 }
 
-/// a2enmod(8) and its kin: links from `…-available` to `…-enabled`.
-fn enable(world: &mut World<'_>, source: &str, command: &str, arguments: &[&str]) -> Option<()> {
-    let (folder, endings) = match command {
-        "a2enmod" => ("mods", ["load", "conf"].as_slice()),
-        "a2enconf" => ("conf", ["conf"].as_slice()),
-        _ => ("sites", ["conf"].as_slice()),
-    };
-    for name in arguments.iter().filter(|argument| !argument.starts_with('-')) {
-        if name.contains('/') {
-            return None;
-        }
-        let mut found = false;
-        for ending in endings {
-            if world.tree.resolve(&format!("/etc/apache2/{folder}-available/{name}.{ending}")).is_some() {
-                let link = Entry::symlink(format!("../{folder}-available/{name}.{ending}"));
-                world.add(&format!("/etc/apache2/{folder}-enabled/{name}.{ending}"), link, source);
-                found = true;
-            }
-        }
+/// `postconf -e NAME=VALUE…` (postconf(1)): lines of main.cf are replaced, or added at the end.
+fn set_postfix(world: &mut World<'_>, arguments: &[&str]) -> Option<()> {
+    let (given, settings) = options(arguments, &[]);
+    if given.iter().any(|(name, _)| *name != "-e") || settings.is_empty() {
+        return None;
+    }
+    let path = world.resolve("/etc/postfix/main.cf")?;
+    let mut text = world.text(&path).ok()??;
+    for setting in settings {
+        let (name, value) = setting.split_once('=')?;
+        let (name, line) = (name.trim(), format!("{} = {}", name.trim(), value.trim()));
+        let is_it = |old: &str| old.split_once('=').is_some_and(|(found, _)| found.trim() == name);
+        let found = text.lines().any(is_it);
+        let lines = text.lines().map(|old| if is_it(old) { line.as_str() } else { old });
+        let mut changed: String = lines.map(|line| format!("{line}\n")).collect();
         if !found {
-            return None;
+            changed.push_str(&format!("{line}\n"));
         }
+        text = changed;
     }
-    Some(())
+    rewrite(world, &path, &text)
 }
 
-fn touch(world: &mut World<'_>, source: &str, path: &str) -> Option<()> {
-    let path = world.place(path)?;
-    if World::is_volatile(&path) || world.tree.resolve(&path).is_some() {
-        return Some(());
-    }
-    match world.write(&path, b"", 0o644, &World::origin(source)) {
-        Ok(()) => Some(()),
-        Err(error) => {
-            world.failure.get_or_insert(error);
-            None
-        }
-    }
-}
-
-/// rm(1) of single files and rmdir(1): scripts remove leftovers of earlier versions, which are not there.
-fn remove(world: &mut World<'_>, arguments: &[&str]) -> Option<()> {
-    let (given, operands) = options(arguments, &[]);
-    let recursive = given.iter().any(|(name, _)| name.contains(['r', 'R']));
-    for path in operands {
-        if World::is_volatile(path) {
-            continue;
-        }
-        let path = world.place(path)?;
-        match world.tree.get(&path).map(|entry| &entry.kind) {
-            None => {}
-            // A directory in use stays, as with rmdir; an empty one does no harm.
-            Some(Kind::Directory) if recursive => return None,
-            Some(Kind::Directory) => {}
-            Some(_) => drop(world.tree.entries.remove(&path)),
-        }
+/// `update-inetd --add LINE` (update-inetd(8)).
+fn add_internet_service(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Option<()> {
+    let (given, _) = options(
+        arguments,
+        &["--add", "--group", "--remove", "--disable", "--enable", "--comment-chars", "--pattern"],
+    );
+    let Some(entry) = get(&given, &["--add"]) else { return Some(()) };
+    let entry = entry.replace("\\t", "\t");
+    let path = "/etc/inetd.conf";
+    let mut text = world.text(path).ok()?.unwrap_or_default();
+    if !text.lines().any(|line| line.trim_start_matches('#') == entry) {
+        text.push_str(&format!("{entry}\n"));
+        world.write(path, text.as_bytes(), 0o644, &World::origin(source)).ok()?;
     }
     Some(())
 }
@@ -420,8 +249,9 @@ fn override_mode(world: &mut World<'_>, arguments: &[&str]) -> Option<()> {
     }
     let [user, group, mode, path] = operands[..] else { return None };
     let mode = u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o7777)?;
-    set_mode(world, path, |_, _| Some(mode))?;
-    set_owner(world, path, Some(user), Some(group), false)
+    world.overrides.insert(path.to_owned());
+    file::set_mode(world, path, |_, _| Some(mode))?;
+    file::set_owner(world, path, Some(user), Some(group), false)
 }
 
 /// `dpkg-divert [--package P] [--rename] [--divert TO] --add FROM` (dpkg-divert(1)).
@@ -438,8 +268,24 @@ fn divert(world: &mut World<'_>, package: &str, arguments: &[&str]) -> Option<()
 }
 
 fn set_capability(world: &mut World<'_>, capabilities: &str, path: &str) -> Option<()> {
-    let value = capability::attribute(capabilities)?;
-    let path = world.tree.resolve(path)?;
+    if capabilities.contains('-') && !capabilities.contains(['+', '=']) {
+        let path = world.resolve(path)?;
+        let (entry, _) = world.tree.entries.get_mut(&path)?;
+        entry.xattrs.remove("security.capability");
+        return Some(());
+    }
+    // `a=+ep b=+ep` is `a,b+ep`.
+    let plain = capabilities.replace("=+", "+");
+    let clauses: Option<Vec<(&str, &str)>> =
+        plain.split_whitespace().map(|clause| clause.split_once('+')).collect();
+    let clauses =
+        clauses.filter(|clauses| clauses.len() > 1 && clauses.iter().all(|clause| clause.1 == clauses[0].1));
+    let joined = clauses.map(|clauses| {
+        let names: Vec<&str> = clauses.iter().map(|clause| clause.0).collect();
+        format!("{}+{}", names.join(","), clauses[0].1)
+    });
+    let value = capability::attribute(joined.as_deref().unwrap_or(&plain))?;
+    let path = world.resolve(path)?;
     let (entry, _) = world.tree.entries.get_mut(&path)?;
     entry.xattrs.insert("security.capability".to_owned(), value);
     Some(())

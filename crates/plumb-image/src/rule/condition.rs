@@ -1,5 +1,8 @@
 //! What a maintainer script may ask, and the answer for a first installation into this tree.
 
+use plumb_debian::Version;
+
+use super::expand::UNKNOWN_ID;
 use super::script::Argument;
 use super::world::World;
 use crate::tree::Kind;
@@ -14,28 +17,34 @@ pub(super) fn query(world: &World<'_>, name: &str, arguments: &[Argument]) -> Op
     Some(match name {
         "[" => test(world, arguments.split_last().map_or(arguments, |(_, inner)| inner)),
         "test" => test(world, arguments),
-        "[[" => None,
-        "command" if matches!(text(0), Some("-v" | "-V")) => {
-            text(1).map(|name| program(world, name).is_some())
+        "[[" => {
+            let inner = arguments.split_last().map_or(arguments, |(_, inner)| inner);
+            let plain = |argument: &Argument| match argument.as_deref() {
+                Some("&&") => Some("-a".to_owned()),
+                Some("||") => Some("-o".to_owned()),
+                _ => argument.clone(),
+            };
+            test(world, &inner.iter().map(plain).collect::<Vec<_>>())
         }
-        "which" | "type" | "hash" => {
-            let name = arguments.iter().flatten().find(|argument| !argument.starts_with('-'));
-            name.map(|name| program(world, name).is_some())
+        "dpkg" if text(0) == Some("--compare-versions") => versions(text(1), text(2), text(3)),
+        "dpkg-statoverride" if arguments.iter().flatten().any(|argument| argument == "--list") => {
+            let path = arguments.iter().flatten().find(|argument| argument.starts_with('/'))?;
+            Some(world.overrides.contains(path))
         }
-        "getent" => match (text(0), text(1)) {
-            (Some("passwd"), Some(name)) => Some(world.accounts.has_user(name)),
-            (Some("group"), Some(name)) => Some(world.accounts.has_group(name)),
-            _ => None,
-        },
-        "id" => {
-            let name = arguments.iter().flatten().find(|argument| !argument.starts_with('-'));
-            name.map(|name| world.accounts.has_user(name))
-        }
-        "dpkg" if text(0) == Some("--compare-versions") => versions(text(1), text(2)),
-        "dpkg-statoverride" if text(0) == Some("--list") => Some(false),
-        "dpkg-divert" if matches!(text(0), Some("--list" | "--listpackage" | "--truename")) => None,
+        "dpkg-divert" if text(0) == Some("--list") => Some(false),
         // Nothing runs while an image is built.
-        "pidof" | "pgrep" | "mountpoint" | "ischroot" => Some(false),
+        "pidof" | "pgrep" | "ischroot" | "runlevel" => Some(false),
+        "mountpoint" => {
+            let path = arguments.iter().flatten().find(|argument| !argument.starts_with('-'));
+            path.map(|path| ["/proc", "/sys", "/dev"].contains(&path.as_str()))
+        }
+        "aa-enabled" | "aa-status" | "selinuxenabled" => Some(false),
+        "update-alternatives" if matches!(text(0), Some("--query" | "--list" | "--display")) => {
+            match text(1).map(|name| world.alternatives.has(name)) {
+                Some(false) => Some(false),
+                _ => None,
+            }
+        }
         // `su -c "test -O …"`: nothing belongs to a fresh account yet.
         "su" | "runuser" if arguments.iter().flatten().any(|argument| argument.starts_with("test -O")) => {
             Some(false)
@@ -45,14 +54,24 @@ pub(super) fn query(world: &World<'_>, name: &str, arguments: &[Argument]) -> Op
     })
 }
 
-/// `dpkg --compare-versions "" <operator> x`: an empty version is earlier than any, `-nl` turns that round (dpkg(1)).
-fn versions(old: Option<&str>, operator: Option<&str>) -> Option<bool> {
-    if !old?.is_empty() {
-        return None;
+/// `dpkg --compare-versions A OPERATOR B`: an empty version is earlier than any, `-nl` turns that round (dpkg(1)).
+fn versions(old: Option<&str>, operator: Option<&str>, new: Option<&str>) -> Option<bool> {
+    let (old, operator) = (old?, operator?);
+    if old.is_empty() {
+        return match operator {
+            "lt" | "le" | "ne" | "gt-nl" | "ge-nl" | "<" | "<<" | "<=" => Some(true),
+            "lt-nl" | "le-nl" | "eq" | "gt" | "ge" | ">" | ">>" | ">=" | "=" => Some(false),
+            _ => None,
+        };
     }
-    match operator? {
-        "lt" | "le" | "ne" | "gt-nl" | "ge-nl" | "<" | "<<" | "<=" => Some(true),
-        "lt-nl" | "le-nl" | "eq" | "gt" | "ge" | ">" | ">>" | ">=" | "=" => Some(false),
+    let (old, new): (Version, Version) = (old.parse().ok()?, new?.parse().ok()?);
+    match operator {
+        "lt" | "lt-nl" | "<<" => Some(old < new),
+        "le" | "le-nl" | "<" | "<=" => Some(old <= new),
+        "eq" | "=" => Some(old == new),
+        "ne" => Some(old != new),
+        "ge" | "ge-nl" | ">" | ">=" => Some(old >= new),
+        "gt" | "gt-nl" | ">>" => Some(old > new),
         _ => None,
     }
 }
@@ -60,10 +79,10 @@ fn versions(old: Option<&str>, operator: Option<&str>) -> Option<bool> {
 /// Where a program of that name is.
 pub(super) fn program(world: &World<'_>, name: &str) -> Option<String> {
     if name.starts_with('/') {
-        return world.tree.resolve(name).map(|_| name.to_owned());
+        return world.resolve(name).map(|_| name.to_owned());
     }
     let paths = PROGRAM_DIRECTORIES.iter().map(|directory| format!("{directory}/{name}"));
-    paths.into_iter().find(|path| world.tree.resolve(path).is_some())
+    paths.into_iter().find(|path| world.resolve(path).is_some())
 }
 
 /// Most operands of one test(1); each `-o` and `!` takes stack.
@@ -81,7 +100,7 @@ fn test(world: &World<'_>, arguments: &[Argument]) -> Option<bool> {
         [_, operand] if is(0, "!") => return operand.as_ref().map(String::is_empty),
         [Some(operator), operand] => return unary(world, operator, operand.as_deref()),
         [left, Some(operator), right] if is_binary(operator) => {
-            return binary(left.as_deref()?, operator, right.as_deref()?);
+            return binary(world, left.as_deref()?, operator, right.as_deref()?);
         }
         _ => {}
     }
@@ -108,11 +127,29 @@ fn test(world: &World<'_>, arguments: &[Argument]) -> Option<bool> {
 }
 
 fn is_binary(operator: &str) -> bool {
-    matches!(operator, "=" | "==" | "!=" | "-eq" | "-ne" | "-lt" | "-le" | "-gt" | "-ge")
+    matches!(
+        operator,
+        "=" | "==" | "!=" | "-nt" | "-ot" | "-ef" | "-eq" | "-ne" | "-lt" | "-le" | "-gt" | "-ge"
+    )
 }
 
-fn binary(left: &str, operator: &str, right: &str) -> Option<bool> {
+fn binary(world: &World<'_>, left: &str, operator: &str, right: &str) -> Option<bool> {
+    if left.contains(UNKNOWN_ID) || right.contains(UNKNOWN_ID) {
+        return None;
+    }
     match operator {
+        // All files of an image are of one time.
+        "-nt" | "-ot" => {
+            let (left, right) = (world.resolve(left), world.resolve(right));
+            return match operator {
+                "-nt" => Some(left.is_some() && right.is_none()),
+                _ => Some(left.is_none() && right.is_some()),
+            };
+        }
+        "-ef" => {
+            let left = world.resolve(left);
+            return Some(left.is_some() && left == world.resolve(right));
+        }
         "=" | "==" => return Some(left == right),
         "!=" => return Some(left != right),
         _ => {}
@@ -137,15 +174,16 @@ fn unary(world: &World<'_>, operator: &str, operand: Option<&str>) -> Option<boo
         "-t" | "-p" | "-S" | "-b" | "-c" => return Some(false),
         _ => {}
     }
-    // No system runs at build time, so nothing is below `/run`, `/proc` and their like.
-    if World::is_volatile(operand) {
-        return Some(operand == "/tmp" && matches!(operator, "-d" | "-e" | "-w"));
+    // No system runs at build time, so nothing is below `/run`, `/proc` and their like but what a script put there.
+    if World::is_volatile(operand) && world.resolve(operand).is_none() {
+        let made = world.place(operand).is_some_and(|path| world.boot_directories.contains_key(&path));
+        return Some((made || operand == "/tmp") && matches!(operator, "-d" | "-e" | "-w" | "-x" | "-r"));
     }
     let link = world.place(operand).and_then(|path| world.tree.get(&path));
     if matches!(operator, "-L" | "-h") {
         return Some(link.is_some_and(|entry| matches!(entry.kind, Kind::Symlink { .. })));
     }
-    let entry = world.tree.resolve(operand).and_then(|path| world.tree.get(&path).cloned());
+    let entry = world.resolve(operand).and_then(|path| world.tree.get(&path).cloned());
     let Some(entry) = entry else { return Some(operand == "/" && matches!(operator, "-d" | "-e")) };
     match operator {
         "-e" | "-a" | "-r" | "-w" => Some(true),
@@ -163,8 +201,9 @@ mod tests {
 
     #[test]
     fn first_installation_is_the_earliest_version() {
-        assert_eq!(versions(Some(""), Some("lt")), Some(true));
-        assert_eq!(versions(Some(""), Some("lt-nl")), Some(false));
-        assert_eq!(versions(None, Some("lt")), None);
+        assert_eq!(versions(Some(""), Some("lt"), None), Some(true));
+        assert_eq!(versions(Some(""), Some("lt-nl"), None), Some(false));
+        assert_eq!(versions(None, Some("lt"), None), None);
+        assert_eq!(versions(Some("1:2"), Some("gt"), Some("3")), Some(true));
     }
 }

@@ -1,8 +1,11 @@
 //! Words to values: variables, substitutions, field splitting, file name patterns.
 
-use super::condition;
+use super::arithmetic;
 use super::script::{Argument, MAX_VALUE_BYTES, Machine};
-use super::shell::{Node, Part, Simple, Word, pattern};
+use super::shell::{self, Node, Part, Word, pattern};
+
+/// Stands in texts for a user or group id, which is given after all scripts.
+pub(super) const UNKNOWN_ID: char = '\u{1}';
 
 /// What one field costs besides its bytes.
 const FIELD_BYTES: usize = 64;
@@ -29,7 +32,7 @@ impl Machine<'_, '_, '_> {
                 Part::Text { quoted, .. } | Part::Variable { quoted, .. } | Part::Command { quoted, .. } => {
                     *quoted
                 }
-                Part::Opaque => true,
+                Part::Opaque | Part::Arithmetic(_) => true,
             };
             for c in text.chars() {
                 if quoted && matches!(c, '*' | '?' | '[' | '\\') {
@@ -51,10 +54,18 @@ impl Machine<'_, '_, '_> {
         }
         let mut fields = Vec::new();
         let mut current: Option<String> = None;
+        let home;
+        let word = match word.first() {
+            Some(Part::Text { text, quoted: false }) if text.starts_with('~') => {
+                home = self.tilde(text, &word[1..])?;
+                &home
+            }
+            _ => word,
+        };
         for part in word {
             let value = self.part(part)?;
             let split = match part {
-                Part::Text { .. } | Part::Opaque => false,
+                Part::Text { .. } | Part::Opaque | Part::Arithmetic(_) => false,
                 Part::Variable { quoted, .. } | Part::Command { quoted, .. } => !quoted,
             };
             if !split {
@@ -98,6 +109,17 @@ impl Machine<'_, '_, '_> {
         Some(fields)
     }
 
+    /// `~user/file`: the home of an account.
+    fn tilde(&self, text: &str, rest: &[Part]) -> Option<Word> {
+        let (user, path) = text[1..]
+            .split_once('/')
+            .map_or((&text[1..], String::new()), |(user, path)| (user, format!("/{path}")));
+        let user = if user.is_empty() { "root" } else { user };
+        let home = self.world.accounts.home(user)?;
+        let first = Part::Text { text: format!("{home}{path}"), quoted: true };
+        Some(std::iter::once(first).chain(rest.iter().cloned()).collect())
+    }
+
     fn part(&mut self, part: &Part) -> Argument {
         let value = self.part_value(part)?;
         self.world.spend(value.len()).then_some(value)
@@ -110,10 +132,16 @@ impl Machine<'_, '_, '_> {
                 let value = self.variable(name);
                 match change {
                     None => value,
-                    Some((operator, word)) => self.changed(value?, operator, word),
+                    Some((operator, _)) if operator == "length" => Some(value?.chars().count().to_string()),
+                    Some((operator, word)) => self.changed(name, value?, operator, word),
                 }
             }
             Part::Command { body, .. } => self.substitution(body),
+            Part::Arithmetic(text) => {
+                let inner = shell::parse_word(text)?;
+                let text = self.value(&inner)?;
+                arithmetic::evaluate(&text, &|name| self.variable(name)).map(|value| value.to_string())
+            }
             Part::Opaque => None,
         }
     }
@@ -122,8 +150,12 @@ impl Machine<'_, '_, '_> {
         match name {
             "#" => Some(self.positional.len().to_string()),
             "@" | "*" => self.positional.iter().cloned().collect::<Option<Vec<_>>>().map(|all| all.join(" ")),
-            "0" => Some(format!("/var/lib/dpkg/info/{}.{}", self.script.package, self.script.name)),
-            "?" | "!" | "$" | "-" => None,
+            "0" => self.variables.get("0").cloned().unwrap_or_else(|| {
+                Some(format!("/var/lib/dpkg/info/{}.{}", self.script.package, self.script.name))
+            }),
+            "?" => self.status.map(|status| if status { 0 } else { self.code }.to_string()),
+            "$" => Some("4242".to_owned()), // only ever part of the name of a temporary file
+            "!" | "-" => None,
             _ => match name.parse::<usize>() {
                 Ok(0) => None, // `${00}`: every shell says something else
                 Ok(at) => self.positional.get(at - 1).cloned().unwrap_or_else(|| Some(String::new())),
@@ -133,9 +165,15 @@ impl Machine<'_, '_, '_> {
     }
 
     /// `${name<operator>word}` (dash(1), "Parameter Expansion").
-    fn changed(&mut self, value: String, operator: &str, word: &Word) -> Argument {
+    fn changed(&mut self, name: &str, value: String, operator: &str, word: &Word) -> Argument {
         match operator {
-            ":-" | "-" | ":=" | "=" | ":?" | "?" if value.is_empty() => self.value(word),
+            ":-" | "-" | ":=" | "=" | ":?" | "?" if value.is_empty() => {
+                let value = self.value(word);
+                if operator.ends_with('=') {
+                    self.variables.insert(name.to_owned(), value.clone());
+                }
+                value
+            }
             ":+" | "+" => {
                 if value.is_empty() {
                     Some(value)
@@ -166,65 +204,13 @@ impl Machine<'_, '_, '_> {
         }
     }
 
-    fn words(&mut self, simple: &Simple) -> Option<Vec<String>> {
-        let mut words = Vec::new();
-        for word in &simple.words {
-            words.extend(self.fields(word)?);
-        }
-        Some(words)
-    }
-
-    /// `echo text | cut -d: -f1`, which dh_nginx writes.
-    fn cut(&mut self, parts: &[Node]) -> Argument {
-        let [Node::Simple(echo), Node::Simple(cut)] = parts else { return None };
-        let (echo, cut) = (self.words(echo)?, self.words(cut)?);
-        let text =
-            echo.split_first().filter(|(name, _)| *name == "echo").map(|(_, words)| words.join(" "))?;
-        let options =
-            cut.split_first().filter(|(name, _)| *name == "cut").map(|(_, options)| options.concat())?;
-        let (delimiter, field) = options.strip_prefix("-d")?.split_once("-f")?;
-        let field: usize = field.parse().ok().filter(|field| *field > 0)?;
-        Some(text.split(delimiter).nth(field - 1).unwrap_or("").to_owned())
-    }
-
-    /// `id -Gn USER | grep -qw GROUP`, with the answer if both are known.
-    pub(super) fn is_member(&mut self, parts: &[Node]) -> Option<bool> {
-        let [Node::Simple(id), Node::Simple(grep)] = parts else { return None };
-        let (id, grep) = (self.words(id)?, self.words(grep)?);
-        let id: Vec<&str> = id.iter().map(String::as_str).collect();
-        let grep: Vec<&str> = grep.iter().map(String::as_str).collect();
-        match (id.as_slice(), grep.as_slice()) {
-            (["id", "-Gn" | "-nG", user], ["grep", "-qw" | "-wq", group]) => {
-                Some(self.world.accounts.is_member(user, group))
-            }
-            _ => None,
-        }
-    }
-
-    /// `$(…)`: only commands whose output follows from the tree are known.
+    /// `$(…)`: what the commands write, without the line breaks at the end.
     fn substitution(&mut self, body: &[Node]) -> Argument {
-        let simple = match body {
-            [Node::Simple(simple)] => simple,
-            [Node::Pipe(parts)] => return self.cut(parts),
-            _ => return None,
-        };
-        let words = self.words(simple)?;
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match words.as_slice() {
-            ["echo", rest @ ..] => Some(rest.join(" ")),
-            ["basename", path] => path.trim_end_matches('/').rsplit('/').next().map(str::to_owned),
-            ["dirname", path] => {
-                let path = path.trim_end_matches('/');
-                Some(path.rfind('/').map_or("", |cut| &path[..cut]).to_owned())
-            }
-            ["dpkg-divert", "--truename", path] => {
-                Some(self.world.diversions.get(*path).map_or(*path, |(to, _)| to).to_owned())
-            }
-            ["command", "-v" | "-V", program] | ["which", program] | ["type", "-p", program] => {
-                Some(condition::program(self.world, program).unwrap_or_default())
-            }
-            _ => None,
-        }
+        self.outputs.push(Some(String::new()));
+        let status = self.subshell(body);
+        self.status = status;
+        let text = self.outputs.pop().flatten()?;
+        Some(text.trim_end_matches('\n').to_owned())
     }
 }
 

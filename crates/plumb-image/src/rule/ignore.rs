@@ -34,6 +34,56 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("py3clean", "", "byte code is not kept in an image"),
     ("dpkg-maintscript-helper", "", "acts on upgrades only, and an image is always a first installation"),
     ("dpkg-trigger", "", "triggers are rules of their own"),
+    ("update-mime", "", "says which programs show files to people; there is no desktop in an image"),
+    ("gio-querymodules", "", "a cache; GIO reads the folder without it"),
+    ("gtk-query-immodules-2.0", "", "input methods; there is no display in an image"),
+    ("gtk-query-immodules-3.0", "", "input methods; there is no display in an image"),
+    ("ucfq", "", "there is no ucf database in an image"),
+    ("log_daemon_msg", "", "writes a message only"),
+    ("log_action_begin_msg", "", "writes a message only"),
+    ("log_action_end_msg", "", "writes a message only"),
+    ("log_end_msg", "", "writes a message only"),
+    ("log_progress_msg", "", "writes a message only"),
+    ("log_success_msg", "", "writes a message only"),
+    ("log_failure_msg", "", "writes a message only"),
+    ("log_warning_msg", "", "writes a message only"),
+    ("chattr", "", "an image has no attributes of a file system; it is read-only"),
+    ("exim4", "-C", "checks a configuration"),
+    ("exim", "-C", "checks a configuration"),
+    ("proftpd", "-t", "checks a configuration"),
+    ("collectd", "-t", "checks a configuration"),
+    ("nginx", "-t", "checks a configuration"),
+    ("apache2ctl", "configtest", "checks a configuration"),
+    ("sshd", "-t", "checks a configuration"),
+    ("haproxy", "-c", "checks a configuration"),
+    ("mkfontscale", "", "fonts of a display server; there is no display in an image"),
+    ("mkfontdir", "", "fonts of a display server; there is no display in an image"),
+    ("stty", "", "computes only"),
+    ("base64", "", "computes only"),
+    ("fold", "", "computes only"),
+    ("xxd", "", "computes only"),
+    ("od", "", "computes only"),
+    ("hexdump", "", "computes only"),
+    ("base32", "", "computes only"),
+    ("getfacl", "", "computes only"),
+    ("twadmin", "-m", "computes only"),
+    ("py3versions", "", "computes only"),
+    ("pkill", "", "nothing runs while an image is built"),
+    ("killall", "", "nothing runs while an image is built"),
+    ("date", "", "computes only; an image has no date"),
+    ("nproc", "", "computes only"),
+    ("getconf", "", "computes only"),
+    ("ip", "", "computes only"),
+    ("ifconfig", "", "computes only"),
+    ("netstat", "", "computes only"),
+    ("lsof", "", "computes only"),
+    ("fuser", "", "computes only"),
+    ("lsb_release", "", "computes only"),
+    ("md5sum", "", "computes only"),
+    ("sha512sum", "", "computes only"),
+    ("dmesg", "", "computes only"),
+    ("lsmod", "", "computes only"),
+    ("file", "", "computes only"),
     ("update-menus", "", "there is no desktop in an image"),
     ("update-desktop-database", "", "there is no desktop in an image"),
     ("update-mime-database", "", "there is no desktop in an image"),
@@ -45,22 +95,6 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("mandb", "", "manual pages are dropped"),
     ("locale-gen", "", "C and C.UTF-8 need no generation"),
     ("update-locale", "", "the environment of services is in the definition"),
-    ("db_get", "", "debconf asks nobody at build time"),
-    ("db_set", "", "debconf asks nobody at build time"),
-    ("db_fset", "", "debconf asks nobody at build time"),
-    ("db_fget", "", "debconf asks nobody at build time"),
-    ("db_go", "", "debconf asks nobody at build time"),
-    ("db_input", "", "debconf asks nobody at build time"),
-    ("db_subst", "", "debconf asks nobody at build time"),
-    ("db_reset", "", "debconf asks nobody at build time"),
-    ("db_stop", "", "debconf asks nobody at build time"),
-    ("db_version", "", "debconf asks nobody at build time"),
-    ("db_capb", "", "debconf asks nobody at build time"),
-    ("db_metaget", "", "debconf asks nobody at build time"),
-    ("db_register", "", "debconf asks nobody at build time"),
-    ("db_unregister", "", "debconf asks nobody at build time"),
-    ("db_purge", "", "debconf asks nobody at build time"),
-    ("db_title", "", "debconf asks nobody at build time"),
     ("debconf-loadtemplate", "", "debconf asks nobody at build time"),
     ("pg_checksystem", "", "warns only"),
     ("pg_updateaptconfig", "", "there is no package manager in an image"),
@@ -68,7 +102,6 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("dbus-uuidgen", "", "the machine id is given at boot"),
     ("runit-helper", "", "there is no runit in an image"),
     ("a2query", "", "computes only"),
-    ("phpquery", "", "computes only"),
     ("df", "", "computes only"),
     ("ucfr", "", "there is no ucf database in an image"),
     ("aa-status", "", "there is no AppArmor policy in an image"),
@@ -80,41 +113,10 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("logger", "", "writes a message only"),
     ("sleep", "", "nothing to wait for"),
     ("sync", "", "nothing to wait for"),
-    ("grep", "", "computes only"),
-    ("egrep", "", "computes only"),
-    ("fgrep", "", "computes only"),
-    ("cmp", "", "computes only"),
-    ("diff", "", "computes only"),
-    ("cut", "", "computes only"),
-    ("tr", "", "computes only"),
-    ("sort", "", "computes only"),
-    ("uniq", "", "computes only"),
-    ("head", "", "computes only"),
-    ("tail", "", "computes only"),
-    ("wc", "", "computes only"),
-    ("ls", "", "computes only"),
-    ("stat", "", "computes only"),
-    ("readlink", "", "computes only"),
-    ("basename", "", "computes only"),
-    ("dirname", "", "computes only"),
-    ("md5sum", "", "computes only"),
     ("sha1sum", "", "computes only"),
     ("sha256sum", "", "computes only"),
-    ("expr", "", "computes only"),
-    ("uname", "", "computes only"),
     ("ps", "", "computes only"),
     ("ss", "", "computes only"),
-    ("mktemp", "", "temporary files leave no trace"),
-    ("dpkg-query", "", "computes only"),
-    ("dpkg", "-L", "computes only"),
-    ("dpkg", "-s", "computes only"),
-    ("dpkg", "--print-architecture", "computes only"),
-    ("dpkg", "--compare-versions", "computes only"),
-    ("dpkg", "--validate-version", "computes only"),
-    ("dpkg-vendor", "", "computes only"),
-    ("dpkg-architecture", "", "computes only"),
-    ("dpkg-divert", "--truename", "computes only"),
-    ("dpkg-divert", "--list", "computes only"),
     ("getcap", "", "computes only"),
     ("shopt", "", "an option of the shell"),
 ];
@@ -180,16 +182,130 @@ const SCRIPTS: &[(&str, &str, &str)] = &[
 const INCLUDES: [&str; 3] =
     ["/usr/share/debconf/confmodule", "/usr/share/dpkg/sh/dpkg-error.sh", "/lib/lsb/init-functions"];
 
-/// Options of sed(1) and find(1) that write.
-const WRITING: [&str; 6] = ["-i", "--in-place", "-delete", "-exec", "-execdir", "-ok"];
+/// Commands that make what belongs to one instance and never to an image, which all instances share and which can be
+/// read by whoever has it. The build tells its user, who makes it at the first start.
+#[rustfmt::skip]
+const OF_INSTANCE: &[(&str, &str, &str)] = &[
+    ("ssh-keygen", "", KEY),
+    ("make-ssl-cert", "", KEY),
+    ("mungekey", "", KEY),
+    ("dropbearkey", "", KEY),
+    ("iscsi-iname", "", KEY),
+    ("kstash", "", KEY),
+    ("doveadm", "", KEY),
+    ("openssl", "req", KEY),
+    ("openssl", "genrsa", KEY),
+    ("openssl", "genpkey", KEY),
+    ("openssl", "ecparam", KEY),
+    ("openssl", "x509", KEY),
+    ("openssl", "dhparam", KEY),
+    ("openssl", "rand", KEY),
+    ("certtool", "", KEY),
+    ("rndc-confgen", "", KEY),
+    ("tsig-keygen", "", KEY),
+    ("dnssec-keygen", "", KEY),
+    ("unbound-control-setup", "", KEY),
+    ("nsd-control-setup", "", KEY),
+    ("pwgen", "", KEY),
+    ("apg", "", KEY),
+    ("makepasswd", "", KEY),
+    ("mcookie", "", KEY),
+    ("uuidgen", "", KEY),
+    ("dbc_go", "", DATABASE),
+    ("saslpasswd2", "", DATABASE),
+    ("sqlite3", "", DATABASE),
+    ("psql", "", DATABASE),
+    ("createuser", "", DATABASE),
+    ("createdb", "", DATABASE),
+    ("mysql", "", DATABASE),
+    ("mysqladmin", "", DATABASE),
+    ("mariadb", "", DATABASE),
+    ("mysql_install_db", "", DATABASE),
+    ("mariadb-install-db", "", DATABASE),
+    ("mysqld", "", DATABASE),
+    ("pg_createcluster", "", DATABASE),
+    ("slapadd", "", DATABASE),
+    ("kdb5_util", "", DATABASE),
+    ("kadmin", "", DATABASE),
+    ("kadmin.local", "", DATABASE),
+    ("isql-fb", "", DATABASE),
+    ("newaliases", "", DATABASE),
+];
+
+pub(super) const KEY: &str = "a key, certificate or password must be made for each instance";
+const DATABASE: &str = "a database is made on the server that runs";
+
+/// exim4-config's awk program: every setting gets its value from the variable of its name.
+const EXIM_VALUES: &str = r#"while read -r line; do
+    name=${line%%=*}
+    case " $dc_directives " in
+        *" $name "*) eval "value=\$$name"; printf '%s\n' "$name='$value'" ;;
+        *) printf '%s\n' "$line" ;;
+    esac
+done"#;
+
+/// Lines of single packages (the source line, or the command with its arguments) and what is evaluated instead.
+#[rustfmt::skip]
+const INSTEAD: &[(&str, &str, &str, &str)] = &[
+    ("bind9", "ls -ln /etc/bind/rndc.key", "echo '-rw------- 1 0 0'", "the key is made by root, for each instance"),
+    ("squid", "grepconf cache_effective_user proxy", "echo proxy", "the package's configuration names none"),
+    ("squid", "grepconf cache_effective_group proxy", "echo proxy", "the package's configuration names none"),
+    ("squid", "grepconf2 cache_dir /var/spool/squid", "echo /var/spool/squid", "the package's configuration names none"),
+    ("squid-openssl", "grepconf cache_effective_user proxy", "echo proxy", "the package's configuration names none"),
+    ("squid-openssl", "grepconf cache_effective_group proxy", "echo proxy", "the package's configuration names none"),
+    ("squid-openssl", "grepconf2 cache_dir /var/spool/squid", "echo /var/spool/squid", "the package's configuration names none"),
+    ("exim4-config", "awk '", EXIM_VALUES, "the same in the language of the rules"),
+    ("chrony", "chronyd -p", "cat /etc/chrony/chrony.conf", "prints the configuration"),
+    ("mariadb-server", r"find $mysql_datadir -follow -not -group mysql -print0 2>/dev/null \",
+        "chgrp -R mysql $mysql_datadir", "whatever is not of the server's group becomes so"),
+    ("erlang-base", r#"if [ -n "$idl" ] ; then"#, ":", "starts services again that were stopped"),
+    ("python3-twisted", r#""${p}" -c 'from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))' \"#, ":",
+        "a cache that Twisted does without"),
+    ("mariadb-server", r#"find $mysql_datadir ! -uid "$(id -u mysql)" -print0 | xargs -0 -r chown mysql"#,
+        "chown -R mysql $mysql_datadir", "whatever is not the server's becomes its own"),
+    ("mariadb-server", "find $mysql_statedir ! -uid 0 -print0 -or ! -gid 0 -print0 | xargs -0 -r sudo chown 0:0",
+        "chown -R root:root $mysql_statedir", "whatever is not root's becomes root's"),
+];
+
+/// Devices that give what is never twice the same.
+pub(super) fn is_random(path: &str) -> bool {
+    matches!(path, "/dev/urandom" | "/dev/random")
+}
+
+/// What is evaluated instead of this line.
+pub(super) fn instead(package: &str, text: &str, arguments: &[Argument]) -> Option<&'static str> {
+    let mut of_package = INSTEAD.iter().filter(|(name, ..)| *name == package).peekable();
+    of_package.peek()?;
+    let command = arguments.iter().cloned().collect::<Option<Vec<_>>>().map(|words| words.join(" "));
+    let found = of_package.find(|(_, line, ..)| *line == text || command.as_deref() == Some(line));
+    found.map(|(_, _, instead, _)| *instead)
+}
+
+/// What installing leaves behind and nothing reads: logs, and the memory of package tools (rule `packaging`).
+const LEFTOVERS: [&str; 4] = ["/var/log/", "/var/lib/ucf/", "/var/cache/debconf/", "/etc/apparmor.d/"];
+
+/// Is a file there of no account if its text is not known?
+pub(super) fn leftover(path: &str) -> bool {
+    LEFTOVERS.iter().any(|folder| path.starts_with(folder))
+}
+
+/// Does this command make what belongs to an instance? The reason.
+pub(super) fn instance(name: &str, arguments: &[Argument]) -> Option<&'static str> {
+    let first = arguments.first().and_then(Option::as_deref);
+    if name == "dd" && arguments.iter().flatten().any(|word| word.strip_prefix("if=").is_some_and(is_random))
+    {
+        return Some(KEY);
+    }
+    let found = OF_INSTANCE
+        .iter()
+        .find(|(command, argument, _)| *command == name && (argument.is_empty() || first == Some(argument)));
+    found.map(|(_, _, reason)| *reason)
+}
 
 /// Does this command leave no trace, or one that another rule makes?
 pub(super) fn command(name: &str, arguments: &[Argument]) -> bool {
-    if matches!(name, "sed" | "find" | "awk" | "gawk" | "mawk" | "perl") {
-        let writes = |argument: &Argument| {
-            argument.as_deref().is_none_or(|text| WRITING.iter().any(|option| text.starts_with(option)))
-        };
-        return name != "perl" && !arguments.iter().filter(|a| a.is_some()).any(writes);
+    if name == "pg_conftool" {
+        return arguments.iter().flatten().any(|word| word == "show");
     }
     COMMANDS.iter().any(|(command, first, _)| {
         *command == name

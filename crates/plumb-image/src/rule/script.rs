@@ -1,21 +1,22 @@
 //! Maintainer scripts, evaluated as for a first installation: what is known is done to the tree, what is unknown is
 //! reported. No process is ever started.
 //!
-//! Every condition is true, false or unknown. The body behind an unknown condition is only looked through: its
-//! commands change nothing and are reported unless they are known to be irrelevant.
+//! Every condition is true, false or unknown, and so is every text that a command writes. The body behind an unknown
+//! condition is only looked through: its commands change nothing and are reported unless they are known to be
+//! irrelevant.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use super::shell::{self, Node, Redirect, Simple, Word, pattern};
-use super::world::World;
-use super::{Report, command, condition, ignore};
+use super::shell::{self, Node, Word, pattern};
+use super::world::{UMASK, World};
+use super::{Report, ignore};
 
-/// Most commands one script may execute here: the longest ones of Debian need some hundred; a loop ends here.
-const MAX_STEPS: usize = 20_000;
+/// Most commands one script may execute here: the longest ones of Debian need some thousand; a loop ends here.
+const MAX_STEPS: usize = 100_000;
 /// Deepest nesting of calls and sourced files.
-const MAX_CALLS: usize = 32;
+pub(super) const MAX_CALLS: usize = 32;
 /// Deepest nesting of commands, calls included: each level takes stack. Scripts of Debian stay below 40.
 const MAX_DEPTH: usize = 200;
 /// Longest value of a variable; a script that doubles one in a loop ends here.
@@ -30,19 +31,23 @@ pub(super) type Argument = Option<String>;
 
 /// What a command leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     Next(Option<bool>),
-    Return,
-    Exit,
+    Break,
+    Continue,
+    Return(Option<bool>),
+    Exit(Option<bool>),
 }
 
 /// One maintainer script.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Script<'s> {
     pub(crate) package: &'s str,
-    /// `preinst` or `postinst`.
+    /// `preinst`, `postinst`, `config`, `triggers` for a `postinst` that is triggered, or `rule` for the user's own.
     pub(crate) name: &'s str,
     pub(crate) text: &'s str,
+    /// The trigger's names, if it is triggered.
+    pub(crate) triggers: &'s str,
 }
 
 pub(super) struct Machine<'w, 'o, 's> {
@@ -50,10 +55,23 @@ pub(super) struct Machine<'w, 'o, 's> {
     pub(super) script: Script<'s>,
     pub(super) variables: BTreeMap<String, Argument>,
     pub(super) positional: Vec<Argument>,
-    functions: BTreeMap<String, Rc<[Node]>>,
-    uncertain: usize,
+    pub(super) functions: BTreeMap<String, Rc<[Node]>>,
+    /// How many unknown conditions the current command is behind.
+    pub(super) uncertain: usize,
+    pub(super) calls: usize,
+    /// Standard input: what is left of it, `None` if it is not known.
+    pub(super) input: Argument,
+    /// Standard outputs that are caught, the innermost last; `None` if what is written is not known.
+    pub(super) outputs: Vec<Argument>,
+    /// `$?`, as true or false.
+    pub(super) status: Option<bool>,
+    /// `$?`, if `status` is false.
+    pub(super) code: i64,
+    /// How many pipes the current command is in.
+    pipes: usize,
+    /// The current command made what belongs to an instance.
+    pub(super) left_to_instance: bool,
     steps: usize,
-    calls: usize,
     depth: usize,
     unhandled: Vec<String>,
 }
@@ -62,6 +80,7 @@ pub(super) struct Machine<'w, 'o, 's> {
 ///
 /// # Errors
 /// What reading or keeping file contents says.
+#[expect(clippy::too_many_lines, reason = "a script's beginning and its end")]
 pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Option<Report>> {
     let report = |unhandled: Vec<String>| {
         (!unhandled.is_empty()).then(|| Report {
@@ -76,32 +95,57 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
     if !script.text.starts_with("#!") || script.text.contains('\0') {
         return Ok(report(vec!["it is a program, not a script".to_owned()]));
     }
-    let first = script.text.lines().next().unwrap_or_default();
-    if !(first.contains("/sh") || first.contains("bash") || first.contains("dash")) {
+    if !is_shell(script.text) {
+        let first = script.text.lines().next().unwrap_or_default();
         return Ok(report(vec![format!("it is no shell script: {first}")]));
     }
     let nodes = match shell::parse(script.text) {
         Ok(nodes) => nodes,
         Err(error) => return Ok(report(vec![format!("it cannot be read: {error}")])),
     };
-    let action = if script.name == "preinst" { "install" } else { "configure" };
+    let (action, second) = match script.name {
+        "preinst" => ("install", ""),
+        "triggers" => ("triggered", script.triggers),
+        _ => ("configure", ""),
+    };
     world.begin_work();
+    script.package.clone_into(&mut world.package);
+    world.umask = UMASK;
+    "/".clone_into(&mut world.directory);
     let mut machine = Machine {
         world,
         script,
         variables: BTreeMap::new(),
-        positional: vec![Some(action.to_owned()), Some(String::new())],
+        positional: vec![Some(action.to_owned()), Some(second.to_owned())],
         functions: BTreeMap::new(),
         uncertain: 0,
-        steps: 0,
         calls: 0,
         depth: 0,
+        input: Some(String::new()),
+        outputs: Vec::new(),
+        status: Some(true),
+        code: 1,
+        pipes: 0,
+        left_to_instance: false,
+        steps: 0,
         unhandled: Vec::new(),
     };
-    machine.variables.insert("DPKG_MAINTSCRIPT_PACKAGE".into(), Some(script.package.to_owned()));
-    machine.variables.insert("DPKG_MAINTSCRIPT_NAME".into(), Some(script.name.to_owned()));
-    machine.variables.insert("RET".into(), None);
-    machine.list(&nodes);
+    let environment = [
+        ("DPKG_MAINTSCRIPT_PACKAGE", script.package),
+        ("DPKG_MAINTSCRIPT_NAME", if script.name == "triggers" { "postinst" } else { script.name }),
+        ("DPKG_MAINTSCRIPT_ARCH", plumb_debian::ARCHITECTURE),
+        ("DEBIAN_FRONTEND", "noninteractive"),
+        ("DPKG_ROOT", ""),
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("HOME", "/root"),
+    ];
+    for (name, value) in environment {
+        machine.variables.insert(name.to_owned(), Some(value.to_owned()));
+    }
+    let flow = machine.list(&nodes);
+    if flow == Flow::Exit(Some(false)) {
+        machine.report("it ends with a failure here, which an installation would not");
+    }
     let mut unhandled = machine.unhandled;
     if let Some(failure) = world.failure.take() {
         return Err(failure);
@@ -114,35 +158,63 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
     Ok(report(unhandled))
 }
 
+/// Does the first line name a shell?
+pub(super) fn is_shell(text: &str) -> bool {
+    let first = text.lines().next().unwrap_or_default();
+    let mut words = first.trim_start_matches("#!").split_whitespace().filter(|word| !word.ends_with("/env"));
+    let program = words.next().unwrap_or_default();
+    first.starts_with("#!")
+        && ["sh", "bash", "dash"].contains(&program.rsplit('/').next().unwrap_or_default())
+}
+
 impl Machine<'_, '_, '_> {
-    fn report(&mut self, line: &str) {
+    pub(super) fn report(&mut self, line: &str) {
         if self.unhandled.len() < MAX_KEPT_LINES && !self.unhandled.iter().any(|known| known == line) {
             self.unhandled.push(line.to_owned());
         }
     }
 
     /// Looks through commands that may or may not run.
-    fn maybe(&mut self, nodes: &[Node]) {
+    pub(super) fn maybe(&mut self, nodes: &[Node]) {
         self.uncertain += 1;
-        self.list(nodes);
-        self.uncertain -= 1;
+        let flow = self.list(nodes);
+        // Whether anything behind this runs is unknown, too. A failure is not: installations do not fail.
+        if !matches!(flow, Flow::Return(_) | Flow::Exit(None | Some(true))) {
+            self.uncertain -= 1;
+        }
     }
 
-    fn list(&mut self, nodes: &[Node]) -> Flow {
+    pub(super) fn list(&mut self, nodes: &[Node]) -> Flow {
         let mut status = Some(true);
         for node in nodes {
+            if self.outputs.is_empty() && self.pipes == 0 {
+                self.left_to_instance = false;
+            }
             match self.node(node) {
-                Flow::Next(next) => status = next,
+                Flow::Next(next) => {
+                    status = next;
+                    self.status = next;
+                }
                 flow => return flow,
             }
         }
         Flow::Next(status)
     }
 
-    fn status(&mut self, nodes: &[Node]) -> Option<bool> {
-        match self.list(nodes) {
-            Flow::Next(status) => status,
-            Flow::Return | Flow::Exit => None,
+    /// Runs commands whose `exit` and variables stay inside; returns their status.
+    pub(super) fn subshell(&mut self, nodes: &[Node]) -> Option<bool> {
+        self.world
+            .spend(self.variables.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, String::len)).sum());
+        let variables = self.variables.clone();
+        let (positional, uncertain, umask) = (self.positional.clone(), self.uncertain, self.world.umask);
+        let directory = self.world.directory.clone();
+        let flow = self.list(nodes);
+        (self.variables, self.positional, self.uncertain) = (variables, positional, uncertain);
+        self.world.umask = umask;
+        self.world.directory = directory;
+        match flow {
+            Flow::Next(status) | Flow::Return(status) | Flow::Exit(status) => status,
+            Flow::Break | Flow::Continue => Some(true),
         }
     }
 
@@ -150,11 +222,11 @@ impl Machine<'_, '_, '_> {
         self.steps += 1;
         if self.steps > MAX_STEPS || self.world.is_exhausted() {
             self.report("it runs longer than the rules follow it");
-            return Flow::Exit;
+            return Flow::Exit(None);
         }
         if self.depth >= MAX_DEPTH {
             self.report("it nests deeper than the rules follow it");
-            return Flow::Exit;
+            return Flow::Exit(None);
         }
         self.depth += 1;
         let flow = self.step(node);
@@ -168,48 +240,63 @@ impl Machine<'_, '_, '_> {
             Node::If { arms, otherwise } => self.conditional(arms, otherwise),
             Node::Case { word, arms } => self.case(word, arms),
             Node::For { name, words, body } => self.each(name, words, body),
-            Node::Loop { condition, body } => {
-                self.maybe(condition);
-                self.maybe(body);
-                Flow::Next(None)
-            }
+            Node::Loop { condition, body, until } => self.repeat(condition, body, *until),
             Node::Function { name, body } => {
                 self.functions.insert(name.clone(), Rc::clone(body));
                 Flow::Next(Some(true))
             }
-            Node::Group { body, subshell: false, .. } => self.list(body),
-            Node::Group { body, subshell: true, .. } => {
-                self.world.spend(
-                    self.variables.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, String::len)).sum(),
-                );
-                let variables = self.variables.clone();
-                let flow = self.list(body);
-                self.variables = variables;
-                Flow::Next(if let Flow::Next(status) = flow { status } else { None })
+            Node::Group { body, subshell, redirects } => {
+                self.redirected(redirects, "a group of commands", |machine| {
+                    if *subshell { Flow::Next(machine.subshell(body)) } else { machine.list(body) }
+                })
             }
             Node::Chain { first, rest } => self.chain(first, rest),
             Node::Not(inner) => match self.node(inner) {
                 Flow::Next(status) => Flow::Next(status.map(|status| !status)),
                 flow => flow,
             },
-            Node::Pipe(parts) => {
-                if let Some(status) = self.is_member(parts) {
-                    return Flow::Next(Some(status));
-                }
-                self.maybe(parts);
-                Flow::Next(None)
+            Node::Pipe(parts) => self.pipe(parts),
+        }
+    }
+
+    /// Every part but the last is a subshell in dash as well; what one writes is what the next reads.
+    fn pipe(&mut self, parts: &[Node]) -> Flow {
+        let outer = self.input.clone();
+        let mut status = Some(true);
+        self.pipes += 1;
+        for (at, part) in parts.iter().enumerate() {
+            let last = at + 1 == parts.len();
+            if !last {
+                self.outputs.push(Some(String::new()));
+            }
+            status = self.subshell(std::slice::from_ref(part));
+            if !last {
+                self.input = self.outputs.pop().flatten();
             }
         }
+        self.pipes -= 1;
+        self.input = outer;
+        Flow::Next(status)
     }
 
     fn chain(&mut self, first: &Node, rest: &[(bool, Node)]) -> Flow {
         let mut flow = self.node(first);
         for (and, node) in rest {
+            if let Flow::Next(status) = flow {
+                self.status = status;
+            }
             match flow {
                 Flow::Next(Some(status)) if status == *and => flow = self.node(node),
                 Flow::Next(Some(_)) => {}
-                Flow::Next(None) => self.maybe(std::slice::from_ref(node)),
-                Flow::Return | Flow::Exit => return flow,
+                Flow::Next(None) => {
+                    let uncertain = self.uncertain;
+                    self.maybe(std::slice::from_ref(node));
+                    // `x || exit 0` and `x && return`: the rest may not run.
+                    if self.uncertain > uncertain {
+                        return Flow::Next(None);
+                    }
+                }
+                flow => return flow,
             }
         }
         flow
@@ -218,7 +305,11 @@ impl Machine<'_, '_, '_> {
     fn conditional(&mut self, arms: &[(Vec<Node>, Vec<Node>)], otherwise: &[Node]) -> Flow {
         let mut uncertain = false;
         for (condition, body) in arms {
-            match self.status(condition) {
+            let status = match self.list(condition) {
+                Flow::Next(status) => status,
+                flow => return flow,
+            };
+            match status {
                 Some(false) => {}
                 Some(true) if !uncertain => return self.list(body),
                 Some(true) => {
@@ -268,189 +359,32 @@ impl Machine<'_, '_, '_> {
         for value in values.into_iter().flatten() {
             self.variables.insert(name.to_owned(), Some(value));
             match self.list(body) {
-                Flow::Next(_) => {}
+                Flow::Next(_) | Flow::Continue => {}
+                Flow::Break => break,
                 flow => return flow,
             }
         }
         Flow::Next(Some(true))
     }
 
-    fn simple(&mut self, simple: &Simple) -> Flow {
-        for (name, word) in &simple.assigns {
-            let value = self.value(word).filter(|_| self.uncertain == 0 || simple.words.len() > 1);
-            self.variables.insert(name.clone(), value);
-        }
-        let mut arguments: Vec<Argument> = Vec::new();
-        for word in &simple.words {
-            match self.fields(word) {
-                Some(fields) => arguments.extend(fields.into_iter().map(Some)),
-                None => arguments.push(None),
-            }
-        }
-        if arguments.first().is_some_and(|name| name.as_deref() == Some("command")) && arguments.len() > 1 {
-            let query = arguments[1].as_deref().is_some_and(|flag| flag == "-v" || flag == "-V");
-            if !query {
-                arguments.remove(0);
-            }
-        }
-        let Some(name) = arguments.first() else {
-            return match simple.redirects.iter().find(|r| self.writes(r).is_some()) {
-                Some(_) => self.output(simple, Some("")),
-                None => Flow::Next(if simple.assigns.is_empty() { None } else { Some(true) }),
+    fn repeat(&mut self, condition: &[Node], body: &[Node], until: bool) -> Flow {
+        loop {
+            let status = match self.list(condition) {
+                Flow::Next(status) => status,
+                flow => return flow,
             };
-        };
-        let Some(name) = name.clone() else {
-            self.report(&simple.text);
-            return Flow::Next(None);
-        };
-        if let Some(body) = self.functions.get(&name).cloned() {
-            return self.call(&body, arguments[1..].to_vec());
-        }
-        if let Some(flow) = self.builtin(&name, &arguments[1..], simple) {
-            return flow;
-        }
-        let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-        if let Some(status) = condition::query(self.world, &name, &arguments[1..]) {
-            return Flow::Next(status);
-        }
-        if ignore::command(&name, &arguments[1..]) {
-            return Flow::Next(None);
-        }
-        let known: Option<Vec<String>> = arguments[1..].iter().cloned().collect();
-        let has_output = simple.redirects.iter().any(|redirect| self.writes(redirect).is_some());
-        let known = known.filter(|_| self.uncertain == 0 && !has_output);
-        let done = known.and_then(|known| command::apply(self.world, self.script.package, &name, &known));
-        if done.is_none() {
-            self.report(&simple.text);
-        }
-        Flow::Next(done.map(|()| true))
-    }
-
-    fn call(&mut self, body: &[Node], arguments: Vec<Argument>) -> Flow {
-        if self.calls >= MAX_CALLS {
-            self.report("it calls itself too often");
-            return Flow::Exit;
-        }
-        self.calls += 1;
-        let positional = std::mem::replace(&mut self.positional, arguments);
-        let flow = self.list(body);
-        self.positional = positional;
-        self.calls -= 1;
-        if flow == Flow::Return { Flow::Next(None) } else { flow }
-    }
-
-    fn builtin(&mut self, name: &str, arguments: &[Argument], simple: &Simple) -> Option<Flow> {
-        let text = |at: usize| arguments.get(at).and_then(Option::as_deref);
-        Some(match name {
-            ":" | "true" => Flow::Next(Some(true)),
-            "false" => Flow::Next(Some(false)),
-            "exit" => Flow::Exit,
-            "return" => Flow::Return,
-            "export" | "local" | "readonly" | "declare" => {
-                for argument in arguments.iter().flatten() {
-                    if let Some((name, value)) = argument.split_once('=') {
-                        let value = (self.uncertain == 0).then(|| value.to_owned());
-                        self.variables.insert(name.to_owned(), value);
-                    }
+            match status {
+                None => {
+                    self.maybe(body);
+                    return Flow::Next(None);
                 }
-                Flow::Next(Some(true))
-            }
-            "unset" => {
-                for name in arguments.iter().flatten() {
-                    self.variables.insert(name.clone(), (self.uncertain == 0).then(String::new));
-                }
-                Flow::Next(Some(true))
-            }
-            "read" | "getopts" => {
-                for name in arguments.iter().flatten().filter(|name| !name.starts_with('-')) {
-                    self.variables.insert(name.clone(), None);
-                }
-                Flow::Next(None)
-            }
-            "shift" => {
-                if !self.positional.is_empty() {
-                    self.world.spend(self.positional.len());
-                    self.positional.remove(0);
-                }
-                Flow::Next(Some(true))
-            }
-            "set" if text(0) == Some("--") => {
-                self.positional = arguments[1..].to_vec();
-                Flow::Next(Some(true))
-            }
-            "set" | "umask" | "trap" | "cd" | "wait" | "hash" => Flow::Next(Some(true)),
-            "." | "source" => self.include(text(0), simple),
-            "echo" | "printf" | "cat" if simple.redirects.iter().any(|r| self.writes(r).is_some()) => {
-                let text: Option<Vec<String>> = arguments.iter().cloned().collect();
-                let here = simple.redirects.iter().find(|redirect| redirect.operator == "<<");
-                let text = match (name, here, text) {
-                    ("cat", Some(here), Some(files)) if files.is_empty() => self.value(&here.word),
-                    ("cat", None, Some(files)) if files == ["/dev/null"] => Some(String::new()),
-                    ("echo", _, Some(words)) => Some(format!("{}\n", words.join(" "))),
-                    _ => None,
-                };
-                return Some(self.output(simple, text.as_deref()));
-            }
-            "echo" | "printf" | "cat" => Flow::Next(Some(true)),
-            _ => return None,
-        })
-    }
-
-    /// `. file`: a file of the image is evaluated too, so that its functions are known.
-    fn include(&mut self, path: Option<&str>, simple: &Simple) -> Flow {
-        if path.is_some_and(ignore::include) {
-            return Flow::Next(Some(true));
-        }
-        let text = match path.map(|path| self.world.text(path)) {
-            Some(Ok(Some(text))) => text,
-            Some(Err(error)) => {
-                self.world.failure.get_or_insert(error);
-                return Flow::Exit;
-            }
-            _ => {
-                self.report(&simple.text);
-                return Flow::Next(None);
-            }
-        };
-        match shell::parse(&text) {
-            Ok(nodes) if self.calls < MAX_CALLS => {
-                self.calls += 1;
-                let flow = self.list(&nodes);
-                self.calls -= 1;
-                flow
-            }
-            _ => {
-                self.report(&simple.text);
-                Flow::Next(None)
+                Some(status) if status == until => return Flow::Next(Some(true)),
+                Some(_) => match self.list(body) {
+                    Flow::Next(_) | Flow::Continue => {}
+                    Flow::Break => return Flow::Next(Some(true)),
+                    flow => return flow,
+                },
             }
         }
-    }
-
-    /// The file a redirection writes to, if it is one of the image; `Some(None)` if its name is unknown.
-    fn writes(&mut self, redirect: &Redirect) -> Option<Argument> {
-        if !matches!(redirect.operator.as_str(), ">" | ">>") || !matches!(redirect.descriptor, None | Some(1))
-        {
-            return None;
-        }
-        let path = self.value(&redirect.word);
-        if path.as_deref().is_some_and(World::is_volatile) { None } else { Some(path) }
-    }
-
-    /// Writes `text` to the file that the command's output is redirected to.
-    fn output(&mut self, simple: &Simple, text: Option<&str>) -> Flow {
-        let redirect = simple.redirects.iter().find(|redirect| self.writes(redirect).is_some());
-        let Some(redirect) = redirect else { return Flow::Next(Some(true)) };
-        let path = self.value(&redirect.word).and_then(|path| self.world.place(&path));
-        let (Some(path), Some(text), 0) = (path, text, self.uncertain) else {
-            self.report(&simple.text);
-            return Flow::Next(None);
-        };
-        let append = redirect.operator == ">>";
-        let result = command::write(self.world, self.script.package, &path, text, append);
-        if let Err(error) = result {
-            self.world.failure.get_or_insert(error);
-            return Flow::Exit;
-        }
-        Flow::Next(Some(true))
     }
 }

@@ -85,6 +85,16 @@ fn line(world: &mut World<'_>, line: &str) -> io::Result<Option<()>> {
             }
             world.add(&path, Entry::directory(mode), "rule:tmpfiles");
         }
+        "z" | "Z" if World::is_volatile(&path) => {
+            if let Some(directory) = world.boot_directories.get_mut(&path) {
+                let or =
+                    |name: &str, old: &str| if name.is_empty() { old.to_owned() } else { name.to_owned() };
+                directory.user = or(user, &directory.user);
+                directory.group = or(group, &directory.group);
+                directory.mode = if field(2).is_empty() { directory.mode } else { mode };
+            }
+            return Ok(Some(()));
+        }
         _ if World::is_volatile(&path) => return Ok(None),
         "L" | "L+" | "L?" => {
             let name = path.rsplit('/').next().unwrap_or_default();

@@ -1,11 +1,12 @@
 //! The image while rules work on it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::account::{Accounts, Wanted};
 use super::alternative::Alternatives;
+use super::debconf::Questions;
 use crate::tree::{Entry, Kind, Layer, Objects, Origin, Tree};
 
 /// Longest text file a rule reads: configuration and scripts are far below.
@@ -17,9 +18,14 @@ const PATH_BYTES: usize = 4096;
 /// length; the deepest of Debian 12 have 20.
 const PATH_PARTS: usize = 128;
 
-/// Bytes that one script may handle: values it makes, files it reads and writes, comparisons of patterns. The most
-/// laborious ones of Debian 12 need less than 1 MiB; one that doubles its values in a loop ends here.
-const WORK_BYTES: u64 = 64 << 20;
+/// Bytes that one script may handle: values it makes, files it reads and writes, comparisons of patterns. One
+/// that doubles its values in a loop ends here; a search through a tree of 50,000 paths costs 3 MiB.
+const WORK_BYTES: u64 = 256 << 20;
+/// dpkg's umask for maintainer scripts.
+pub(crate) const UMASK: u32 = 0o022;
+
+/// Longest shell program that is evaluated.
+const PROGRAM_BYTES: u64 = 512 << 10;
 
 /// A change of owner that waits until ids are given.
 #[derive(Debug, Clone)]
@@ -28,6 +34,8 @@ struct Ownership {
     recursive: bool,
     user: Option<String>,
     group: Option<String>,
+    /// Whose script asked for it.
+    package: String,
 }
 
 /// A directory below a mount that is empty at boot.
@@ -47,6 +55,26 @@ pub(crate) struct World<'a> {
     /// Diverted path to its new place and the package that keeps the old one.
     pub(crate) diversions: BTreeMap<String, (String, String)>,
     pub(crate) boot_directories: BTreeMap<String, BootDirectory>,
+    /// Packages of the closure with their versions.
+    pub(crate) packages: BTreeMap<String, String>,
+    /// debconf's answers.
+    pub(crate) questions: Questions,
+    /// Triggers that scripts activated by name.
+    pub(crate) triggered: BTreeSet<String>,
+    /// What is made for each instance and never for an image: package, line, reason.
+    pub(crate) left_to_instance: BTreeSet<(String, String, &'static str)>,
+    /// Paths with a dpkg-statoverride(1).
+    pub(crate) overrides: BTreeSet<String>,
+    /// Number of temporary files that scripts made.
+    pub(crate) temporary: usize,
+    /// Who the commands run as, if not as root.
+    pub(crate) as_user: Option<String>,
+    /// Working directory of the running script.
+    pub(crate) directory: String,
+    /// The package whose script or file is at work.
+    pub(crate) package: String,
+    /// umask(1) of the running script.
+    pub(crate) umask: u32,
     ownerships: Vec<Ownership>,
     /// Work that is left to the script under way.
     work: Cell<u64>,
@@ -63,6 +91,16 @@ impl<'a> World<'a> {
             alternatives: Alternatives::default(),
             diversions: BTreeMap::new(),
             boot_directories: BTreeMap::new(),
+            packages: BTreeMap::new(),
+            questions: Questions::default(),
+            triggered: BTreeSet::new(),
+            left_to_instance: BTreeSet::new(),
+            overrides: BTreeSet::new(),
+            temporary: 0,
+            as_user: None,
+            directory: "/".to_owned(),
+            package: String::new(),
+            umask: UMASK,
             ownerships: Vec::new(),
             work: Cell::new(WORK_BYTES),
             failure: None,
@@ -85,12 +123,24 @@ impl<'a> World<'a> {
         self.work.get() == 0
     }
 
-    /// `path` with every link among its parents followed, also where the last parents do not exist yet; `None` for a
-    /// path that is not absolute, leads in circles or is longer than a system would take.
-    pub(crate) fn place(&self, path: &str) -> Option<String> {
-        if !path.starts_with('/') || path.len() > PATH_BYTES {
-            return None;
+    /// `path` from the working directory.
+    fn absolute(&self, path: &str) -> Option<String> {
+        match path {
+            "" => None,
+            path if path.starts_with('/') => Some(path.to_owned()),
+            path => Some(format!("{}/{path}", self.directory.trim_end_matches('/'))),
         }
+    }
+
+    /// [`Tree::resolve`], from the working directory.
+    pub(crate) fn resolve(&self, path: &str) -> Option<String> {
+        self.tree.resolve(&self.absolute(path)?)
+    }
+
+    /// `path` with every link among its parents followed, also where the last parents do not exist yet; `None` for a
+    /// path that is empty, leads in circles or is longer than a system would take.
+    pub(crate) fn place(&self, path: &str) -> Option<String> {
+        let path = &self.absolute(path).filter(|path| path.len() <= PATH_BYTES)?;
         let mut parts: Vec<&str> = Vec::new();
         for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
             if part == ".." {
@@ -129,11 +179,24 @@ impl<'a> World<'a> {
 
     /// Text of a file of the tree, links followed; `None` if there is none or it is no text.
     pub(crate) fn text(&self, path: &str) -> io::Result<Option<String>> {
-        let Some(at) = self.tree.resolve(path) else { return Ok(None) };
+        let Some(at) = self.resolve(path) else { return Ok(None) };
         match self.tree.get(&at).map(|entry| &entry.kind) {
             Some(Kind::File { digest, size }) if *size <= TEXT_BYTES => {
                 self.spend(usize::try_from(*size).unwrap_or(usize::MAX));
                 Ok(String::from_utf8(self.objects.read(digest, TEXT_BYTES)?).ok())
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Text of a shell program; comments may be in any encoding.
+    pub(crate) fn program_text(&self, path: &str) -> io::Result<Option<String>> {
+        let Some(at) = self.resolve(path) else { return Ok(None) };
+        match self.tree.get(&at).map(|entry| &entry.kind) {
+            Some(Kind::File { digest, size }) if *size <= PROGRAM_BYTES => {
+                self.spend(usize::try_from(*size).unwrap_or(usize::MAX));
+                let bytes = self.objects.read(digest, PROGRAM_BYTES)?;
+                Ok(Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|_| !bytes.contains(&0)))
             }
             _ => Ok(None),
         }
@@ -156,6 +219,10 @@ impl<'a> World<'a> {
 
     /// Inserts or replaces an entry; parents that are missing are made, so that its path resolves at once.
     pub(crate) fn insert(&mut self, path: &str, entry: Entry, origin: Origin) {
+        if let Some(user) = self.as_user.clone().filter(|_| !self.tree.entries.contains_key(path)) {
+            let group = self.accounts.primary_group(&user).map(str::to_owned);
+            self.own(path, false, Some(&user), group.as_deref());
+        }
         let mut parent = path;
         while let Some(cut) = parent.rfind('/').filter(|cut| *cut > 0) {
             parent = &parent[..cut];
@@ -173,12 +240,45 @@ impl<'a> World<'a> {
             self.spend(self.tree.entries.len());
         }
         let (user, group) = (user.map(str::to_owned), group.map(str::to_owned));
-        self.ownerships.push(Ownership { path: path.to_owned(), recursive, user, group });
+        self.ownerships.push(Ownership {
+            path: path.to_owned(),
+            recursive,
+            user,
+            group,
+            package: self.package.clone(),
+        });
     }
 
-    /// Applies all remembered changes of owner; returns those whose account does not exist.
-    pub(crate) fn settle_owners(&mut self, accounts: &Accounts) -> Vec<String> {
-        let mut unknown = Vec::new();
+    /// Owner and group of an entry by name, as far as they are known before ids are given.
+    pub(crate) fn owner(&self, path: &str) -> Option<(String, String)> {
+        let entry = self.tree.get(path)?;
+        let name = |id: u32| if id == 0 { Some("root".to_owned()) } else { None };
+        let (mut user, mut group) = (name(entry.uid), name(entry.gid));
+        for ownership in &self.ownerships {
+            let below = format!("{}/", ownership.path.trim_end_matches('/'));
+            if ownership.path == path || (ownership.recursive && path.starts_with(&below)) {
+                user = ownership.user.clone().or(user);
+                group = ownership.group.clone().or(group);
+            }
+        }
+        Some((user?, group?))
+    }
+
+    /// Moves remembered changes of owner along with what is renamed.
+    pub(crate) fn rename_owners(&mut self, from: &str, to: &str) {
+        for ownership in &mut self.ownerships {
+            if let Some(rest) =
+                ownership.path.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+            {
+                ownership.path = format!("{to}{rest}");
+            }
+        }
+    }
+
+    /// Applies all remembered changes of owner; returns those whose account does not exist,
+    /// by package.
+    pub(crate) fn settle_owners(&mut self, accounts: &Accounts) -> BTreeMap<String, Vec<String>> {
+        let mut unknown: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for ownership in std::mem::take(&mut self.ownerships) {
             let user = |name: &String| name.parse().ok().or(accounts.users.get(name).map(|user| user.uid));
             let group =
@@ -187,7 +287,8 @@ impl<'a> World<'a> {
             let gid = ownership.group.as_ref().map(group);
             if uid == Some(None) || gid == Some(None) {
                 let (user, group) = (ownership.user.unwrap_or_default(), ownership.group.unwrap_or_default());
-                unknown.push(format!("chown {user}:{group} {}", ownership.path));
+                let line = format!("chown {user}:{group} {}", ownership.path);
+                unknown.entry(ownership.package).or_default().push(line);
                 continue;
             }
             let give = |entry: &mut Entry| {

@@ -10,7 +10,7 @@ use plumb_debian::{Alternatives, PackageName};
 use super::diagnostic::{Report, Span, quoted};
 use super::service::Userland;
 use super::table::{Field, Table};
-use super::{Machine, Publish, Service, Volume, check, content, oci, service, value};
+use super::{Machine, Publish, Service, Volume, check, content, oci, script, service, value};
 use crate::{MachineName, ServiceName, VolumeName};
 
 /// Smallest and largest memory in MiB. Debian's kernel deadlocks on memory below 72 MiB while it boots; 1 TiB is
@@ -49,6 +49,7 @@ const KEYS: &[&str] = &[
     "oci",
     "os",
     "publish",
+    "script",
     "service",
     "volume",
     "without",
@@ -74,6 +75,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
     let memory_mib = table.get("memory").and_then(|field| value::size_mib(&field, MEMORY_MIB, report));
     let cpus = table.get("cpus").and_then(|field| field.integer(1..=MAX_CPUS, report));
     let instances = table.get("instances").and_then(|field| field.integer(1..=MAX_INSTANCES, report));
+    let script = script::read(table, report);
     let volumes = read_volumes(table, report);
     let app = content::read(table, &volumes, report);
     let oci = oci::read(table, report);
@@ -89,6 +91,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
             without,
             keep,
             oci,
+            script,
             app,
             memory_mib: small(memory_mib, DEFAULT_MEMORY_MIB),
             cpus: small(cpus, 1),

@@ -7,6 +7,7 @@
 //!   app.TARGET                            AppContent read in content.rs
 //!   volume.NAME                           Volume
 //!   service.NAME                          Service    read in service.rs
+//!   script.PACKAGE                        ScriptChoice  read in script.rs
 //!   publish = ["HOST:GUEST"]              Publish
 //! ```
 //!
@@ -18,6 +19,7 @@ mod content;
 mod diagnostic;
 mod machine;
 mod oci;
+mod script;
 mod service;
 mod table;
 mod value;
@@ -116,6 +118,8 @@ pub struct Machine {
     /// A container image instead of packages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oci: Option<OciSource>,
+    /// What to do about a package's maintainer scripts where no rule covers them.
+    pub script: BTreeMap<PackageName, ScriptChoice>,
     /// The user's own files, in the order of their targets; no target twice.
     pub app: Vec<AppContent>,
     /// Memory in MiB.
@@ -159,6 +163,18 @@ pub enum OciPlace {
         /// Path from the definition's directory.
         path: String,
     },
+}
+
+/// `script.PACKAGE`: the user's answer to effects of a package's maintainer scripts that no rule covers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScriptChoice {
+    /// `"skip"`: they are not needed in this machine.
+    Skip,
+    /// `{ rule = "…" }`: commands that are evaluated in their place, never run.
+    Rule(String),
+    /// `{ rule-file = "…" }`: the same, in a file; path from the definition's directory.
+    RuleFile(String),
 }
 
 /// A file or directory of the user's, put into the image.

@@ -72,6 +72,7 @@ fn every_key() {
                   "middleware": [],
                   "os": [],
                   "without": [],
+                  "script": {},
                   "app": [
                     {
                       "target": "/etc/api.key",
@@ -157,6 +158,7 @@ fn every_key() {
                   "without": [
                     "perl"
                   ],
+                  "script": {},
                   "app": [],
                   "memory_mib": 1024,
                   "cpus": 2,
@@ -197,6 +199,7 @@ fn every_key() {
                   ],
                   "os": [],
                   "without": [],
+                  "script": {},
                   "app": [],
                   "memory_mib": 256,
                   "cpus": 1,
@@ -265,6 +268,7 @@ fn defaults() {
               "middleware": [],
               "os": [],
               "without": [],
+              "script": {},
               "app": [],
               "memory_mib": 256,
               "cpus": 1,
@@ -458,17 +462,17 @@ fn unknown_keys() {
     check_machine(
         "replicas = 2\nqwertz = 1",
         &expect![[r#"
-        error: `shop/plumb.toml` line 3: unknown key `replicas` in `[machine.web]`
-          |
-        3 | replicas = 2
-          | ^^^^^^^^
-        hint: Did you mean `instances`?
+            error: `shop/plumb.toml` line 3: unknown key `replicas` in `[machine.web]`
+              |
+            3 | replicas = 2
+              | ^^^^^^^^
+            hint: Did you mean `instances`?
 
-        error: `shop/plumb.toml` line 4: unknown key `qwertz` in `[machine.web]`
-          |
-        4 | qwertz = 1
-          | ^^^^^^
-        hint: Known keys: app, cpus, instances, keep, memory, middleware, needs, oci, os, publish, service, volume, without."#]],
+            error: `shop/plumb.toml` line 4: unknown key `qwertz` in `[machine.web]`
+              |
+            4 | qwertz = 1
+              | ^^^^^^
+            hint: Known keys: app, cpus, instances, keep, memory, middleware, needs, oci, os, publish, script, service, volume, without."#]],
     );
     check_machine(
         "service.nginx = { ready = { htp = \":80\" }, user = \"a\", command = \"x\" }",
@@ -1319,5 +1323,79 @@ fn requirements_of_python() {
             4 | "/a" = { pip = "/etc/x", mode = "0644" }
               |                          ^^^^
             hint: Known keys: group, owner, pip."#]],
+    );
+}
+
+#[test]
+fn script_choices() {
+    let definition = Definition::parse(
+        "app = \"shop\"\n[machine.web]\nscript.aa = \"skip\"\nscript.bb = { rule = \"touch /etc/b\" }\n\
+         script.\"c1.0\" = { rule-file = \"rules/c.sh\" }\n",
+        "shop/plumb.toml",
+    )
+    .expect("a good definition");
+    let script = &definition.machines.values().next().expect("one machine").script;
+    let choices: Vec<_> = script.iter().map(|(package, choice)| (package.as_str(), choice.clone())).collect();
+    assert_eq!(
+        choices,
+        [
+            ("aa", ScriptChoice::Skip),
+            ("bb", ScriptChoice::Rule("touch /etc/b".into())),
+            ("c1.0", ScriptChoice::RuleFile("rules/c.sh".into()))
+        ]
+    );
+    check_machine(
+        "script.aa = \"skp\"",
+        &expect![[r#"
+        error: `shop/plumb.toml` line 3: `aa` in `[machine.web.script]`: `skp` is not `skip`
+          |
+        3 | script.aa = "skp"
+          |             ^^^^^
+        hint: Did you mean `skip`?
+        hint: Commands go into a rule: `{ rule = "install -d -o foo /var/lib/foo" }`."#]],
+    );
+    check_machine(
+        "script.aa = { rul = \"x\" }",
+        &expect![[r#"
+        error: `shop/plumb.toml` line 3: `rule` is missing in `[machine.web.script.aa]`
+          |
+        3 | script.aa = { rul = "x" }
+          |        ^^
+        hint: Write it like `script.some-package = { rule = "install -d -o foo -m 0750 /var/lib/foo" }`.
+
+        error: `shop/plumb.toml` line 3: unknown key `rul` in `[machine.web.script.aa]`
+          |
+        3 | script.aa = { rul = "x" }
+          |               ^^^
+        hint: Did you mean `rule`?"#]],
+    );
+    check_machine(
+        "script.aa = { rule = \" \", rule-file = \"a\" }",
+        &expect![[r#"
+        error: `shop/plumb.toml` line 3: `rule` and `rule-file` exclude each other in `[machine.web.script.aa]`
+          |
+        3 | script.aa = { rule = " ", rule-file = "a" }
+          |                           ^^^^^^^^^"#]],
+    );
+    check_machine(
+        "script.aa = { rule = \"\" }\nscript.bb = { rule-file = \"../b\" }\nscript.cc = 1",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 3: `rule` in `[machine.web.script.aa]` is empty
+              |
+            3 | script.aa = { rule = "" }
+              |                      ^^
+            hint: Write `"skip"` if there is nothing to do.
+
+            error: `shop/plumb.toml` line 4: `rule-file` in `[machine.web.script.bb]`: `../b` leads out of the definition's directory
+              |
+            4 | script.bb = { rule-file = "../b" }
+              |                           ^^^^^^
+            hint: Name a file beside the definition, like `rules/foo.sh`.
+
+            error: `shop/plumb.toml` line 5: `cc` in `[machine.web.script]` must be a table, not a whole number
+              |
+            5 | script.cc = 1
+              |             ^
+            hint: Write it like `script.some-package = { rule = "install -d -o foo -m 0750 /var/lib/foo" }`."#]],
     );
 }

@@ -7,11 +7,13 @@
 //!          supply: fetch .debs ─► unpack (once per package, ever) ─► assemble ─► services ─► root ─► manifest
 //! ```
 
+mod choice;
 mod input;
 mod kernel;
 mod notice;
 mod pile;
 mod recipe;
+mod rehearse;
 mod supply;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,9 +33,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::input::{add_links, add_spec};
-use self::notice::{missing_text, plugin_text, summary, unhandled};
+use self::notice::{left_out, missing_text, plugin_text, summary};
 use self::recipe::Ids;
 pub(crate) use self::recipe::{Job, Recorded, guest_digest};
+pub use self::rehearse::Rehearsal;
 use self::supply::Supply;
 use crate::Plumb;
 use crate::content;
@@ -127,7 +130,8 @@ impl Plumb<'_> {
                 })?;
                 let (files, remotes) =
                     (project.app_files(name)?, content::remotes(project, name, machine, &lock)?);
-                Ok(Job { project, lock: &lock, name, machine, locked, files, remotes })
+                let choices = choice::choices(project, name, machine, locked)?;
+                Ok(Job { project, lock: &lock, name, machine, locked, files, remotes, choices })
             })
             .collect();
         let jobs = jobs?;
@@ -294,7 +298,8 @@ impl Plumb<'_> {
         let input = self.assemble_input(job, &files, inputs.collect())?;
         let mut assembled = assemble::assemble(&input, &objects)
             .map_err(|error| OpsError::Build { machine: job.name.clone(), source: Box::new(error) })?;
-        let mut notices = unhandled(&assembled);
+        choice::check(job, &assembled)?;
+        let mut notices = left_out(&assembled);
         add_links(&mut assembled, &files);
         let specified = specify(&job.lock.app, job.name, job.machine, &assembled, &objects)?;
         notices.extend(specified.notices.iter().cloned());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plumb_image::assemble::Assembled;
+use plumb_image::assemble::{Assembled, Note};
 use plumb_image::closure;
 
 pub(super) fn missing_text(missing: &closure::Missing) -> String {
@@ -15,13 +15,15 @@ pub(super) fn plugin_text(missing: &closure::Missing) -> String {
     format!("plugin `{by}` of `{source}` is left out: it needs `{needed}`, which is not in the image")
 }
 
-/// Effects of maintainer scripts that no rule covers are told, never passed over.
-pub(super) fn unhandled(assembled: &Assembled) -> Vec<String> {
-    let text = |report: &plumb_image::rule::Report| {
-        let lines = report.unhandled.join("; ");
-        format!("{} of package `{}` does what no rule covers: {lines}", report.script, report.package)
+/// What an image has not because each instance must have its own; never passed over.
+pub(super) fn left_out(assembled: &Assembled) -> Vec<String> {
+    let text = |note: &Note| match note {
+        Note::LeftToInstance { package, line, reason } => Some(format!(
+            "`{line}` of package `{package}` is not done: {reason}; `prepare` of a service can do it"
+        )),
+        Note::Replaced { .. } => None,
     };
-    assembled.reports.iter().map(text).collect()
+    assembled.notes.iter().filter_map(text).collect()
 }
 
 /// One line per package and missing thing: a package can have dozens of scripts for one interpreter.

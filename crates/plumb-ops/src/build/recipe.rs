@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use plumb_debian::PackageName;
-use plumb_image::assemble::PackageInput;
+use plumb_image::assemble::{Choice, PackageInput};
 use plumb_image::deb::PackageContent;
 use plumb_image::tree::Layer;
 use plumb_model::definition::{Machine, Service};
@@ -29,6 +29,8 @@ pub(crate) struct Job<'a> {
     pub(crate) locked: &'a LockedMachine,
     pub(crate) files: Vec<AppFile>,
     pub(crate) remotes: Vec<Remote<'a>>,
+    /// What the definition says about scripts that no rule covers.
+    pub(crate) choices: BTreeMap<String, Choice>,
 }
 
 /// Everything an image is made from. Its digest names the result.
@@ -54,6 +56,8 @@ struct Recipe<'a> {
     remotes: &'a [Remote<'a>],
     /// A container image, and the port that tells when it is ready.
     oci: Option<(Digest, Option<u16>)>,
+    /// Package and rule; nothing for one that is skipped.
+    choices: Vec<(&'a str, Option<&'a str>)>,
     date: i64,
 }
 
@@ -70,9 +74,17 @@ pub(crate) struct Recorded {
     pub(crate) rules: String,
     pub(crate) guest: Digest,
     pub(crate) files: Vec<AppFile>,
+    #[serde(default)]
+    choices: Vec<(String, Option<String>)>,
 }
 
 impl Recorded {
+    /// What the definition said about scripts that no rule covers.
+    pub(crate) fn choices(&self) -> BTreeMap<String, Choice> {
+        let choice = |rule: &Option<String>| rule.clone().map_or(Choice::Skip, Choice::Rule);
+        self.choices.iter().map(|(package, rule)| (package.clone(), choice(rule))).collect()
+    }
+
     /// The user's files: path in the image and content.
     pub(crate) fn contents(&self) -> Vec<(String, Digest)> {
         let content = |file: &AppFile| match &file.kind {
@@ -117,6 +129,7 @@ impl Job<'_> {
             files: &self.files,
             remotes: &self.remotes,
             oci: self.machine.oci.as_ref().map(|oci| (oci.digest, content::ready_port(self.machine))),
+            choices: self.choices.iter().map(|(package, choice)| (package.as_str(), rule(choice))).collect(),
             date: self.newest_source(),
         };
         serde_json::to_vec(&recipe).expect("strings, numbers, lists and maps")
@@ -169,5 +182,12 @@ impl Job<'_> {
                 (package.name.clone(), entry)
             })
             .collect()
+    }
+}
+
+fn rule(choice: &Choice) -> Option<&str> {
+    match choice {
+        Choice::Skip => None,
+        Choice::Rule(text) => Some(text),
     }
 }

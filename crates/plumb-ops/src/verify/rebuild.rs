@@ -95,6 +95,7 @@ impl Plumb<'_> {
                 fresh.take_over(self, &digest)?;
             }
             let (rules, guest) = (recorded.rules.clone(), recorded.guest);
+            let choices = recorded.choices();
             let files = numbered(recorded, machine);
             lay_out_npm(&self.store, &project, machine, &files)?;
             let remotes = content::remotes(&project, name, machine, &lock)?;
@@ -106,7 +107,7 @@ impl Plumb<'_> {
                     fresh.take_over(self, &digest)?;
                 }
             }
-            let job = Job { project: &project, lock: &lock, name, machine, locked, files, remotes };
+            let job = Job { project: &project, lock: &lock, name, machine, locked, files, remotes, choices };
             rebuilt.push(self.rebuild_machine(&fresh, &job, image, (&rules, guest))?);
         }
         Ok(rebuilt)

@@ -268,8 +268,10 @@ impl Lexer<'_> {
         }
         match self.peek(1) {
             b'(' if self.peek(2) == b'(' => {
+                let start = self.at + 3;
                 self.balanced(self.at + 1, b'(', b')')?;
-                word.push(Part::Opaque);
+                let inner = self.source.get(start..self.at - 2).unwrap_or_default();
+                word.push(Part::Arithmetic(inner.to_owned()));
                 Ok(())
             }
             b'(' => {
@@ -341,9 +343,15 @@ impl Lexer<'_> {
     fn braced(&self, body: &str, quoted: bool) -> Result<Part, ParseError> {
         let name_length = body.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
         let (name, rest) = body.split_at(name_length);
-        if name.is_empty() {
+        let length = body.strip_prefix('#').filter(|name| is_name(name));
+        if let Some(name) = length {
+            let change = Some(("length".to_owned(), Vec::new()));
+            return Ok(Part::Variable { name: name.to_owned(), change, quoted });
+        }
+        if name.is_empty() && !matches!(rest.chars().next(), Some('@' | '*' | '#')) {
             return Ok(Part::Opaque);
         }
+        let (name, rest) = if name.is_empty() { body.split_at(1) } else { (name, rest) };
         let operator = [":-", ":+", ":=", ":?", "##", "%%", "-", "+", "=", "?", "#", "%"]
             .into_iter()
             .find(|operator| rest.starts_with(operator));
@@ -379,4 +387,24 @@ impl Lexer<'_> {
         };
         Ok(Part::Variable { name: name.to_owned(), change, quoted })
     }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// A text as it would stand between double quotes.
+pub(in crate::rule) fn quoted_word(source: &str) -> Option<Word> {
+    let mut lexer = Lexer {
+        text: source.as_bytes(),
+        source,
+        at: 0,
+        line: 1,
+        depth: MAX_DEPTH / 2,
+        tokens: Vec::new(),
+        pending: Vec::new(),
+    };
+    let mut word = Vec::new();
+    lexer.quoted(&mut word, 0).ok()?;
+    Some(word)
 }

@@ -6,6 +6,7 @@ mod lex;
 mod parse;
 pub(super) mod pattern;
 
+pub(super) use lex::quoted_word as parse_word;
 pub(super) use parse::parse;
 
 /// Deepest nesting of compound commands and substitutions; hand-written scripts stay below 10.
@@ -26,7 +27,9 @@ pub(super) enum Part {
     Variable { name: String, change: Option<(String, Word)>, quoted: bool },
     /// `$(…)` or backquotes.
     Command { body: Vec<Node>, quoted: bool },
-    /// Arithmetic or anything else whose value is not computed.
+    /// The inside of `$((…))`.
+    Arithmetic(String),
+    /// Anything whose value is not computed.
     Opaque,
 }
 
@@ -73,6 +76,7 @@ pub(super) enum Node {
     Loop {
         condition: Vec<Node>,
         body: Vec<Node>,
+        until: bool,
     },
     /// The body is shared: a definition in a loop is not copied each time.
     Function {

@@ -126,6 +126,13 @@ impl Parser<'_> {
             Some("for") => self.each()?,
             Some("while" | "until") => self.repeat()?,
             Some("{") => self.group("{", "}")?,
+            Some("[[") => self.bash_test()?,
+            Some("function") => {
+                self.at += 1;
+                let start = self.at;
+                self.at += 1;
+                if self.is_operator("(") { self.function(start)? } else { self.named(start)? }
+            }
             _ if self.is_operator("(") => self.group("(", ")")?,
             _ => self.simple_or_function()?,
         };
@@ -201,11 +208,12 @@ impl Parser<'_> {
     }
 
     fn repeat(&mut self) -> Result<Node, ParseError> {
+        let until = self.raw() == Some("until");
         self.at += 1;
         let condition = self.list(&["do"])?;
         let body = self.body()?;
         let redirects = self.redirects()?;
-        Ok(with_redirects(Node::Loop { condition, body }, redirects))
+        Ok(with_redirects(Node::Loop { condition, body, until }, redirects))
     }
 
     fn body(&mut self) -> Result<Vec<Node>, ParseError> {
@@ -311,6 +319,39 @@ impl Parser<'_> {
         self.at += 1;
         self.skip_newlines();
         Ok(Node::Function { name: raw, body: [self.command()?].into() })
+    }
+
+    /// `function name { … }` of bash, behind the name.
+    fn named(&mut self, start: usize) -> Result<Node, ParseError> {
+        let Some(Kind::Word { raw, .. }) = self.tokens.get(start).map(|token| token.kind.clone()) else {
+            return Err(self.error("a name expected"));
+        };
+        self.skip_newlines();
+        Ok(Node::Function { name: raw, body: [self.command()?].into() })
+    }
+
+    /// `[[ … ]]` of bash: its operators are words of the test.
+    fn bash_test(&mut self) -> Result<Node, ParseError> {
+        let line = self.tokens.get(self.at).map_or(self.first_line, |token| token.line);
+        let text = self.lines.get(line - self.first_line).map_or("", |text| text.trim());
+        let text = text.chars().take(MAX_TEXT_CHARS).collect();
+        let mut simple = Simple { text, ..Simple::default() };
+        loop {
+            let last = self.raw() == Some("]]");
+            match self.kind() {
+                Some(Kind::Word { word, .. }) => simple.words.push(word.clone()),
+                Some(Kind::Operator(operator)) => {
+                    simple.words.push(vec![Part::Text { text: (*operator).to_owned(), quoted: true }]);
+                }
+                Some(Kind::Newline) => {}
+                _ => return Err(self.error("`]]` expected")),
+            }
+            self.at += 1;
+            if last {
+                simple.redirects = self.redirects()?;
+                return Ok(Node::Simple(simple));
+            }
+        }
     }
 }
 
