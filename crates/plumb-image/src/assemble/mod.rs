@@ -4,7 +4,9 @@
 //! alternatives, certificates, the user's files, linker cache, owners, package list.
 
 mod merge;
+mod scripted;
 mod skeleton;
+mod stage;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +16,10 @@ use plumb_guest_proto::Directory;
 use plumb_model::Digest;
 use serde::{Deserialize, Serialize};
 
+pub use self::stage::{Stage, StagePackage, stage};
 use crate::binary;
 use crate::deb::PackageContent;
+use crate::effect::Effects;
 use crate::rule::account::{AccountError, Accounts, WantedUser};
 use crate::rule::drop::Dropped;
 use crate::rule::script::Script;
@@ -72,6 +76,8 @@ pub struct AssembleInput<'a> {
     pub keep: Vec<String>,
     /// Debian suite by code name, for example `bookworm`.
     pub suite: String,
+    /// What the maintainer scripts did, if they really ran; rules take their place otherwise.
+    pub effects: Option<&'a Effects>,
 }
 
 /// A finished tree and what came out beside it.
@@ -167,11 +173,21 @@ pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Asse
     let mut world = World::new(objects);
     let mut reports = Vec::new();
     let packages = status::in_dependency_order(&input.packages);
-    reports.extend(run_scripts(&mut world, &packages, "preinst")?);
+    if input.effects.is_some() {
+        world.diversions = stage::diversions(&packages, objects)?;
+    } else {
+        reports.extend(run_scripts(&mut world, &packages, "preinst")?);
+    }
     merge::packages(&mut world, &packages)?;
     skeleton::apply(&mut world, &input.suite)?;
+    if let Some(effects) = input.effects {
+        effects.want(&mut world.accounts);
+    }
     reports.extend(sysusers(&mut world)?);
-    reports.extend(run_scripts(&mut world, &packages, "postinst")?);
+    match input.effects {
+        Some(effects) => scripted::apply(&mut world, effects, &packages)?,
+        None => reports.extend(run_scripts(&mut world, &packages, "postinst")?),
+    }
     reports.extend(tmpfile::apply(&mut world)?);
     for user in &input.users {
         let account = WantedUser { group: Some(user.clone()), ..WantedUser::default() };
@@ -180,8 +196,14 @@ pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Asse
     let (dropped, units) = drop::apply(&mut world.tree, &input.keep);
     std::mem::take(&mut world.alternatives).apply(&mut world);
     skeleton::shell(&mut world);
-    certificate::apply(&mut world)?;
+    if input.effects.is_none() {
+        certificate::apply(&mut world)?;
+    }
     let accounts = world.accounts.allocate(&input.previous)?;
+    if let Some(effects) = input.effects {
+        scripted::give_ids(&mut world.tree, effects, &accounts);
+        scripted::prune_alternatives(&mut world.tree);
+    }
     let notes = app_files(&mut world, &input.app_files, &accounts)?;
     for mount in &input.mounts {
         let path = checked_place(&world, mount)?;

@@ -468,7 +468,7 @@ fn unknown_keys() {
           |
         4 | qwertz = 1
           | ^^^^^^
-        hint: Known keys: app, cpus, instances, keep, memory, middleware, needs, oci, os, publish, service, volume, without."#]],
+        hint: Known keys: app, cpus, instances, keep, memory, middleware, needs, oci, os, publish, scripts, service, volume, without."#]],
     );
     check_machine(
         "service.nginx = { ready = { htp = \":80\" }, user = \"a\", command = \"x\" }",
@@ -1319,5 +1319,26 @@ fn requirements_of_python() {
             4 | "/a" = { pip = "/etc/x", mode = "0644" }
               |                          ^^^^
             hint: Known keys: group, owner, pip."#]],
+    );
+}
+
+#[test]
+fn scripts_are_rules_or_run() {
+    let scripts = |value: &str| {
+        let text = format!("app = \"shop\"\n[machine.web]\n{value}\n");
+        Definition::parse(&text, "plumb.toml")
+            .map(|definition| definition.machines.values().next().expect("a machine").scripts)
+    };
+    assert_eq!(scripts("").unwrap(), Scripts::Rules);
+    assert_eq!(scripts("scripts = \"rules\"").unwrap(), Scripts::Rules);
+    assert_eq!(scripts("scripts = \"run\"").unwrap(), Scripts::Run);
+    check_machine(
+        "scripts = \"yes\"",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 3: `scripts` in `[machine.web]`: `yes` is not a way to treat scripts
+              |
+            3 | scripts = "yes"
+              |           ^^^^^
+            hint: Write `"rules"` for Plumb's rules, or `"run"` to run the scripts in a build VM."#]],
     );
 }
