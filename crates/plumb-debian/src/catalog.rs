@@ -22,6 +22,9 @@ use crate::index::{IndexError, MAX_PACKAGES, PackageRecord};
 use crate::{ARCHITECTURE, PackageName, Version, parse_relations};
 
 const MAGIC: &[u8; 8] = b"plumbcat";
+/// The bit of a rank that stands above every priority.
+const NOT_ESSENTIAL: u32 = 1 << 8;
+
 /// Changes with the drawing above and with what the fields mean.
 const FORMAT: u32 = 1;
 const HEAD_BYTES: usize = 24;
@@ -141,6 +144,12 @@ impl Catalog {
         word(&self.bytes, HEAD_BYTES + row * ROW_BYTES + 16)
     }
 
+    /// Does `Essential: yes` stand in the package?
+    #[must_use]
+    pub fn is_essential(&self, row: usize) -> bool {
+        self.rank(row) & NOT_ESSENTIAL == 0
+    }
+
     /// Who provides a name, by row.
     pub fn providers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Provided<'a>> {
         let (mut low, mut high) = (0, self.provides);
@@ -200,7 +209,7 @@ fn row(record: PackageRecord, paragraph: &Paragraph<'_>) -> Result<Row, IndexErr
         .map(|relation| (relation.name, relation.version.map(|(_, version)| version), relation.qualifier))
         .collect();
     // What apt prefers: essential ones, then by priority.
-    let rank = u32::from(!record.essential) << 8 | record.priority as u32;
+    let rank = if record.essential { 0 } else { NOT_ESSENTIAL } | record.priority as u32;
     Ok(Row { name: record.name, version: record.version, stanza: paragraph.range.clone(), rank, provides })
 }
 

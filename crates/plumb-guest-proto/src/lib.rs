@@ -16,6 +16,7 @@
 mod line;
 mod message;
 mod spec;
+mod task;
 mod timing;
 
 pub use line::{LineError, LineReader, encode_line};
@@ -25,6 +26,10 @@ pub use message::{
 pub use spec::{
     Command, Directory, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart,
     RootDisk, RootDiskError, ServiceKind, ServiceSpec, VolumeAttachment, VolumeMount, Writable,
+};
+pub use task::{
+    ANSWER_FRAMES, ANSWER_MAGIC, BUILD_TASK_PATH, BUILD_WORD, BuildFailure, BuildOutcome, BuildStep,
+    BuildTask, Change, ChangeKind, Checksum, MAX_CHANGE_BYTES,
 };
 pub use timing::{BootPhase, PhaseEnd, ServiceTimes};
 

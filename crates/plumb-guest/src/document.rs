@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use plumb_guest_proto::{
-    Command, FORMAT, INSTANCE_SPEC_PATH, InstanceSpec, MACHINE_SPEC_PATH, MachineSpec, Ready, ServiceKind,
-    ServiceSpec,
+    BuildTask, Command, FORMAT, INSTANCE_SPEC_PATH, InstanceSpec, MACHINE_SPEC_PATH, MachineSpec, Ready,
+    ServiceKind, ServiceSpec,
 };
 use serde_json::Value;
 
@@ -29,6 +29,14 @@ pub fn instance() -> Result<InstanceSpec, Error> {
 pub fn machine(root: &str) -> Result<MachineSpec, Error> {
     let value = read(root, MACHINE_SPEC_PATH)?;
     serde_json::from_value(value).map_err(|source| Error::Document { path: MACHINE_SPEC_PATH, source })
+}
+
+/// Reads the [`BuildTask`] of a build VM from its verified root.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Document`], [`Error::Format`].
+pub fn task(path: &'static str) -> Result<BuildTask, Error> {
+    serde_json::from_value(read("", path)?).map_err(|source| Error::Document { path, source })
 }
 
 /// The JSON of a document whose format is ours: the number is looked at first, for the rest may have changed.

@@ -110,3 +110,19 @@ pub const PATH_STEPS: usize = 64;
 
 /// As much of a table of sockets as is read, 150 bytes a socket: room for 1,700, far above what a service listens on.
 pub const SOCKET_TABLE_BYTES: u64 = 256 * 1024;
+
+/// Longest line of a maintainer script's output that is kept.
+pub const BUILD_LINE_BYTES: usize = 1024;
+
+/// The end of a failed script's output that goes to the host: a screenful. Escaped as JSON it fits before the frames of
+/// the answer disk.
+pub const BUILD_OUTPUT_BYTES: usize = 8 * 1024;
+
+/// How soon the end of a script is seen that left its output open.
+pub const BUILD_POLL_MS: i64 = 50;
+
+/// Buffer for file contents on their way to the answer disk.
+pub const BUILD_COPY_BYTES: usize = 256 * 1024;
+
+/// Longest extended attribute that is read: a capability set has 24 bytes (linux/capability.h).
+pub const BUILD_ATTRIBUTE_BYTES: usize = 256;

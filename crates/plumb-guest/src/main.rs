@@ -7,6 +7,7 @@
 //! ```
 
 mod activity;
+mod build;
 mod clock;
 mod console;
 mod control;
@@ -29,6 +30,7 @@ mod verity;
 mod volume;
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use plumb_guest_proto::{
@@ -69,6 +71,9 @@ fn main() -> ExitCode {
 
 /// A whole life: boot, run, stop.
 fn live(reporter: &mut Reporter, mut timeline: Timeline) -> Result<(), Error> {
+    if let Some(answer) = build::requested()? {
+        return build::run(&answer, reporter);
+    }
     let signals = Signals::open()?;
     reporter.say("up");
     for missing in network::apply_settings()? {
@@ -115,9 +120,7 @@ fn live(reporter: &mut Reporter, mut timeline: Timeline) -> Result<(), Error> {
 
 /// From the initramfs to the verified root; returns what the image says it is.
 fn enter_root(reporter: &mut Reporter, timeline: &mut Timeline) -> Result<MachineSpec, Error> {
-    let root = root_disk()?;
-    let disk = disk::find(&root.serial)?;
-    let device = verity::open(&root, &disk)?;
+    let device = verified_root()?;
     timeline.end(BootPhase::Verity);
     mount::file_system(
         "erofs",
@@ -133,9 +136,15 @@ fn enter_root(reporter: &mut Reporter, timeline: &mut Timeline) -> Result<Machin
     }
     mount::switch_root()?;
     mount::writable_places(machine.writable)?;
-    reporter.say(&format!("root mounted, verified by {}", &root.root_hash[..16]));
+    reporter.say(&format!("root mounted, verified by {}", &root_disk()?.root_hash[..16]));
     reporter.event(Event::RootMounted);
     Ok(machine)
+}
+
+/// The device of the root with dm-verity over it.
+fn verified_root() -> Result<PathBuf, Error> {
+    let root = root_disk()?;
+    verity::open(&root, &disk::find(&root.serial)?)
 }
 
 /// `plumb.root=` of the kernel command line.

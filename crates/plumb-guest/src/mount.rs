@@ -85,10 +85,7 @@ pub fn writable_root() -> Result<(), Error> {
 /// [`Error::Mount`], [`Error::File`].
 pub fn writable_places(writable: Writable) -> Result<(), Error> {
     match writable {
-        Writable::Places => {
-            file_system("tmpfs", "tmpfs", "/run", PLAIN, "mode=0755,size=25%")?;
-            file_system("tmpfs", "tmpfs", "/tmp", PLAIN, "mode=1777,size=50%")?;
-        }
+        Writable::Places => volatile_places()?,
         // The image's own, with what is in them; an image of a single program has none.
         Writable::Root => {
             file::make_directory("/run")?;
@@ -100,6 +97,28 @@ pub fn writable_places(writable: Writable) -> Result<(), Error> {
         }
     }
     file::make_directory("/run/plumb")?;
+    devices()?;
+    file_system("cgroup2", "cgroup2", "/sys/fs/cgroup", KERNEL, "nsdelegate")?;
+    match writable {
+        Writable::Places => var(),
+        Writable::Root => Ok(()),
+    }
+}
+
+/// `/run` and `/tmp`.
+///
+/// # Errors
+/// [`Error::Mount`].
+pub fn volatile_places() -> Result<(), Error> {
+    file_system("tmpfs", "tmpfs", "/run", PLAIN, "mode=0755,size=25%")?;
+    file_system("tmpfs", "tmpfs", "/tmp", PLAIN, "mode=1777,size=50%")
+}
+
+/// What belongs below `/dev` and is no device.
+///
+/// # Errors
+/// [`Error::Mount`], [`Error::File`].
+pub fn devices() -> Result<(), Error> {
     file::make_directory("/dev/pts")?;
     file::make_directory("/dev/shm")?;
     let pts = MountFlags::NOSUID | MountFlags::NOEXEC;
@@ -118,11 +137,7 @@ pub fn writable_places(writable: Writable) -> Result<(), Error> {
             _ => {}
         }
     }
-    file_system("cgroup2", "cgroup2", "/sys/fs/cgroup", KERNEL, "nsdelegate")?;
-    match writable {
-        Writable::Places => var(),
-        Writable::Root => Ok(()),
-    }
+    Ok(())
 }
 
 /// `/var` of the image with a writable layer in memory over it; volumes are mounted over that.

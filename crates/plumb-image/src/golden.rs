@@ -329,6 +329,7 @@ fn packages_become_this_image() {
         without: ["perl".parse().unwrap()].into(),
         left_out: ["ucf".parse().unwrap()].into(),
         inventory: Some(part(Digest::of(&bytes), bytes.len() as u64)),
+        scripts: None,
     };
     pinned(
         "manifest",

@@ -9,6 +9,7 @@ pub mod closure;
 pub mod compare;
 pub mod cpio;
 pub mod deb;
+pub mod effect;
 pub mod erofs;
 pub mod footprint;
 #[doc(hidden)]

@@ -45,6 +45,9 @@ pub struct Image {
     /// What the image holds, path by path: an object of the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inventory: Option<Part>,
+    /// The object that says what maintainer scripts did, if they ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scripts: Option<Digest>,
 }
 
 /// One part of an image, an object of the store.

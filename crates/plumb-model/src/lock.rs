@@ -95,6 +95,9 @@ pub struct LockedMachine {
     /// Wheels of Python projects, in the order of the definition's targets and of their names.
     #[serde(default, rename = "wheel", skip_serializing_if = "Vec::is_empty")]
     pub wheels: Vec<LockedWheel>,
+    /// Packages that are only there to run maintainer scripts; they decide bytes, but are not in the image.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub build: BTreeSet<PackageName>,
     /// User and group ids: account name to (uid, gid).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accounts: BTreeMap<String, (u32, u32)>,
@@ -163,6 +166,9 @@ pub struct MachineInputs {
     /// Python requirements: target, and digest of the file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<(String, Digest)>,
+    /// Maintainer scripts are run, which takes packages besides.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub runs_scripts: bool,
 }
 
 impl LockInputs {
@@ -211,7 +217,8 @@ impl Lock {
         }
         for (name, machine) in &lock.machines {
             let kernel = machine.kernel.as_str();
-            for package in machine.packages.iter().map(PackageName::as_str).chain([kernel]) {
+            let named = machine.packages.iter().chain(&machine.build).map(PackageName::as_str);
+            for package in named.chain([kernel]) {
                 if lock.package(package).is_none() {
                     return Err(LockError::Dangling { machine: name.clone(), package: package.to_owned() });
                 }
@@ -285,6 +292,9 @@ fn machine_text(name: &MachineName, machine: &LockedMachine) -> String {
     if !machine.left_out.is_empty() {
         list(&mut out, "left-out", &machine.left_out);
     }
+    if !machine.build.is_empty() {
+        list(&mut out, "build", &machine.build);
+    }
     if !machine.accounts.is_empty() {
         let _ = writeln!(out, "\n[machine.{name}.accounts]");
         for (account, (uid, gid)) in &machine.accounts {
@@ -320,6 +330,7 @@ mod tests {
             packages: [name.clone()].into(),
             without: BTreeSet::new(),
             left_out: ["debconf".parse().expect("name")].into(),
+            build: [name.clone()].into(),
             accounts: [("www-data".to_owned(), (33, 33))].into(),
             wheels: vec![LockedWheel {
                 target: "/srv/venv".into(),

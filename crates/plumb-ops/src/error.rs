@@ -48,6 +48,39 @@ pub enum OpsError {
         #[source]
         source: std::io::Error,
     },
+    /// A maintainer script failed.
+    #[error("machine `{machine}`: {step} failed ({status}); the end of what it said:\n{output}")]
+    Script {
+        /// Machine.
+        machine: MachineName,
+        /// Which script.
+        step: String,
+        /// How it ended.
+        status: String,
+        /// The end of its output.
+        output: String,
+    },
+    /// Two runs of the same scripts differ.
+    #[error("two runs of the scripts of machine `{machine}` differ:\n{}", paths.join("\n"))]
+    ScriptsDiffer {
+        /// Machine.
+        machine: MachineName,
+        /// Paths, and what differs.
+        paths: Vec<String>,
+    },
+    /// The build VM gave no usable answer.
+    #[error(
+        "the scripts of machine `{machine}` have no result; the end of the build VM's console:\n{console}"
+    )]
+    BuildMachine {
+        /// Machine.
+        machine: MachineName,
+        /// The end of its console.
+        console: String,
+        /// Why.
+        #[source]
+        source: plumb_image::effect::answer::AnswerError,
+    },
     /// Not a regular file, folder or link.
     #[error("`{path}` is neither a file nor a folder nor a link")]
     NotAFile {
@@ -536,6 +569,9 @@ impl OpsError {
             OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => source.hints(),
             OpsError::NotReady { instance, .. } => {
                 hint(format!("`plumb logs {instance}` shows everything its services said"))
+            }
+            OpsError::Script { .. } => {
+                hint("`scripts = \"rules\"`, the default, does without the package's scripts".into())
             }
             OpsError::Fetch(error) => error.hint().into_iter().collect(),
             OpsError::Store(error) => error.hint().into_iter().collect(),

@@ -1,5 +1,7 @@
 //! From definition to lock.
 
+mod build;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
@@ -185,7 +187,11 @@ fn resolve_in(
         notes.extend(resolution.notes.iter().map(ToString::to_string));
         take(inputs, name, &resolution, origins, &mut chosen)?;
         let accounts = previous.and_then(|lock| lock.machines.get(name)).map(|old| old.accounts.clone());
-        let locked = locked_machine(machine, &resolution, record, accounts.unwrap_or_default());
+        let mut locked = locked_machine(machine, &resolution, record, accounts.unwrap_or_default());
+        if machine.runs_scripts {
+            let of = (&request, &locked.packages);
+            locked.build = build::packages(inputs, name, (universe, origins), of, &mut chosen)?;
+        }
         machines.insert(name.clone(), locked);
     }
     notes.sort();
@@ -319,6 +325,7 @@ fn locked_machine(
         without: machine.without.iter().cloned().collect(),
         left_out: left_out(machine, resolution),
         wheels: Vec::new(),
+        build: BTreeSet::new(),
         accounts,
     }
 }

@@ -103,6 +103,8 @@ pub enum Progress {
 pub enum BuildStep {
     /// Packages are taken apart.
     Unpacking,
+    /// Maintainer scripts run in a build VM.
+    Scripts,
     /// The file tree is put together.
     Assembling,
     /// The image is written.

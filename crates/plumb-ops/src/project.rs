@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use plumb_model::definition::{AppContent, Definition, Machine, Source};
+use plumb_model::definition::{AppContent, Definition, Machine, Scripts, Source};
 use plumb_model::lock::{Lock, LockInputs, MachineInputs};
 use plumb_model::{Digest, MachineName};
 use serde::{Deserialize, Serialize};
@@ -133,6 +133,7 @@ impl Project {
                 os,
                 without: machine.without.clone(),
                 requirements: self.requirements(machine),
+                runs_scripts: machine.scripts == Scripts::Run,
             };
             (name.clone(), inputs)
         });

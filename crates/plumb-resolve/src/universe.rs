@@ -227,6 +227,19 @@ impl Universe {
         self.names.iter().map(|range| self.name_at(range.start))
     }
 
+    /// Names of packages that every system has (`Essential: yes`), sorted.
+    pub fn essential(&self) -> impl Iterator<Item = &str> {
+        let is_essential = |record: usize| {
+            let (source, row) = self.places[record];
+            self.sources[source].catalog.is_essential(row)
+        };
+        self.names
+            .iter()
+            .map(|range| range.start)
+            .filter(move |record| is_essential(*record))
+            .map(|record| self.name_at(record))
+    }
+
     fn name_at(&self, record: usize) -> &str {
         let (source, row) = self.places[record];
         self.sources[source].catalog.name(row)

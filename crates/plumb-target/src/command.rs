@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::accelerator::{Accelerator, AcceleratorKind};
 use crate::driver::StartInstance;
 use crate::layout::InstanceDir;
+use crate::throwaway::Throwaway;
 
 /// Serial of the root disk, as on every image's kernel command line.
 pub const ROOT_SERIAL: &str = "plumb-root";
@@ -79,15 +80,13 @@ pub(crate) fn arguments(launch: &Launch<'_>) -> Vec<OsString> {
     let start = launch.start;
     list.pair("-name", launch.title);
     list.pair("-pidfile", launch.dir.pid().into_os_string());
-    machine(&mut list, launch);
-    // QEMU cannot start programs, change its user or its priority any more, should a guest take it over.
-    list.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    machine(&mut list, launch.accelerator, launch.board, start.memory_mib);
     list.pair("-m", format!("{}M", start.memory_mib));
     list.pair("-smp", start.cpus.to_string());
     if let Some(image) = &start.image {
         list.pair("-kernel", image.kernel.clone().into_os_string());
         list.pair("-initrd", launch.dir.initrd().into_os_string());
-        list.pair("-append", kernel_command_line(&image.cmdline, launch));
+        list.pair("-append", kernel_command_line(&image.cmdline, launch.accelerator, launch.board));
         disk(&mut list, 0, ROOT_SERIAL, &image.root, Access::SharedRead);
     } else {
         list.flag("-S");
@@ -100,22 +99,40 @@ pub(crate) fn arguments(launch: &Launch<'_>) -> Vec<OsString> {
     list.0
 }
 
-fn machine(list: &mut Arguments, launch: &Launch<'_>) {
+/// The command line of a machine that runs once, reaches nobody and is reached by nobody: no network, no channel.
+pub(crate) fn throwaway_arguments(wanted: &Throwaway<'_>, accelerator: &Accelerator) -> Vec<OsString> {
+    let mut list = Arguments(Vec::new());
+    list.pair("-name", "plumb-build");
+    // The board that every QEMU has: a build is no boot whose time counts.
+    let board = Board::Q35;
+    machine(&mut list, accelerator, board, wanted.memory_mib);
+    list.pair("-m", format!("{}M", wanted.memory_mib));
+    list.pair("-kernel", wanted.image.kernel.clone().into_os_string());
+    list.pair("-initrd", wanted.image.initrd.clone().into_os_string());
+    list.pair("-append", kernel_command_line(&wanted.image.cmdline, accelerator, board));
+    disk(&mut list, 0, ROOT_SERIAL, &wanted.image.root, Access::SharedRead);
+    disk(&mut list, 1, wanted.answer_serial, wanted.answer, Access::OwnWrite);
+    list.pair("-rtc", format!("base={},clock=vm", wanted.clock));
+    list.pair("-chardev", "file,id=console,path=console.log");
+    list.pair("-serial", "chardev:console");
+    list.0
+}
+
+fn machine(list: &mut Arguments, accelerator: &Accelerator, board: Board, memory_mib: u64) {
     for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
         list.flag(flag);
     }
     list.pair("-display", "none");
-    list.pair("-machine", launch.board.machine());
-    match launch.accelerator.kind {
+    list.pair("-machine", board.machine());
+    // QEMU cannot start programs, change its user or its priority any more, should a guest take it over.
+    list.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    match accelerator.kind {
         AcceleratorKind::Kvm => {
             list.pair("-accel", "kvm");
             list.pair("-cpu", "host");
         }
         AcceleratorKind::Tcg => {
-            list.pair(
-                "-accel",
-                format!("tcg,thread=multi,tb-size={}", tcg_cache_mib(launch.start.memory_mib)),
-            );
+            list.pair("-accel", format!("tcg,thread=multi,tb-size={}", tcg_cache_mib(memory_mib)));
             list.pair("-cpu", TCG_PROCESSOR);
         }
     }
@@ -133,9 +150,9 @@ fn tcg_cache_mib(memory_mib: u64) -> u64 {
 ///
 /// `noreplace-smp`: on one processor the kernel takes the locks out of its code, place by place. QEMU then throws away what
 /// it has translated around each, a twentieth of a boot, and a lock costs an emulated processor nothing.
-fn kernel_command_line(image: &str, launch: &Launch<'_>) -> String {
-    let khz = launch.accelerator.tsc_khz;
-    match (launch.accelerator.kind, launch.board) {
+fn kernel_command_line(image: &str, accelerator: &Accelerator, board: Board) -> String {
+    let khz = accelerator.tsc_khz;
+    match (accelerator.kind, board) {
         (AcceleratorKind::Kvm, _) => image.to_owned(),
         (AcceleratorKind::Tcg, Board::Q35) => {
             format!("{image} no_timer_check noreplace-smp tsc_early_khz={khz}")

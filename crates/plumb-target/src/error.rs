@@ -98,6 +98,22 @@ pub enum TargetError {
         /// How long was waited.
         limit: Duration,
     },
+    /// A throwaway machine could not do its work.
+    #[error("the build machine ended with {status}: {output}")]
+    Throwaway {
+        /// Exit status of QEMU.
+        status: String,
+        /// The end of what QEMU wrote.
+        output: String,
+    },
+    /// A throwaway machine took too long.
+    #[error("the build machine was not done within {} s; the end of its console:\n{console}", limit.as_secs())]
+    ThrowawayLimit {
+        /// How long was waited.
+        limit: Duration,
+        /// The end of its console.
+        console: String,
+    },
     /// QEMU outlived SIGKILL.
     #[error("process {pid} of instance `{instance}` does not end")]
     Unkillable {

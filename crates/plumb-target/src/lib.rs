@@ -34,6 +34,7 @@ mod record;
 mod relay;
 mod socket;
 mod switch;
+mod throwaway;
 mod timing;
 mod volume;
 
@@ -51,4 +52,5 @@ pub use local::{Local, LocalPaths, PUBLISH_ADDRESS};
 pub use qemu::Qemu;
 pub use record::{EventEntry, GuestRecord};
 pub use socket::connect;
+pub use throwaway::{Throwaway, run as run_throwaway};
 pub use timing::{InstanceTimings, TimingStep};

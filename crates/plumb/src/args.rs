@@ -54,7 +54,7 @@ pub enum Command {
     /// Resolve the definition to exact packages and write `plumb.lock`
     Lock(Lock),
     /// Build the image of every machine
-    Build(InFolder),
+    Build(Build),
     /// Build and keep the set of images as a numbered release
     Release(Release),
     /// List the releases of an application
@@ -112,12 +112,15 @@ pub struct Init {
     pub folder: Option<PathBuf>,
 }
 
-/// A command about the definition in a folder.
+/// `plumb build`.
 #[derive(Debug, Args)]
-pub struct InFolder {
+pub struct Build {
     /// The folder with `plumb.toml`
     #[arg(default_value = ".")]
     pub folder: PathBuf,
+    /// Run the maintainer scripts of machines with `scripts = "run"` once more and say what differs
+    #[arg(long)]
+    pub check_scripts: bool,
 }
 
 /// `plumb lock`.

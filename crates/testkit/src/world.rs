@@ -86,7 +86,7 @@ impl World {
         for entry in fs::read_dir(&entries)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if ["unpacked", "image", "kernel"].iter().any(|kind| name.starts_with(kind)) {
+            if ["unpacked", "image", "kernel", "effects"].iter().any(|kind| name.starts_with(kind)) {
                 fs::remove_dir_all(entry.path())?;
             }
         }

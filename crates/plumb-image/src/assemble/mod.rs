@@ -4,8 +4,10 @@
 //! alternatives, certificates, the user's files, linker cache, owners, package list.
 
 mod merge;
+mod scripted;
 mod scripts;
 mod skeleton;
+mod stage;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +17,10 @@ use plumb_guest_proto::Directory;
 use plumb_model::Digest;
 use serde::{Deserialize, Serialize};
 
+pub use self::stage::{Stage, StagePackage, stage};
 use crate::binary;
 use crate::deb::PackageContent;
+use crate::effect::Effects;
 use crate::rule::account::{AccountError, Accounts, WantedUser};
 use crate::rule::drop::Dropped;
 use crate::rule::world::World;
@@ -75,6 +79,8 @@ pub struct AssembleInput<'a> {
     pub suite: String,
     /// What the user chose where no rule covers a package's scripts, by package.
     pub choices: BTreeMap<String, Choice>,
+    /// What the maintainer scripts did, if they really ran; rules take their place otherwise.
+    pub effects: Option<&'a Effects>,
 }
 
 /// The user's answer to what no rule covers.
@@ -189,12 +195,23 @@ pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Asse
     let packages = status::in_dependency_order(&input.packages);
     world.packages = packages.iter().map(|p| (p.name.to_owned(), p.version.to_owned())).collect();
     let mut scripts = Scripts { choices: &input.choices, reports: Vec::new() };
-    scripts.preinst(&mut world, &packages)?;
+    if input.effects.is_some() {
+        world.diversions = stage::diversions(&packages, objects)?;
+    } else {
+        scripts.preinst(&mut world, &packages)?;
+    }
     merge::packages(&mut world, &packages)?;
     skeleton::apply(&mut world, &input.suite)?;
+    if let Some(effects) = input.effects {
+        effects.want(&mut world.accounts);
+    }
     scripts.reports.extend(sysusers(&mut world)?);
-    scripts.postinst(&mut world, &packages)?;
-    scripts.triggers(&mut world, &packages)?;
+    if let Some(effects) = input.effects {
+        scripted::apply(&mut world, effects, &packages)?;
+    } else {
+        scripts.postinst(&mut world, &packages)?;
+        scripts.triggers(&mut world, &packages)?;
+    }
     let Scripts { mut reports, .. } = scripts;
     reports.extend(tmpfile::apply(&mut world)?);
     for user in &input.users {
@@ -204,8 +221,14 @@ pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Asse
     let (dropped, units) = drop::apply(&mut world.tree, &input.keep);
     std::mem::take(&mut world.alternatives).apply(&mut world);
     skeleton::shell(&mut world);
-    certificate::apply(&mut world)?;
+    if input.effects.is_none() {
+        certificate::apply(&mut world)?;
+    }
     let accounts = world.accounts.allocate(&input.previous)?;
+    if let Some(effects) = input.effects {
+        scripted::give_ids(&mut world.tree, effects, &accounts);
+        scripted::prune_alternatives(&mut world.tree);
+    }
     let mut notes = app_files(&mut world, &input.app_files, &accounts)?;
     for mount in &input.mounts {
         let path = checked_place(&world, mount)?;

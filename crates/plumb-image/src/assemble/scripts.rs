@@ -103,6 +103,18 @@ impl Scripts<'_> {
     }
 }
 
+/// The scripts of this name where no choice of the user matters and nothing is told: it is not their image.
+pub(super) fn run_scripts(
+    world: &mut World<'_>,
+    packages: &[PackageInput<'_>],
+    name: &str,
+) -> Result<(), AssembleError> {
+    let choices = BTreeMap::new();
+    let mut scripts = Scripts { choices: &choices, reports: Vec::new() };
+    world.packages = packages.iter().map(|p| (p.name.to_owned(), p.version.to_owned())).collect();
+    if name == "preinst" { scripts.preinst(world, packages) } else { scripts.postinst(world, packages) }
+}
+
 /// Names and paths of a package's `triggers` whose directive starts with `verb`.
 fn declared(package: &PackageInput<'_>, verb: &str) -> Vec<String> {
     let text = package.content.scripts.get("triggers").map_or("", String::as_str);

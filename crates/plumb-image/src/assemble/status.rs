@@ -80,7 +80,7 @@ pub(super) fn write(world: &mut World<'_>, packages: &[PackageInput<'_>]) -> Res
     }
     let mut status = String::new();
     for package in sorted {
-        status.push_str(&stanza(package));
+        status.push_str(&stanza(package, "installed"));
         status.push('\n');
         let is_same = field(&package.content.control, "Multi-Arch").as_deref() == Some("same");
         let suffix = if is_same { format!(":{}", package.architecture) } else { String::new() };
@@ -96,8 +96,8 @@ pub(super) fn write(world: &mut World<'_>, packages: &[PackageInput<'_>]) -> Res
 
 /// The control stanza with `Status` behind the first field, as dpkg writes it. It ends at the first blank line: a
 /// package must not forge the stanza of another one.
-fn stanza(package: &PackageInput<'_>) -> String {
-    let mut out = format!("Package: {}\nStatus: install ok installed\n", package.name);
+pub(super) fn stanza(package: &PackageInput<'_>, state: &str) -> String {
+    let mut out = format!("Package: {}\nStatus: install ok {state}\n", package.name);
     let mut skipping = false;
     let lines = package.content.control.trim_start().lines().take_while(|line| !line.trim().is_empty());
     for line in lines {

@@ -232,6 +232,25 @@ pub fn unpack(reader: impl Read, limits: &Limits, objects: &dyn Objects) -> Resu
     Err(DebError::NoMember { member: if has_control { "data.tar" } else { "control.tar" } })
 }
 
+/// The files of `control.tar` by name, as they are: what dpkg keeps below `/var/lib/dpkg/info`. Nothing of the contents
+/// is read.
+///
+/// # Errors
+/// [`DebError`].
+pub fn control_members(reader: impl Read, limits: &Limits) -> Result<BTreeMap<String, Vec<u8>>, DebError> {
+    let mut ar = ar::Reader::open(BufReader::with_capacity(64 << 10, reader))?;
+    check_format(&mut ar)?;
+    while let Some(member) = ar.next()? {
+        let mut data = ar.data(&member);
+        if member.name == "control.tar" || member.name.starts_with("control.tar.") {
+            let mut source = decoder(&mut data, &member.name, member.size, limits.control_bytes, limits)?;
+            return tarball::read_members(&mut source, &member.name, limits);
+        }
+        drain(&mut data, &member.name)?;
+    }
+    Err(DebError::NoMember { member: "control.tar" })
+}
+
 fn check_format(ar: &mut ar::Reader<impl Read>) -> Result<(), DebError> {
     let first = ar.next()?.filter(|member| member.name == "debian-binary" && member.size <= 64);
     let first = first.ok_or(DebError::NoMember { member: "debian-binary" })?;

@@ -227,21 +227,9 @@ pub(super) fn read_control(
     limits: &Limits,
     content: &mut PackageContent,
 ) -> Result<(), DebError> {
-    let mut files: BTreeMap<String, String> = BTreeMap::new();
-    Walk { member, limits, seen: 0, absolute: Absolute::Refused }.each(source, |walk, item| {
-        let Some(path) = item.path.filter(|_| item.kind.is_file()) else { return Ok(()) };
-        let mut bytes = Vec::new();
-        item.data.read_to_end(&mut bytes).map_err(|e| walk.read(e))?;
-        if bytes.len() as u64 != item.size {
-            return Err(walk.read(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        let name = path.trim_start_matches('/').to_owned();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if files.insert(name, text).is_some() {
-            return Err(DebError::Duplicate { member: member.to_owned(), path });
-        }
-        Ok(())
-    })?;
+    let members = read_members(source, member, limits)?.into_iter();
+    let mut files: BTreeMap<String, String> =
+        members.map(|(name, bytes)| (name, String::from_utf8_lossy(&bytes).into_owned())).collect();
     let control = files.remove("control").ok_or(DebError::NoMember { member: "control" })?;
     content.control = format!("{}\n", control.trim_end());
     let conffiles = files.remove("conffiles").unwrap_or_default();
@@ -271,6 +259,28 @@ fn untranslated(templates: &str) -> String {
         }
     }
     out
+}
+
+/// The files of `control.tar` by name, as they are.
+pub(super) fn read_members(
+    source: &mut dyn Read,
+    member: &str,
+    limits: &Limits,
+) -> Result<BTreeMap<String, Vec<u8>>, DebError> {
+    let mut files = BTreeMap::new();
+    Walk { member, limits, seen: 0, absolute: Absolute::Refused }.each(source, |walk, item| {
+        let Some(path) = item.path.filter(|_| item.kind.is_file()) else { return Ok(()) };
+        let mut bytes = Vec::new();
+        item.data.read_to_end(&mut bytes).map_err(|e| walk.read(e))?;
+        if bytes.len() as u64 != item.size {
+            return Err(walk.read(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        if files.insert(path.trim_start_matches('/').to_owned(), bytes).is_some() {
+            return Err(DebError::Duplicate { member: member.to_owned(), path });
+        }
+        Ok(())
+    })?;
+    Ok(files)
 }
 
 /// Reads `data.tar`: contents to `objects`, entries back.

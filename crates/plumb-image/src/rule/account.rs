@@ -323,6 +323,18 @@ impl Wanted {
         Ok(())
     }
 
+    /// Adds or replaces a user whose fields were checked, as a script made it. `root` and the likes keep their ids.
+    pub(crate) fn take_user(&mut self, name: &str, user: WantedUser) {
+        let uid = self.users.get(name).and_then(|old| old.uid).or(user.uid);
+        self.users.insert(name.to_owned(), WantedUser { uid, ..user });
+    }
+
+    /// Adds a group whose fields were checked, or members to it.
+    pub(crate) fn take_group(&mut self, name: &str, gid: u32, members: &BTreeSet<String>) {
+        let fresh = WantedGroup { gid: Some(gid), members: BTreeSet::new() };
+        self.groups.entry(name.to_owned()).or_insert(fresh).members.extend(members.iter().cloned());
+    }
+
     /// Gives every account its id: fixed ids first, then those of `previous`, then free ones from 100 up in the
     /// order of names. A user and the group of its name share one number.
     ///
@@ -427,12 +439,16 @@ impl Wanted {
     }
 }
 
-fn check_name(name: &str) -> Result<(), AccountError> {
-    let good = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+/// Can an account file hold this name?
+pub(crate) fn is_account_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && name.len() <= 32
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-        && !name.bytes().all(|b| b.is_ascii_digit());
-    if good { Ok(()) } else { Err(AccountError::BadName { name: name.to_owned() }) }
+        && !name.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn check_name(name: &str) -> Result<(), AccountError> {
+    if is_account_name(name) { Ok(()) } else { Err(AccountError::BadName { name: name.to_owned() }) }
 }
 
 impl Accounts {

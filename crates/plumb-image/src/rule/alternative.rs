@@ -65,6 +65,16 @@ impl Alternatives {
         there.max_by(|a, b| (a.priority, &b.path).cmp(&(b.priority, &a.path))).map(|best| best.path.clone())
     }
 
+    /// With the candidates of `other` besides.
+    pub(crate) fn joined(mut self, other: Alternatives) -> Alternatives {
+        for (name, (link, candidates)) in other.groups {
+            let group = self.groups.entry(name).or_insert((link, Vec::new()));
+            group.1.retain(|candidate| !candidates.iter().any(|newer| newer.path == candidate.path));
+            group.1.extend(candidates);
+        }
+        self
+    }
+
     /// Makes the links. A candidate whose file is not in the tree (a manual page, say) gives no link.
     pub(crate) fn apply(self, world: &mut World<'_>) {
         for (name, (link, candidates)) in self.groups {

@@ -35,6 +35,8 @@ mod shell;
 pub(crate) mod tmpfile;
 pub(crate) mod world;
 
+pub(crate) use self::shell::pattern::matches;
+
 use serde::{Deserialize, Serialize};
 
 /// What the rules that make files are for, by the name in [`crate::tree::Origin::source`] without `rule:`.

@@ -10,7 +10,7 @@ use plumb_debian::{Alternatives, PackageName};
 use super::diagnostic::{Report, Span, quoted};
 use super::service::Userland;
 use super::table::{Field, Table};
-use super::{Machine, Publish, Service, Volume, check, content, oci, script, service, value};
+use super::{Machine, Publish, Scripts, Service, Volume, check, content, oci, script, service, value};
 use crate::{MachineName, ServiceName, VolumeName};
 
 /// Smallest and largest memory in MiB. Debian's kernel deadlocks on memory below 72 MiB while it boots; 1 TiB is
@@ -50,6 +50,7 @@ const KEYS: &[&str] = &[
     "os",
     "publish",
     "script",
+    "scripts",
     "service",
     "volume",
     "without",
@@ -72,6 +73,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
     let os = relations(table, "os", report);
     let (without, _) = names::<PackageName>(table, "without", "[\"perl\"]", report);
     let keep = read_keep(table, report);
+    let scripts = table.get("scripts").and_then(|field| scripts(&field, report)).unwrap_or_default();
     let memory_mib = table.get("memory").and_then(|field| value::size_mib(&field, MEMORY_MIB, report));
     let cpus = table.get("cpus").and_then(|field| field.integer(1..=MAX_CPUS, report));
     let instances = table.get("instances").and_then(|field| field.integer(1..=MAX_INSTANCES, report));
@@ -92,6 +94,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
             keep,
             oci,
             script,
+            scripts,
             app,
             memory_mib: small(memory_mib, DEFAULT_MEMORY_MIB),
             cpus: small(cpus, 1),
@@ -185,6 +188,23 @@ fn relation(text: &str) -> Result<(), String> {
         [relation] if relation.qualifier.is_some() => Err(format!("{} names an architecture", quoted(text))),
         [relation] if relation.architectures.is_empty() && relation.profiles.is_empty() => Ok(()),
         _ => Err(format!("{} is not one package", quoted(text))),
+    }
+}
+
+fn scripts(field: &Field<'_>, report: &mut Report<'_>) -> Option<Scripts> {
+    let text = field.text("\"run\"", report)?;
+    match text {
+        "rules" => Some(Scripts::Rules),
+        "run" => Some(Scripts::Run),
+        other => {
+            report
+                .add(
+                    &field.span,
+                    format!("{}: {} is not a way to treat scripts", field.what(), quoted(other)),
+                )
+                .hint("Write `\"rules\"` for Plumb's rules, or `\"run\"` to run the scripts in a build VM.");
+            None
+        }
     }
 }
 

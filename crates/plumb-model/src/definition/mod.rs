@@ -120,6 +120,9 @@ pub struct Machine {
     pub oci: Option<OciSource>,
     /// What to do about a package's maintainer scripts where no rule covers them.
     pub script: BTreeMap<PackageName, ScriptChoice>,
+    /// What takes the place of the packages' maintainer scripts.
+    #[serde(skip_serializing_if = "Scripts::is_rules")]
+    pub scripts: Scripts,
     /// The user's own files, in the order of their targets; no target twice.
     pub app: Vec<AppContent>,
     /// Memory in MiB.
@@ -175,6 +178,25 @@ pub enum ScriptChoice {
     Rule(String),
     /// `{ rule-file = "…" }`: the same, in a file; path from the definition's directory.
     RuleFile(String),
+}
+
+/// `scripts`: who does what maintainer scripts would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scripts {
+    /// `"rules"`: Plumb's rules; no script is run.
+    #[default]
+    Rules,
+    /// `"run"`: the scripts themselves, in a build VM.
+    Run,
+}
+
+impl Scripts {
+    /// Is this the default?
+    #[must_use]
+    pub fn is_rules(&self) -> bool {
+        *self == Scripts::Rules
+    }
 }
 
 /// A file or directory of the user's, put into the image.

@@ -472,7 +472,7 @@ fn unknown_keys() {
               |
             4 | qwertz = 1
               | ^^^^^^
-            hint: Known keys: app, cpus, instances, keep, memory, middleware, needs, oci, os, publish, script, service, volume, without."#]],
+            hint: Known keys: app, cpus, instances, keep, memory, middleware, needs, oci, os, publish, script, scripts, service, volume, without."#]],
     );
     check_machine(
         "service.nginx = { ready = { htp = \":80\" }, user = \"a\", command = \"x\" }",
@@ -1397,5 +1397,26 @@ fn script_choices() {
             5 | script.cc = 1
               |             ^
             hint: Write it like `script.some-package = { rule = "install -d -o foo -m 0750 /var/lib/foo" }`."#]],
+    );
+}
+
+#[test]
+fn scripts_are_rules_or_run() {
+    let scripts = |value: &str| {
+        let text = format!("app = \"shop\"\n[machine.web]\n{value}\n");
+        Definition::parse(&text, "plumb.toml")
+            .map(|definition| definition.machines.values().next().expect("a machine").scripts)
+    };
+    assert_eq!(scripts("").unwrap(), Scripts::Rules);
+    assert_eq!(scripts("scripts = \"rules\"").unwrap(), Scripts::Rules);
+    assert_eq!(scripts("scripts = \"run\"").unwrap(), Scripts::Run);
+    check_machine(
+        "scripts = \"yes\"",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 3: `scripts` in `[machine.web]`: `yes` is not a way to treat scripts
+              |
+            3 | scripts = "yes"
+              |           ^^^^^
+            hint: Write `"rules"` for Plumb's rules, or `"run"` to run the scripts in a build VM."#]],
     );
 }

@@ -54,6 +54,7 @@ impl Plumb<'_> {
             keep: job.machine.keep.clone(),
             suite: job.project.definition.base.suite.clone(),
             choices: job.choices.clone(),
+            effects: None,
         })
     }
 }

@@ -14,6 +14,7 @@ mod notice;
 mod pile;
 mod recipe;
 mod rehearse;
+mod script;
 mod supply;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,7 @@ use plumb_image::image as parts;
 use plumb_image::inventory::Inventory;
 use plumb_image::rule::plugin;
 use plumb_image::tree::{Kind, Layer, Tree};
-use plumb_model::definition::OciSource;
+use plumb_model::definition::{Machine, OciSource, Scripts};
 use plumb_model::image::{Image, LayerSize, Part};
 use plumb_model::lock::{Lock, LockedPackage};
 use plumb_model::{Digest, Document, MachineName};
@@ -86,6 +87,8 @@ struct Made {
     assembled: Assembled,
     specified: Specified,
     notices: Vec<String>,
+    /// The object that says what maintainer scripts did, if they ran.
+    scripts: Option<Digest>,
 }
 
 /// What the store remembers of a recipe.
@@ -117,24 +120,27 @@ impl Plumb<'_> {
         Ok(self.build_locked(project)?.1)
     }
 
+    /// Runs the maintainer scripts of machines with `scripts = "run"` once more than is needed and compares.
+    ///
+    /// # Errors
+    /// [`OpsError::ScriptsDiffer`] if a run made something else than the one before.
+    pub fn check_scripts(&self, project: &Project) -> Result<(), OpsError> {
+        let lock = self.lock(project, &Update::Keep, false)?.lock;
+        let mut jobs = jobs(project, &lock)?;
+        jobs.retain(|job| job.machine.scripts == Scripts::Run);
+        let supply = self.supply(project, &lock, &jobs.iter().collect::<Vec<_>>())?;
+        for job in &jobs {
+            let paths = self.script_differences(job, &supply)?;
+            if !paths.is_empty() {
+                return Err(OpsError::ScriptsDiffer { machine: job.name.clone(), paths });
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn build_locked(&self, project: &Project) -> Result<(Lock, Vec<BuiltImage>), OpsError> {
         let mut lock = self.lock(project, &Update::Keep, false)?.lock;
-        let jobs: Result<Vec<Job<'_>>, OpsError> = project
-            .definition
-            .machines
-            .iter()
-            .map(|(name, machine)| {
-                let locked = lock.machines.get(name).ok_or_else(|| OpsError::StaleLock {
-                    path: project.lock_path(),
-                    reason: format!("it has no machine `{name}`"),
-                })?;
-                let (files, remotes) =
-                    (project.app_files(name)?, content::remotes(project, name, machine, &lock)?);
-                let choices = choice::choices(project, name, machine, locked)?;
-                Ok(Job { project, lock: &lock, name, machine, locked, files, remotes, choices })
-            })
-            .collect();
-        let jobs = jobs?;
+        let jobs = jobs(project, &lock)?;
         let known: Result<Vec<_>, OpsError> = jobs.iter().map(|job| self.remembered(&job.recipe())).collect();
         let known = known?;
         let missing: Vec<&Job<'_>> =
@@ -241,7 +247,7 @@ impl Plumb<'_> {
             Some(source) => self.contained(job, source)?,
             None => self.packaged(job, supply, &packages)?,
         };
-        let Made { mut assembled, specified, mut notices } = made;
+        let Made { mut assembled, specified, mut notices, scripts } = made;
         add_spec(&mut assembled.tree, &specified.spec, &objects).map_err(|error| failed(Box::new(error)))?;
         if job.machine.oci.is_none() {
             let executed = executed(&specified.spec.services);
@@ -279,6 +285,7 @@ impl Plumb<'_> {
             without: job.locked.without.clone(),
             left_out: job.locked.left_out.clone(),
             inventory: Some(Part { digest: Digest::of(&bytes), size: bytes.len() as u64 }),
+            scripts,
         };
         let ready_timeout_ms = crate::machine::ready_timeout_ms(&specified.spec.services);
         let accounts = assembled.accounts.allocated;
@@ -295,15 +302,18 @@ impl Plumb<'_> {
         let objects = StoreObjects(&self.store);
         let inputs = packages.iter().map(|package| job.input(package, supply.content(package)));
         let files = self.unfold(job.name, &job.files, &job.remotes)?;
-        let input = self.assemble_input(job, &files, inputs.collect())?;
+        let ran = self.effects(job, supply)?;
+        let mut input = self.assemble_input(job, &files, inputs.collect())?;
+        input.effects = ran.as_ref().map(|ran| &ran.effects);
         let mut assembled = assemble::assemble(&input, &objects)
             .map_err(|error| OpsError::Build { machine: job.name.clone(), source: Box::new(error) })?;
         choice::check(job, &assembled)?;
         let mut notices = left_out(&assembled);
+        notices.extend(ran.iter().flat_map(|ran| script::notices(&ran.effects)));
         add_links(&mut assembled, &files);
         let specified = specify(&job.lock.app, job.name, job.machine, &assembled, &objects)?;
         notices.extend(specified.notices.iter().cloned());
-        Ok(Made { assembled, specified, notices })
+        Ok(Made { assembled, specified, notices, scripts: ran.map(|ran| ran.object) })
     }
 
     /// The tree of a machine of a container image. It is not checked whether everything in it finds what it needs: its
@@ -317,7 +327,7 @@ impl Plumb<'_> {
         let specified =
             self.container_spec((&job.lock.app, job.name), job.machine, &container, &assembled)?;
         let notices = specified.notices.clone();
-        Ok(Made { assembled, specified, notices })
+        Ok(Made { assembled, specified, notices, scripts: None })
     }
 
     /// Refuses an image whose programs cannot run, and takes out plugins that cannot be loaded; returns what its owner
@@ -362,6 +372,20 @@ impl Plumb<'_> {
             packages: packages.into_iter().collect(),
         })
     }
+}
+
+/// One job for every machine.
+fn jobs<'p>(project: &'p Project, lock: &'p Lock) -> Result<Vec<Job<'p>>, OpsError> {
+    let job = |(name, machine): (&'p MachineName, &'p Machine)| {
+        let locked = lock.machines.get(name).ok_or_else(|| OpsError::StaleLock {
+            path: project.lock_path(),
+            reason: format!("it has no machine `{name}`"),
+        })?;
+        let (files, remotes) = (project.app_files(name)?, content::remotes(project, name, machine, lock)?);
+        let choices = choice::choices(project, name, machine, locked)?;
+        Ok(Job { project, lock, name, machine, locked, files, remotes, choices })
+    };
+    project.definition.machines.iter().map(job).collect()
 }
 
 fn built_image(machine: &MachineName, image: &Image, remembered: &Remembered, cached: bool) -> BuiltImage {

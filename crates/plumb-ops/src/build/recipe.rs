@@ -50,6 +50,9 @@ struct Recipe<'a> {
     left_out: &'a BTreeSet<PackageName>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     keep: &'a [String],
+    /// Packages that scripts run with; none if they do not run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    build: Vec<(&'a str, Digest)>,
     kernel: Digest,
     accounts: &'a Ids,
     files: &'a [AppFile],
@@ -106,6 +109,7 @@ impl Job<'_> {
 
     pub(super) fn recipe_bytes(&self, accounts: &Ids) -> Vec<u8> {
         let packages = self.locked.packages.iter().filter_map(|name| self.lock.package(name.as_str()));
+        let build = self.locked.build.iter().filter_map(|name| self.lock.package(name.as_str()));
         let kernel = self.lock.package(&self.locked.kernel);
         let volumes = self.machine.volumes.iter();
         let recipe = Recipe {
@@ -124,6 +128,7 @@ impl Job<'_> {
             without: &self.locked.without,
             left_out: &self.locked.left_out,
             keep: &self.machine.keep,
+            build: build.map(|package| (package.name.as_str(), package.digest)).collect(),
             kernel: kernel.map_or(Digest::of(b""), |package| package.digest),
             accounts,
             files: &self.files,

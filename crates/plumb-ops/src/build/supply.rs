@@ -155,7 +155,8 @@ fn needs<'a>(lock: &'a Lock, jobs: &[&'a Job<'_>]) -> Result<Vec<Need<'a>>, OpsE
     let mut packages = BTreeMap::new();
     let mut kernels = BTreeMap::new();
     for job in jobs {
-        let named = job.locked.packages.iter().filter_map(|name| lock.package(name.as_str()));
+        let named = job.locked.packages.iter().chain(&job.locked.build);
+        let named = named.filter_map(|name| lock.package(name.as_str()));
         packages.extend(named.map(|package| (package.name.as_str(), package)));
         let kernel = &job.locked.kernel;
         let package = lock.package(kernel).ok_or_else(|| OpsError::NoKernel { package: kernel.clone() })?;
@@ -165,7 +166,11 @@ fn needs<'a>(lock: &'a Lock, jobs: &[&'a Job<'_>]) -> Result<Vec<Need<'a>>, OpsE
     Ok(kernels.chain(packages.into_values().map(Need::Package)).collect())
 }
 
-fn package_ref(project: &Project, lock: &Lock, package: &LockedPackage) -> Result<PackageRef, OpsError> {
+pub(super) fn package_ref(
+    project: &Project,
+    lock: &Lock,
+    package: &LockedPackage,
+) -> Result<PackageRef, OpsError> {
     let source = lock.sources.iter().find(|source| source.suite == package.suite);
     let source = source.ok_or_else(|| OpsError::StaleLock {
         path: project.lock_path(),

@@ -120,8 +120,8 @@ impl Plumb<'_> {
         image: &Image,
         (rules, guest): (&str, Digest),
     ) -> Result<Rebuilt, OpsError> {
-        let packages =
-            job.locked.packages.iter().map(|name| name.as_str()).chain([job.locked.kernel.as_str()]);
+        let packages = job.locked.packages.iter().chain(&job.locked.build).map(|name| name.as_str());
+        let packages = packages.chain([job.locked.kernel.as_str()]);
         for package in packages.filter_map(|name| job.lock.package(name)) {
             if self.store.contains(&package.digest) {
                 fresh.take_over(self, &package.digest)?;

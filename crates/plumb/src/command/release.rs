@@ -3,12 +3,15 @@
 use plumb_ops::{BuiltImage, OpsError, Project};
 
 use super::Session;
-use crate::args::{InFolder, Log, Release, Show};
+use crate::args::{Build, Log, Release, Show};
 use crate::render::{self, bytes, table, time};
 
-pub(super) fn build(session: &Session<'_>, arguments: &InFolder) -> Result<(), OpsError> {
+pub(super) fn build(session: &Session<'_>, arguments: &Build) -> Result<(), OpsError> {
     let project = Project::load(&arguments.folder)?;
     let images = session.plumb.build(&project)?;
+    if arguments.check_scripts {
+        session.plumb.check_scripts(&project)?;
+    }
     session.live.clear();
     if session.global.json {
         render::json(&images);

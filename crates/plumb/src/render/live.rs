@@ -242,6 +242,7 @@ impl Reporter for Live {
                 self.end_download();
                 let what = match step {
                     BuildStep::Unpacking => "unpacking packages",
+                    BuildStep::Scripts => "running maintainer scripts in a build VM",
                     BuildStep::Assembling => "assembling files",
                     BuildStep::Writing => "writing the image",
                 };

@@ -65,7 +65,9 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
     match error {
         OpsError::Stranded { .. } => ExitCode::from(EXIT_PARTLY),
         OpsError::Fetch(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
-        OpsError::Document { .. } | OpsError::Unverified { .. } => ExitCode::from(EXIT_VERIFICATION),
+        OpsError::Document { .. } | OpsError::Unverified { .. } | OpsError::ScriptsDiffer { .. } => {
+            ExitCode::from(EXIT_VERIFICATION)
+        }
         _ => ExitCode::FAILURE,
     }
 }

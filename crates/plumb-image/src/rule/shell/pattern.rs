@@ -2,7 +2,7 @@
 
 /// Does the whole `text` match? Time grows with the product of both lengths at most. Bytes are compared: `?` and
 /// brackets take one byte, which is one character of every path that Debian has.
-pub(in crate::rule) fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
