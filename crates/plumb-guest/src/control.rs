@@ -62,7 +62,22 @@ impl Control {
 
     /// Whether a host has to be looked for.
     pub fn is_detached(&self) -> bool {
-        self.port.is_some() && !self.attached
+        !self.attached
+    }
+
+    /// How long until [`Control::look`] is worth another try, milliseconds.
+    pub fn look_again_ms(&self) -> u64 {
+        if self.port.is_some() { limit::CONTROL_PROBE_MS } else { limit::CONTROL_PORT_MS }
+    }
+
+    /// Looks for the port, if it was not there yet, and for a host. Host and driver agree on a port some time after the
+    /// driver is loaded; on a busy host that can be later than everything else of the boot.
+    pub fn look(&mut self) {
+        if self.port.is_some() {
+            self.probe();
+        } else {
+            self.open();
+        }
     }
 
     /// Looks whether a host is attached. On a new one the rest of a half-sent line is forgotten.

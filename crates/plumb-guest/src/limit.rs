@@ -25,6 +25,9 @@ pub const EVENT_QUEUE_LENGTH: usize = 256;
 /// How long the last words may take to leave over the console and the control port before the power goes.
 pub const LAST_WORDS_MS: u64 = 2_000;
 
+/// While there is no control port it is looked for this often: nobody tells that it has come, and the host waits.
+pub const CONTROL_PORT_MS: u64 = 250;
+
 /// While no host is attached the control port is looked at this often. Only a safety net: SIGIO tells at once.
 pub const CONTROL_PROBE_MS: u64 = 5_000;
 

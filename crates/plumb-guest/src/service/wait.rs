@@ -95,10 +95,10 @@ impl Runtime<'_> {
             sooner(now + limit::GROUP_POLL_MS);
         }
         if self.reporter.control.is_detached() {
-            self.next_probe = self.next_probe.max(now).min(now + limit::CONTROL_PROBE_MS);
+            self.next_probe = self.next_probe.max(now).min(now + self.reporter.control.look_again_ms());
             if self.next_probe <= now {
-                self.reporter.control.probe();
-                self.next_probe = now + limit::CONTROL_PROBE_MS;
+                self.reporter.control.look();
+                self.next_probe = now + self.reporter.control.look_again_ms();
             }
             sooner(self.next_probe);
         }
