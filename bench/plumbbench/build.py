@@ -24,7 +24,7 @@ def measure_all(bench):
     bench.report.section("build of hello")
     bench.prepare(bench.hello)
     machine = Hardware(bench)
-    mirror, peers = (None, []) if bench.options.quick else peer.find(bench)
+    mirror, peers = (None, []) if bench.options.no_builders else peer.find(bench)
     try:
         rows = rounds(bench, peers)
     finally:

@@ -19,10 +19,11 @@ pub trait Objects: Sync {
     /// Whatever reading `source` or writing the object says.
     fn put(&self, source: &mut dyn Read) -> io::Result<(Digest, u64)>;
 
-    /// Where the object lies as a plain file, for copying without a detour through memory.
+    /// Where the object lies as a plain file, for copying without a detour through memory. That it is there shows when
+    /// the file is opened: everything is opened once, and looking before would double the calls.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] if there is no such object.
+    /// If these objects lie in no files of their own.
     fn path(&self, digest: &Digest) -> io::Result<PathBuf>;
 
     /// The whole object in memory.

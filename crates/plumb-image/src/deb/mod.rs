@@ -9,6 +9,7 @@ pub(crate) mod tarball;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::{Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,10 @@ const DECODER_THREADS: u32 = 4;
 
 /// Memory of all threads of one member together; what would take more waits. `plumb build` is to stay below 200 MiB.
 const DECODER_THREADS_BYTES: u64 = 112 << 20;
+
+/// Held by the one member that is decompressed by several threads: two at once would not be faster and take twice the
+/// memory. Whoever does not get it decompresses with one thread.
+static PARALLEL: Mutex<()> = Mutex::new(());
 
 /// What one package may cost. A package beyond a limit is refused.
 #[derive(Debug, Clone)]
@@ -277,8 +282,9 @@ fn decoder<'a, R: BufRead>(
         Some("") => Box::new(data),
         Some(".gz") => Box::new(flate2::bufread::MultiGzDecoder::new(data)),
         Some(".xz") => {
-            let stream = xz_stream(size, limits).map_err(|e| failed(e.into()))?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(data, stream))
+            let turn = if size < PARALLEL_BYTES { None } else { PARALLEL.try_lock().ok() };
+            let stream = xz_stream(turn.as_ref(), limits).map_err(|e| failed(e.into()))?;
+            Box::new(Turn { inner: liblzma::bufread::XzDecoder::new_stream(data, stream), _turn: turn })
         }
         Some(".zst") => {
             let mut zstd = zstd::stream::read::Decoder::with_buffer(data).map_err(failed)?;
@@ -294,9 +300,12 @@ fn decoder<'a, R: BufRead>(
 /// `dpkg-deb` compresses with several threads, which leaves blocks that can be decompressed side by side. A member that
 /// has only one, or whose headers do not say how long they are, is decompressed by one thread. One stream is read, as
 /// dpkg reads one; anything behind it is an error.
-fn xz_stream(size: u64, limits: &Limits) -> Result<liblzma::stream::Stream, liblzma::stream::Error> {
+fn xz_stream(
+    turn: Option<&MutexGuard<'static, ()>>,
+    limits: &Limits,
+) -> Result<liblzma::stream::Stream, liblzma::stream::Error> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if size < PARALLEL_BYTES || threads == 1 {
+    if turn.is_none() || threads == 1 {
         return liblzma::stream::Stream::new_stream_decoder(limits.decoder_memory_bytes, 0);
     }
     liblzma::stream::MtStreamBuilder::new()
@@ -304,6 +313,18 @@ fn xz_stream(size: u64, limits: &Limits) -> Result<liblzma::stream::Stream, libl
         .memlimit_threading(DECODER_THREADS_BYTES.min(limits.decoder_memory_bytes))
         .memlimit_stop(limits.decoder_memory_bytes)
         .decoder()
+}
+
+/// A decompressor, and the turn it has if it runs several threads.
+struct Turn<R> {
+    inner: R,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl<R: Read> Read for Turn<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer)
+    }
 }
 
 /// Passes at most `limit` bytes; one more is an error, so that a bomb ends the work and is not cut silently.

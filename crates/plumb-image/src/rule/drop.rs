@@ -100,13 +100,15 @@ pub(crate) fn apply(tree: &mut Tree, wanted: &[String]) -> (BTreeMap<String, Dro
     let mut counts: BTreeMap<String, Dropped> = BTreeMap::new();
     let mut units = Entries::new();
     let mut gone: Option<(String, &Rule)> = None;
+    let mut clean = String::new();
     let entries = std::mem::take(&mut tree.entries);
     for (path, value) in entries {
         // Sorted order: what lies below a path need not follow at once (`/a-b` sorts between `/a` and `/a/b`), so
         // every path asks for itself; the last hit only saves the search.
         let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
         let hit = gone.as_ref().filter(|(top, _)| below(top)).map(|(top, rule)| (top.clone(), *rule));
-        let Some((top, rule)) = hit.or_else(|| find(&path)) else {
+        let Some((top, rule)) = hit.or_else(|| find(&path, &clean)) else {
+            clean.clone_from(&path);
             tree.entries.insert(path, value);
             continue;
         };
@@ -159,11 +161,17 @@ fn kept_above(rule: &Rule, path: &str, top: &str) -> bool {
     false
 }
 
-/// The rule that names this path or a parent of it, and what it names.
-fn find(path: &str) -> Option<(String, &'static Rule)> {
+/// The rule that names this path or a parent of it, and what it names. No rule names `clean` or a parent of it: most
+/// paths share all their parents with the one before.
+fn find(path: &str, clean: &str) -> Option<(String, &'static Rule)> {
+    let is_clean =
+        |part| clean.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let cuts = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
     for cut in cuts {
         let part = &path[..cut];
+        if is_clean(part) {
+            continue;
+        }
         let found = RULES.iter().find(|rule| rule.patterns.iter().any(|name| pattern::matches(name, part)));
         if let Some(rule) = found {
             return Some((part.to_owned(), rule));
@@ -177,6 +185,34 @@ mod tests {
     use super::*;
     use crate::tree::Layer;
     use plumb_model::Digest;
+
+    #[test]
+    fn what_is_known_to_be_clean_changes_nothing() {
+        let paths = [
+            "/etc/init.d/x",
+            "/etc/init.d.conf",
+            "/usr/lib/a",
+            "/usr/lib/a/b/c",
+            "/usr/share",
+            "/usr/share/a",
+            "/usr/share/doc",
+            "/usr/share/doc-base/x",
+            "/usr/share/doc/x/y",
+            "/usr/share/docs/x",
+            "/usr/share/man/man1/x",
+            "/usr/sharex",
+        ];
+        for clean in paths.iter().filter(|path| find(path, "").is_none()) {
+            for path in paths {
+                assert_eq!(
+                    find(path, clean).map(|hit| hit.0),
+                    find(path, "").map(|hit| hit.0),
+                    "{path} {clean}"
+                );
+            }
+        }
+        assert!(paths.iter().any(|path| find(path, "").is_some()));
+    }
 
     #[test]
     fn rules_take_and_keep() {

@@ -184,7 +184,8 @@ impl Plumb<'_> {
         if !self.store.contains(&remembered.image) {
             return Ok(None);
         }
-        let image = self.image(&remembered.image)?;
+        // A manifest that a power cut left short is made again like everything else.
+        let Ok(image) = self.image(&remembered.image) else { return Ok(None) };
         Ok(self.is_complete(&image)?.then_some((image, remembered)))
     }
 
