@@ -144,7 +144,7 @@ fn is_wanted(wanted: &[String], path: &str) -> bool {
 /// The rule that leaves a path out, and why; the path may be one that no package has.
 #[must_use]
 pub fn rule_of(path: &str) -> Option<(&'static str, &'static str)> {
-    let (top, rule) = find(path)?;
+    let (top, rule) = find(path, "")?;
     let is_kept = rule.keep.iter().any(|keep| pattern::matches(keep, path)) || kept_above(rule, path, &top);
     (!is_kept).then_some((rule.name, rule.reason))
 }
