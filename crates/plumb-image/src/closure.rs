@@ -191,7 +191,7 @@ impl<'a> Checker<'a> {
     fn elf(&self, path: &str, origin: &Origin, elf: &Elf, missing: &mut BTreeSet<Missing>) {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let is_plugin = elf.interpreter.is_none() && !self.real_folders.contains(folder);
-        let is_notice = is_plugin && origin.layer != Layer::App;
+        let is_notice = is_plugin && (origin.layer != Layer::App || is_library(path));
         let severity = if is_notice { Severity::Notice } else { Severity::Error };
         let mut report = |kind, needed: &str| {
             missing.insert(Missing {
@@ -255,12 +255,19 @@ impl<'a> Checker<'a> {
         } else {
             return None;
         };
-        let must_run = origin.layer == Layer::App || self.executed.contains(path);
+        let is_own = origin.layer == Layer::App && !is_library(path);
+        let must_run = is_own || self.executed.contains(path);
         let severity = if must_run { Severity::Error } else { Severity::Notice };
         let hint = suggest(&needed).map(str::to_owned);
         let (needed_by, source) = (path.to_owned(), origin.source.clone());
         Some(Missing { severity, kind: What::ScriptInterpreter, needed, needed_by, source, hint })
     }
+}
+
+/// What a package manager of a language put there: packages come with programs that only their authors run, and with
+/// plugins for other C libraries beside the one that is loaded.
+fn is_library(path: &str) -> bool {
+    path.contains("/node_modules/") || path.contains("/site-packages/")
 }
 
 #[cfg(test)]

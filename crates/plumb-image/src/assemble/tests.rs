@@ -221,6 +221,25 @@ fn app_files_win_and_are_checked() {
 }
 
 #[test]
+fn programs_inside_packages_of_languages_need_not_run() {
+    let objects = Folder::new();
+    let mut input = input(&[]);
+    let (digest, size) = objects.put(&mut &b"#!/usr/bin/env node\n"[..]).unwrap();
+    let app = |path: &str| AppFile { path: path.into(), digest, size, mode: 0o755, user: None, group: None };
+    input.app_files = vec![app("/srv/node_modules/semver/bin/semver.js"), app("/srv/own.js")];
+    let made = assemble(&input, &objects).unwrap();
+    let severities = |executed: &[&str]| -> Vec<Severity> {
+        let executed = executed.iter().map(|path| (*path).to_owned()).collect();
+        let missing = closure::check(&made.tree, &objects, &executed).unwrap();
+        let of = |name: &str| missing.iter().find(|one| one.needed_by == name).map(|one| one.severity);
+        ["/srv/node_modules/semver/bin/semver.js", "/srv/own.js"].into_iter().filter_map(of).collect()
+    };
+    assert_eq!(severities(&[]), [Severity::Notice, Severity::Error]);
+    let executed = ["/srv/node_modules/semver/bin/semver.js"];
+    assert_eq!(severities(&executed), [Severity::Error, Severity::Error]);
+}
+
+#[test]
 fn scripts_without_interpreter_are_said() {
     let objects = Folder::new();
     let contents = [("x", content(&objects, "Package: x", &[("/usr/bin/t", "#!/usr/bin/perl -w\n")], &[]))];
