@@ -150,7 +150,8 @@ class Report:
             "cpu": model[0] if model else platform.machine(),
             "cpus": os.cpu_count(),
             "memory_gib": round(memory_kib / 2**20, 1),
-            "kernel": platform.release(),
+            # The release number; what follows it names a build, not a speed.
+            "kernel": ".".join(platform.release().split(".")[:2]),
             "load": [round(load, 2) for load in os.getloadavg()],
         }
 
