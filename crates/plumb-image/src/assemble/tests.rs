@@ -150,6 +150,8 @@ fn what_no_rule_covers_is_reported() {
         &[],
     );
     assert_eq!(unhandled(&made), ["it runs longer than the rules follow it"]);
+    let made = run("while do done\n", &[]);
+    assert_eq!(unhandled(&made), ["it runs longer than the rules follow it"]);
 }
 
 #[test]

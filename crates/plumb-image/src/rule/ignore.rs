@@ -316,6 +316,8 @@ pub(super) fn command(name: &str, arguments: &[Argument]) -> bool {
 
 /// Is all of this script covered?
 pub(super) fn script(package: &str, script: &str) -> bool {
+    // Triggers are processed by the `postinst`, called another way.
+    let script = if script == "triggers" { "postinst" } else { script };
     SCRIPTS.iter().any(|(name, which, _)| {
         let same = name.strip_suffix('*').map_or(*name == package, |prefix| package.starts_with(prefix));
         same && *which == script

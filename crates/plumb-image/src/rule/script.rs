@@ -218,10 +218,18 @@ impl Machine<'_, '_, '_> {
         }
     }
 
-    fn node(&mut self, node: &Node) -> Flow {
+    /// Counts a step; `false` if there may be no more.
+    fn count_step(&mut self) -> bool {
         self.steps += 1;
-        if self.steps > MAX_STEPS || self.world.is_exhausted() {
+        let may_go_on = self.steps <= MAX_STEPS && !self.world.is_exhausted();
+        if !may_go_on {
             self.report("it runs longer than the rules follow it");
+        }
+        may_go_on
+    }
+
+    fn node(&mut self, node: &Node) -> Flow {
+        if !self.count_step() {
             return Flow::Exit(None);
         }
         if self.depth >= MAX_DEPTH {
@@ -369,6 +377,10 @@ impl Machine<'_, '_, '_> {
 
     fn repeat(&mut self, condition: &[Node], body: &[Node], until: bool) -> Flow {
         loop {
+            // A loop of nothing but itself has no node that would count.
+            if !self.count_step() {
+                return Flow::Exit(None);
+            }
             let status = match self.list(condition) {
                 Flow::Next(status) => status,
                 flow => return flow,
