@@ -100,6 +100,12 @@ pub enum NpmError {
         /// Where it goes.
         path: String,
     },
+    /// Packages that depend on each other more than any real ones do.
+    #[error("around `{path}` the packages of `package-lock.json` depend on each other without end")]
+    Tangled {
+        /// One of them.
+        path: String,
+    },
     /// Packages that want to run a script.
     #[error("{} wants to run a script when it is installed, which is never done: {}", if .names.len() == 1 { "a package" } else { "each of some packages" }, .names.join(", "))]
     Scripts {

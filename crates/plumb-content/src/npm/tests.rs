@@ -168,3 +168,24 @@ fn digests() {
     assert_eq!(integrity(&format!("sha512-{}==", "A".repeat(86))), Some("00".repeat(64)));
     assert_eq!(integrity("sha512-AAAA"), None);
 }
+
+#[test]
+fn a_lock_made_to_keep_us_busy_is_refused() {
+    // Each needs the next one, so everything goes with each of them.
+    let entry = |n: usize| {
+        format!(
+            "\"node_modules/p{n}\":{{\"version\":\"1.0.0\",\"I\":1,\"optional\":true,\"os\":[\"aix\"],\
+             \"dependencies\":{{\"p{}\":\"1\"}}}}",
+            n + 1
+        )
+    };
+    let packages: Vec<String> = (0..5000).map(entry).collect();
+    check(
+        "{}",
+        &format!("\"\":{{}},{}", packages.join(",")),
+        &[],
+        &expect![[r#"
+            around `node_modules/p1448` the packages of `package-lock.json` depend on each other without end
+        "#]],
+    );
+}

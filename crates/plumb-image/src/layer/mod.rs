@@ -28,6 +28,10 @@ const WHITEOUT: &str = ".wh.";
 /// Name of what takes everything of the layers below away.
 const OPAQUE: &str = ".wh..wh..opq";
 
+/// Most bytes of paths and attributes in the merged tree. Hard links repeat attributes and deep paths make folders, so
+/// the layers' own limits do not bound it; the largest images that people run have some 30 MiB.
+const MERGED_BYTES: u64 = 256 * 1024 * 1024;
+
 /// One thing that a layer says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
@@ -71,6 +75,12 @@ pub enum LayerError {
         path: String,
         /// The parent.
         parent: String,
+    },
+    /// Links or deep paths multiply beyond measure.
+    #[error("at `{path}` the image has more than {MERGED_BYTES} bytes of paths and attributes")]
+    TooLarge {
+        /// The path.
+        path: String,
     },
     /// A hard link to something that is no file.
     #[error("hard link `{path}` points to `{target}`, which is no file")]
@@ -157,9 +167,13 @@ fn take(
 /// Puts layers on each other, lowest first.
 ///
 /// # Errors
-/// [`LayerError::NoFolder`], [`LayerError::BadHardLink`].
+/// [`LayerError::NoFolder`], [`LayerError::BadHardLink`], [`LayerError::TooLarge`].
 pub fn merge(layers: &[Changes]) -> Result<Tree, LayerError> {
-    let mut merge = Merge { tree: Tree::default(), groups: 0 };
+    merge_within(layers, MERGED_BYTES)
+}
+
+fn merge_within(layers: &[Changes], limit_bytes: u64) -> Result<Tree, LayerError> {
+    let mut merge = Merge { tree: Tree::default(), groups: 0, left_bytes: limit_bytes };
     for layer in layers {
         // What is taken away is of the layers below, wherever in the archive that stands.
         for change in &layer.changes {
@@ -184,6 +198,8 @@ pub fn merge(layers: &[Changes]) -> Result<Tree, LayerError> {
 struct Merge {
     tree: Tree,
     groups: u32,
+    /// How much may still be added. What is taken away again was work, too, and is not given back.
+    left_bytes: u64,
 }
 
 impl Merge {
@@ -212,7 +228,10 @@ impl Merge {
     }
 
     fn set(&mut self, path: &str, entry: Entry) -> Result<(), LayerError> {
-        let place = made_place(&mut self.tree, path)?;
+        let (place, made_bytes) = made_place(&mut self.tree, path)?;
+        let attributes = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let left = self.left_bytes.checked_sub((made_bytes + place.len() + attributes) as u64);
+        self.left_bytes = left.ok_or_else(|| LayerError::TooLarge { path: path.to_owned() })?;
         let stays = entry.kind == Kind::Directory
             && self.tree.get(&place).is_some_and(|old| old.kind == Kind::Directory);
         if !stays {
@@ -251,27 +270,33 @@ fn place(tree: &Tree, path: &str) -> Option<String> {
     Some(if folder == "/" { format!("/{name}") } else { format!("{folder}/{name}") })
 }
 
-/// As [`place`], making the folders that are missing.
-fn made_place(tree: &mut Tree, path: &str) -> Result<String, LayerError> {
+/// As [`place`], making the folders that are missing; also tells the bytes of their paths.
+fn made_place(tree: &mut Tree, path: &str) -> Result<(String, usize), LayerError> {
     let mut folder = String::new();
+    let mut made_bytes = 0;
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let Some((name, parents)) = parts.split_last() else { return Ok("/".to_owned()) };
+    let Some((name, parents)) = parts.split_last() else { return Ok(("/".to_owned(), 0)) };
     for part in parents {
         let next = format!("{folder}/{part}");
-        let found = tree.resolve(&next);
-        let is_folder = found
-            .as_deref()
-            .is_some_and(|at| at == "/" || tree.get(at).is_some_and(|e| e.kind == Kind::Directory));
-        folder = match found {
-            Some(at) if is_folder => at.trim_end_matches('/').to_owned(),
-            None if tree.get(&next).is_none() => {
+        folder = match tree.get(&next).map(|entry| &entry.kind) {
+            Some(Kind::Directory) => next,
+            Some(Kind::Symlink { .. } | Kind::File { .. }) => linked_folder(tree, &next)
+                .ok_or_else(|| LayerError::NoFolder { path: path.to_owned(), parent: next })?,
+            None => {
+                made_bytes += next.len();
                 tree.insert(next.clone(), Entry::directory(0o755), origin());
                 next
             }
-            _ => return Err(LayerError::NoFolder { path: path.to_owned(), parent: next }),
         };
     }
-    Ok(format!("{folder}/{name}"))
+    Ok((format!("{folder}/{name}"), made_bytes))
+}
+
+/// The folder that `path` leads to, without a slash at its end.
+fn linked_folder(tree: &Tree, path: &str) -> Option<String> {
+    let at = tree.resolve(path)?;
+    let is_folder = at == "/" || tree.get(&at).is_some_and(|entry| entry.kind == Kind::Directory);
+    is_folder.then(|| at.trim_end_matches('/').to_owned())
 }
 
 #[cfg(test)]

@@ -215,3 +215,18 @@ fn a_machine_of_an_image() {
         assert_eq!(userland(input(vec![bad]), &objects).unwrap_err().to_string(), expected);
     }
 }
+
+#[test]
+fn links_and_deep_paths_do_not_multiply_without_limit() {
+    let attribute = [("user.x".to_owned(), vec![0; 1000])].into();
+    let file = Entry { xattrs: attribute, ..Entry::file(plumb_model::Digest::of(b""), 0, 0o644) };
+    let mut linked = vec![Change::Set("/a".into(), file)];
+    linked.extend((0..1000).map(|n| Change::Link(format!("/l{n}"), "/a".into())));
+    let deep =
+        (0..100).map(|n| Change::Set(format!("/{n}{}", "/x".repeat(200)), Entry::symlink("y"))).collect();
+    for changes in [linked, deep] {
+        let layers = [Changes { changes, skipped: Vec::new() }];
+        assert!(merge_within(&layers, 100_000_000).is_ok());
+        assert!(matches!(merge_within(&layers, 900_000), Err(LayerError::TooLarge { .. })));
+    }
+}

@@ -73,12 +73,12 @@ pub fn userland(input: UserlandInput<'_>, objects: &dyn Objects) -> Result<Assem
         tree.insert(folder, Entry::directory(0o755), own());
     }
     for (path, target) in LINKS {
-        let place = made_place(&mut tree, path)?;
+        let (place, _) = made_place(&mut tree, path)?;
         tree.insert(place, Entry::symlink(target), own());
     }
     let accounts = accounts(&tree, objects)?;
     for file in &input.app_files {
-        let place = made_place(&mut tree, &file.path)?;
+        let (place, _) = made_place(&mut tree, &file.path)?;
         if tree.get(&place).is_some_and(|old| old.kind == Kind::Directory) {
             return Err(UserlandError::Folder { path: file.path.clone() });
         }
@@ -93,13 +93,13 @@ pub fn userland(input: UserlandInput<'_>, objects: &dyn Objects) -> Result<Assem
         tree.insert(place, entry, Origin { layer: Layer::App, source: "app".into() });
     }
     for (path, entry) in input.others {
-        let place = made_place(&mut tree, path)?;
+        let (place, _) = made_place(&mut tree, path)?;
         if entry.kind != Kind::Directory || tree.get(&place).is_none() {
             tree.insert(place, entry, Origin { layer: Layer::App, source: "app".into() });
         }
     }
     for mount in &input.mounts {
-        let place = made_place(&mut tree, mount)?;
+        let (place, _) = made_place(&mut tree, mount)?;
         if tree.get(&place).is_none() {
             tree.insert(place, Entry::directory(0o755), origin());
         }
