@@ -1,6 +1,7 @@
 //! What the program says when something is wrong: no machines, no network.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use anyhow::Result;
 use expect_test::{Expect, expect};
@@ -187,4 +188,29 @@ fn nothing_runs() -> Result<()> {
         Nothing runs. `plumb up` in a folder with a definition starts an application.
     "#]],
     )
+}
+
+#[test]
+fn a_reader_that_goes_and_a_full_disk() {
+    let plumb = |stdout: Stdio| {
+        let mut command = Command::new(PLUMB);
+        command
+            .args(["completions", "bash"])
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .output()
+            .expect("plumb runs")
+    };
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = plumb(writer.into());
+    assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(0), ""));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let output = plumb(full.into());
+    expect![[r#"
+        error: cannot write to standard output
+        caused by: No space left on device (os error 28)
+    "#]]
+    .assert_eq(&String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
 }

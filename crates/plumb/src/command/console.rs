@@ -10,6 +10,7 @@ use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 
 use super::Session;
 use crate::args::Console;
+use crate::output::{err, out};
 
 /// Ctrl-], as in telnet and `virsh console`.
 const LEAVE: u8 = 0x1d;
@@ -18,17 +19,16 @@ pub(super) fn run(session: &Session<'_>, arguments: &Console) -> Result<(), OpsE
     let console = session.plumb.console(&arguments.instance)?;
     let failed =
         |source| OpsError::Io { action: "show the console of", path: console.socket.clone(), source };
-    let mut out = io::stdout().lock();
     for line in &console.tail {
-        writeln!(out, "{line}").map_err(failed)?;
+        out!("{line}");
     }
     if arguments.no_follow {
         return Ok(());
     }
     let stream = plumb_ops::connect(&console.socket).map_err(failed)?;
-    eprintln!("-- connected to {}; Ctrl-] leaves --", arguments.instance);
+    err!("-- connected to {}; Ctrl-] leaves --", arguments.instance);
     let raw = RawTerminal::enter();
-    let outcome = relay(&stream, &mut out);
+    let outcome = relay(&stream, &mut io::stdout().lock());
     drop(raw);
     outcome.map_err(failed)
 }
@@ -50,7 +50,7 @@ fn relay(stream: &UnixStream, out: &mut dyn Write) -> io::Result<()> {
         if from_guest {
             let count = (&*stream).read(&mut buffer)?;
             if count == 0 {
-                eprintln!("\r\n-- the instance closed its console --");
+                err!("\r\n-- the instance closed its console --");
                 return Ok(());
             }
             out.write_all(&buffer[..count])?;

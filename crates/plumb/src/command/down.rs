@@ -4,6 +4,7 @@ use plumb_ops::OpsError;
 
 use super::Session;
 use crate::args::Down;
+use crate::output::{err, out};
 use crate::render::{self, bytes};
 
 pub(super) fn run(session: &Session<'_>, arguments: &Down) -> Result<(), OpsError> {
@@ -15,14 +16,14 @@ pub(super) fn run(session: &Session<'_>, arguments: &Down) -> Result<(), OpsErro
     }
     if arguments.dry_run {
         for step in &outcome.steps {
-            println!("{step}");
+            out!("{step}");
         }
-        eprintln!("dry run: nothing was changed");
+        err!("dry run: nothing was changed");
         return Ok(());
     }
-    println!("{} is down", outcome.deployment);
+    out!("{} is down", outcome.deployment);
     for volume in &outcome.kept {
-        println!("  volume {}/{} stays ({})", volume.instance, volume.volume, bytes(volume.size_bytes));
+        out!("  volume {}/{} stays ({})", volume.instance, volume.volume, bytes(volume.size_bytes));
     }
     Ok(())
 }

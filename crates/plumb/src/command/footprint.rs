@@ -4,6 +4,7 @@ use plumb_ops::{Baseline, FootprintView, MachineFootprint, OpsError, Start, Sugg
 
 use super::Session;
 use crate::args::Footprint;
+use crate::output::out;
 use crate::render::{self, COLUMNS, bytes, duration, table, wrapped};
 
 /// Rows of each list; `--json` has all.
@@ -21,7 +22,7 @@ pub(super) fn run(session: &Session<'_>, arguments: &Footprint) -> Result<(), Op
     }
     for (index, machine) in view.machines.iter().enumerate() {
         if index > 0 {
-            println!();
+            out!();
         }
         print_machine(&view, machine);
     }
@@ -29,27 +30,27 @@ pub(super) fn run(session: &Session<'_>, arguments: &Footprint) -> Result<(), Op
 }
 
 fn print_machine(view: &FootprintView, machine: &MachineFootprint) {
-    println!("machine {} of {}, beside {}", machine.machine, view.subject, view.baseline.name);
+    out!("machine {} of {}, beside {}", machine.machine, view.subject, view.baseline.name);
     comparison(&view.baseline, machine);
-    println!();
+    out!();
     layers(machine);
-    println!();
-    println!("{}", parts(machine));
+    out!();
+    out!("{}", parts(machine));
     ports(machine);
     for (path, what) in &machine.content.privileged {
-        println!("{what:<12} {path}");
+        out!("{what:<12} {path}");
     }
     for package in &machine.without {
-        println!("without      {package} (left out by the definition)");
+        out!("without      {package} (left out by the definition)");
     }
     for (package, reason) in &machine.left_out {
         for (index, line) in wrapped(&format!("{package}: {reason}"), 13).into_iter().enumerate() {
-            println!("{:<12} {line}", if index == 0 { "left out" } else { "" });
+            out!("{:<12} {line}", if index == 0 { "left out" } else { "" });
         }
     }
     let dropped: u64 = machine.dropped.values().map(|rule| rule.bytes).sum();
-    println!("left out     {} of files by {} rules", bytes(dropped), machine.dropped.len());
-    println!();
+    out!("left out     {} of files by {} rules", bytes(dropped), machine.dropped.len());
+    out!();
     let packages: Vec<_> = machine.content.packages.iter().take(ROWS).collect();
     shares("LARGEST PACKAGES", &packages);
     shares("LARGEST FILES", &machine.content.largest_files.iter().take(ROWS).collect::<Vec<_>>());
@@ -76,14 +77,14 @@ fn comparison(baseline: &Baseline, machine: &MachineFootprint) {
             row("start to ready", ready_ms, baseline.boot_ms, &duration);
         }
     }
-    println!("{rows}");
+    out!("{rows}");
     match &machine.measured {
-        Some(measured) => println!(
+        Some(measured) => out!(
             "memory, processes and start were seen of {} at {}",
             measured.instance,
             render::time(i64::try_from(measured.at_ms / 1000).unwrap_or_default())
         ),
-        None => println!("memory, processes and start are known once an instance has run"),
+        None => out!("memory, processes and start are known once an instance has run"),
     }
 }
 
@@ -109,7 +110,7 @@ fn layers(machine: &MachineFootprint) {
             found.capabilities.to_string(),
         ]);
     }
-    println!("{rows}");
+    out!("{rows}");
 }
 
 fn parts(machine: &MachineFootprint) -> String {
@@ -130,18 +131,18 @@ fn ports(machine: &MachineFootprint) {
     if let Some(measured) = &machine.measured {
         for port in &measured.listening {
             let inside = if port.loopback { " (only inside)" } else { "" };
-            println!("open port    {}/{}{inside}", port.port, port.protocol);
+            out!("open port    {}/{}{inside}", port.port, port.protocol);
         }
     }
     for port in &machine.published {
-        println!("published    {port}/tcp");
+        out!("published    {port}/tcp");
     }
 }
 
 fn shares(title: &str, list: &[&plumb_ops::Share]) {
-    println!("{title}");
+    out!("{title}");
     for share in list {
-        println!("  {:>9}  {}", bytes(share.bytes), shortened(&share.name, COLUMNS - 13));
+        out!("  {:>9}  {}", bytes(share.bytes), shortened(&share.name, COLUMNS - 13));
     }
 }
 
@@ -155,17 +156,17 @@ fn shortened(path: &str, columns: usize) -> String {
 }
 
 fn could_go(suggestions: &[Suggestion]) {
-    println!("WHAT COULD GO, if nothing loads or runs it by name (`without` leaves it out)");
+    out!("WHAT COULD GO, if nothing loads or runs it by name (`without` leaves it out)");
     let worth: Vec<&Suggestion> =
         suggestions.iter().filter(|one| one.bytes >= WORTH_BYTES).take(ROWS).collect();
     if worth.is_empty() {
-        println!("  nothing of size");
+        out!("  nothing of size");
     }
     for one in worth {
-        println!("  {:>9}  without = [\"{}\"]", bytes(one.bytes), one.package);
+        out!("  {:>9}  without = [\"{}\"]", bytes(one.bytes), one.package);
         let tell = |text: String| {
             for line in wrapped(&text, 13) {
-                println!("             {line}");
+                out!("             {line}");
             }
         };
         tell(one.because.clone());

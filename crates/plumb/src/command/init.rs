@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::args::{Global, Init};
+use crate::output::{err, out};
 use crate::render;
 
 pub(super) fn run(arguments: &Init, global: &Global) -> ExitCode {
@@ -12,9 +13,9 @@ pub(super) fn run(arguments: &Init, global: &Global) -> ExitCode {
         Ok(files) if global.json => render::json(&serde_json::json!({ "folder": folder, "files": files })),
         Ok(files) => {
             for file in files {
-                println!("{}", folder.join(file).display());
+                out!("{}", folder.join(file).display());
             }
-            eprintln!("Next: cd {} && plumb up", folder.display());
+            err!("Next: cd {} && plumb up", folder.display());
         }
         Err(error) => return render::failure(&error, global.json),
     }

@@ -4,6 +4,7 @@ use plumb_ops::{OpsError, Project, Update};
 
 use super::Session;
 use crate::args::Lock;
+use crate::output::{err, out};
 use crate::render;
 
 pub(super) fn run(session: &Session<'_>, arguments: &Lock) -> Result<(), OpsError> {
@@ -13,7 +14,7 @@ pub(super) fn run(session: &Session<'_>, arguments: &Lock) -> Result<(), OpsErro
         if session.global.json {
             render::json(&serde_json::json!({ "fits": true, "packages": packages }));
         } else {
-            println!("{} fits the definition ({packages} packages)", project.lock_path().display());
+            out!("{} fits the definition ({packages} packages)", project.lock_path().display());
         }
         return Ok(());
     }
@@ -29,22 +30,22 @@ pub(super) fn run(session: &Session<'_>, arguments: &Lock) -> Result<(), OpsErro
         return Ok(());
     }
     for note in &outcome.notes {
-        eprintln!("note: {note}");
+        err!("note: {note}");
     }
     for change in &outcome.changes {
         match (&change.from, &change.to) {
-            (None, Some(to)) => println!("+ {} {to}", change.package),
-            (Some(from), None) => println!("- {} {from}", change.package),
-            (Some(from), Some(to)) => println!("~ {} {from} -> {to}", change.package),
+            (None, Some(to)) => out!("+ {} {to}", change.package),
+            (Some(from), None) => out!("- {} {from}", change.package),
+            (Some(from), Some(to)) => out!("~ {} {from} -> {to}", change.package),
             (None, None) => {}
         }
     }
     let path = project.lock_path();
     match (outcome.changed, arguments.dry_run) {
-        (false, _) => eprintln!("{} is up to date: {} packages", path.display(), outcome.packages),
-        (true, false) => eprintln!("{}: {} packages", path.display(), outcome.packages),
+        (false, _) => err!("{} is up to date: {} packages", path.display(), outcome.packages),
+        (true, false) => err!("{}: {} packages", path.display(), outcome.packages),
         (true, true) => {
-            eprintln!("{} would have {} packages; nothing was written", path.display(), outcome.packages)
+            err!("{} would have {} packages; nothing was written", path.display(), outcome.packages)
         }
     }
     Ok(())

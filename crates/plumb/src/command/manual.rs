@@ -7,9 +7,12 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 
 use crate::args::Cli;
+use crate::output::{err, out};
 
 pub(super) fn completions(shell: clap_complete::Shell) -> ExitCode {
-    clap_complete::generate(shell, &mut Cli::command(), "plumb", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "plumb", &mut script);
+    out!("{}", String::from_utf8_lossy(&script).trim_end());
     ExitCode::SUCCESS
 }
 
@@ -18,7 +21,7 @@ pub(super) fn man(folder: &Path) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: cannot write manual pages to `{}`\ncaused by: {error}", folder.display());
+            err!("error: cannot write manual pages to `{}`\ncaused by: {error}", folder.display());
             ExitCode::FAILURE
         }
     }
@@ -28,7 +31,7 @@ pub(super) fn keeper(folder: &Path) -> ExitCode {
     match plumb_ops::keeper::run(folder) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            err!("error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use plumb_ops::{DeploymentView, InstanceView, OpsError};
 
 use super::Session;
 use crate::args::Ps;
+use crate::output::{err, out};
 use crate::render::{self, duration, table};
 
 pub(super) fn run(session: &Session<'_>, arguments: &Ps) -> Result<(), OpsError> {
@@ -13,12 +14,12 @@ pub(super) fn run(session: &Session<'_>, arguments: &Ps) -> Result<(), OpsError>
         return Ok(());
     }
     if deployments.is_empty() {
-        eprintln!("Nothing runs. `plumb up` in a folder with a definition starts an application.");
+        err!("Nothing runs. `plumb up` in a folder with a definition starts an application.");
         return Ok(());
     }
     for (number, deployment) in deployments.iter().enumerate() {
         if number > 0 {
-            println!();
+            out!();
         }
         print(deployment);
     }
@@ -27,9 +28,9 @@ pub(super) fn run(session: &Session<'_>, arguments: &Ps) -> Result<(), OpsError>
 
 fn print(deployment: &DeploymentView) {
     let release = deployment.release.as_deref().unwrap_or("no release");
-    println!("{}  {release}  {}", deployment.name, deployment.state);
+    out!("{}  {release}  {}", deployment.name, deployment.state);
     if let Some(note) = &deployment.note {
-        println!("  {note}");
+        out!("  {note}");
     }
     if deployment.instances.is_empty() {
         return;
@@ -47,7 +48,7 @@ fn print(deployment: &DeploymentView) {
             instance.ports.join(" "),
         ]);
     }
-    println!("{rows}");
+    out!("{rows}");
 }
 
 fn services(instance: &InstanceView) -> String {
@@ -80,9 +81,9 @@ pub(super) fn doctor(session: &Session<'_>) -> Result<(), OpsError> {
     } else {
         for finding in &report.findings {
             let mark = if finding.good { "ok  " } else { "FAIL" };
-            println!("{mark} {}: {}", finding.what, finding.detail);
+            out!("{mark} {}: {}", finding.what, finding.detail);
             if let Some(hint) = &finding.hint {
-                println!("     hint: {hint}");
+                out!("     hint: {hint}");
             }
         }
     }

@@ -4,6 +4,7 @@ use plumb_ops::{BuiltImage, OpsError, Project};
 
 use super::Session;
 use crate::args::{Build, Log, Release, Show};
+use crate::output::{err, out};
 use crate::render::{self, bytes, table, time};
 
 pub(super) fn build(session: &Session<'_>, arguments: &Build) -> Result<(), OpsError> {
@@ -30,7 +31,7 @@ pub(super) fn release(session: &Session<'_>, arguments: &Release) -> Result<(), 
             render::json(&images);
         } else {
             print_images(&images);
-            eprintln!("dry run: no release was made");
+            err!("dry run: no release was made");
         }
         return Ok(());
     }
@@ -40,9 +41,9 @@ pub(super) fn release(session: &Session<'_>, arguments: &Release) -> Result<(), 
         render::json(&outcome);
         return Ok(());
     }
-    println!("{}", outcome.release);
+    out!("{}", outcome.release);
     if !outcome.changed {
-        eprintln!("nothing changed since `{}`", outcome.release);
+        err!("nothing changed since `{}`", outcome.release);
     }
     Ok(())
 }
@@ -63,10 +64,10 @@ fn print_images(images: &[BuiltImage]) {
             if image.cached { "unchanged".to_owned() } else { "built".to_owned() },
         ]);
     }
-    println!("{rows}");
+    out!("{rows}");
     for image in images {
         for notice in &image.notices {
-            eprintln!("note: {}: {notice}", image.machine);
+            err!("note: {}: {notice}", image.machine);
         }
     }
 }
@@ -92,7 +93,7 @@ pub(super) fn log(session: &Session<'_>, arguments: &Log) -> Result<(), OpsError
             release.note.clone(),
         ]);
     }
-    println!("{rows}");
+    out!("{rows}");
     Ok(())
 }
 
@@ -102,42 +103,42 @@ pub(super) fn show(session: &Session<'_>, arguments: &Show) -> Result<(), OpsErr
         render::json(&serde_json::json!({ "release": release, "images": images }));
         return Ok(());
     }
-    println!("release    {}", release.name());
-    println!("made       {}", time(release.created_s));
+    out!("release    {}", release.name());
+    out!("made       {}", time(release.created_s));
     if !release.note.is_empty() {
-        println!("note       {}", release.note);
+        out!("note       {}", release.note);
     }
     if release.content.fence > 0 {
-        println!("fence      {}@{} (no rollback below)", release.app, release.content.fence);
+        out!("fence      {}@{} (no rollback below)", release.app, release.content.fence);
     }
-    println!("lock       {}", release.lock);
+    out!("lock       {}", release.lock);
     for (name, machine) in &release.content.machines {
-        println!("\nmachine    {name}");
-        println!("  image    {}", machine.image);
-        println!("  runs     {} x {} MiB, {} CPU", machine.instances, machine.memory_mib, machine.cpus);
+        out!("\nmachine    {name}");
+        out!("  image    {}", machine.image);
+        out!("  runs     {} x {} MiB, {} CPU", machine.instances, machine.memory_mib, machine.cpus);
         for need in &machine.needs {
-            println!("  needs    {need}");
+            out!("  needs    {need}");
         }
         for port in &machine.publish {
-            println!("  port     {}:{} -> {}", port.address, port.host_port, port.guest_port);
+            out!("  port     {}:{} -> {}", port.address, port.host_port, port.guest_port);
         }
         for (volume, size) in &machine.volumes {
-            println!("  volume   {volume} {}", bytes(size.size_bytes));
+            out!("  volume   {volume} {}", bytes(size.size_bytes));
         }
         if let Some(image) = images.get(name) {
-            println!("  kernel   {} {}", image.kernel_release, bytes(image.kernel.size));
-            println!("  root     {} dm-verity {}", bytes(image.root.size), image.root_hash);
+            out!("  kernel   {} {}", image.kernel_release, bytes(image.kernel.size));
+            out!("  root     {} dm-verity {}", bytes(image.root.size), image.root_hash);
             for (layer, size) in &image.layers {
-                println!("  layer    {layer}: {} files, {}", size.files, bytes(size.bytes));
+                out!("  layer    {layer}: {} files, {}", size.files, bytes(size.bytes));
             }
             for package in &image.without {
-                println!("  without  {package}");
+                out!("  without  {package}");
             }
             for package in &image.left_out {
-                println!("  left out {package} (only maintainer scripts use it)");
+                out!("  left out {package} (only maintainer scripts use it)");
             }
             for (package, entry) in &image.packages {
-                println!("  package  {package} {} ({})", entry.version, entry.layer);
+                out!("  package  {package} {} ({})", entry.version, entry.layer);
             }
         }
     }

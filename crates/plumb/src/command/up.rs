@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::Session;
 use crate::args::{Rollback, Up, Upgrade};
+use crate::output::{err, out};
 use crate::render::{self, Finished};
 
 pub(super) fn up(session: &Session<'_>, arguments: &Up) -> Result<(), OpsError> {
@@ -64,13 +65,13 @@ fn print(session: &Session<'_>, outcome: &UpOutcome, dry_run: bool) {
     }
     if dry_run {
         for step in &outcome.steps {
-            println!("{step}");
+            out!("{step}");
         }
-        eprintln!("dry run: nothing was changed");
+        err!("dry run: nothing was changed");
         return;
     }
-    println!("{} runs {}", outcome.deployment, outcome.release);
+    out!("{} runs {}", outcome.deployment, outcome.release);
     for url in &outcome.published {
-        println!("  {} at {}", url.machine, url.address);
+        out!("  {} at {}", url.machine, url.address);
     }
 }

@@ -4,6 +4,7 @@ use plumb_ops::{Difference, DifferenceKind, OpsError, Problem, Rebuilt};
 
 use super::Session;
 use crate::args::Verify;
+use crate::output::out;
 use crate::render::{self, bytes, wrapped};
 
 /// Lines of differing files; `--json` has all.
@@ -15,7 +16,7 @@ pub(super) fn run(session: &Session<'_>, arguments: &Verify) -> Result<(), OpsEr
     if session.global.json {
         render::json(&found);
     } else {
-        println!("{}: {} objects, {}", found.release, found.objects, bytes(found.bytes));
+        out!("{}: {} objects, {}", found.release, found.objects, bytes(found.bytes));
         found.problems.iter().for_each(problem);
         found.rebuilt.iter().for_each(rebuilt);
     }
@@ -35,10 +36,10 @@ fn problem(problem: &Problem) {
 
 fn rebuilt(machine: &Rebuilt) {
     if machine.parts.is_empty() {
-        println!("machine {}: built again, the same bytes", machine.machine);
+        out!("machine {}: built again, the same bytes", machine.machine);
         return;
     }
-    println!("machine {}: built again, other bytes: {}", machine.machine, machine.parts.join(", "));
+    out!("machine {}: built again, other bytes: {}", machine.machine, machine.parts.join(", "));
     for cause in &machine.causes {
         tell(2, cause);
     }
@@ -49,7 +50,7 @@ fn rebuilt(machine: &Rebuilt) {
         0 if machine.parts.iter().any(|part| part == "root") => {
             tell(2, "the files are the same; the file system was written in another way");
         }
-        count if count > ROWS => println!("  and {} more", count - ROWS),
+        count if count > ROWS => out!("  and {} more", count - ROWS),
         _ => {}
     }
 }
@@ -79,6 +80,6 @@ fn line(difference: &Difference) -> String {
 fn tell(indent: usize, text: &str) {
     for (index, line) in wrapped(text, indent + 2).into_iter().enumerate() {
         let indent = if index == 0 { indent } else { indent + 2 };
-        println!("{:indent$}{line}", "");
+        out!("{:indent$}{line}", "");
     }
 }

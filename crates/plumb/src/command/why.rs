@@ -4,6 +4,7 @@ use plumb_ops::{How, OpsError, Start, Why, WhyKind, WhyLink, WhyUse};
 
 use super::Session;
 use crate::args::Why as Arguments;
+use crate::output::out;
 use crate::render::{self, bytes, wrapped};
 
 /// Lines of each list; `--json` has all.
@@ -19,7 +20,7 @@ pub(super) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<(), Op
     }
     for (index, answer) in answers.iter().enumerate() {
         if index > 0 {
-            println!();
+            out!();
         }
         print(answer);
     }
@@ -39,7 +40,7 @@ fn print(why: &Why) {
 fn tell(indent: usize, text: &str) {
     for (index, line) in wrapped(text, indent + 2).into_iter().enumerate() {
         let indent = if index == 0 { indent } else { indent + 2 };
-        println!("{:indent$}{line}", "");
+        out!("{:indent$}{line}", "");
     }
 }
 
@@ -91,11 +92,11 @@ fn list(title: &str, lines: impl ExactSizeIterator<Item = String>) {
     if count == 0 {
         return;
     }
-    println!("  {title}:");
+    out!("  {title}:");
     for line in lines.take(ROWS) {
         tell(4, &line);
     }
     if count > ROWS {
-        println!("    and {} more", count - ROWS);
+        out!("    and {} more", count - ROWS);
     }
 }

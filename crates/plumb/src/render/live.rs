@@ -19,6 +19,7 @@ use plumb_ops::{BuildStep, InstanceStep, Progress, Reporter};
 use serde::Serialize;
 
 use super::{bytes, duration, service_state};
+use crate::output::{err, out};
 
 /// A phase of a command, for `--json`.
 #[derive(Serialize)]
@@ -98,7 +99,7 @@ impl Live {
     /// Every finished phase with the time since the start of the command.
     pub fn print_timings(&self) {
         for (at, what) in &self.state().timings {
-            println!("{:>9.3} s  {what}", at.as_secs_f64());
+            out!("{:>9.3} s  {what}", at.as_secs_f64());
         }
     }
 
@@ -125,7 +126,7 @@ impl Live {
         self.state().timings.push((at, format!("{key} {message}")));
         match &self.mode {
             Mode::Silent => {}
-            Mode::Lines => eprintln!("{mark} {key:<10} {message}"),
+            Mode::Lines => err!("{mark} {key:<10} {message}"),
             Mode::Tree(tree) => {
                 // Lines above the live ones: what is printed stays, whatever is printed later.
                 let bar = self.state().bars.remove(key);
@@ -205,7 +206,7 @@ impl Live {
     fn note(&self, text: &str) {
         match &self.mode {
             Mode::Silent => {}
-            Mode::Lines => eprintln!("! {text}"),
+            Mode::Lines => err!("! {text}"),
             Mode::Tree(tree) => {
                 // A terminal that went away must not end the command.
                 let _ = tree.println(format!("! {text}"));

@@ -5,6 +5,7 @@ mod live;
 use std::error::Error as _;
 use std::process::ExitCode;
 
+use crate::output::{err, out};
 use comfy_table::{ContentArrangement, Table, presets};
 use plumb_guest_proto::ServiceState;
 use plumb_ops::{InstanceTimings, OpsError};
@@ -22,8 +23,8 @@ const EXIT_PARTLY: u8 = 4;
 /// Prints a value as JSON on standard output.
 pub fn json<T: Serialize>(value: &T) {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => println!("{text}"),
-        Err(error) => eprintln!("error: cannot print the result as JSON\ncaused by: {error}"),
+        Ok(text) => out!("{text}"),
+        Err(error) => err!("error: cannot print the result as JSON\ncaused by: {error}"),
     }
 }
 
@@ -46,20 +47,20 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
             "error": error.to_string(), "causes": causes, "hints": error.hints(), "console": console,
         }));
     } else if let OpsError::Definition(errors) = error {
-        eprintln!("{errors}");
+        err!("{errors}");
     } else {
-        eprintln!("error: {error}");
+        err!("error: {error}");
         for cause in &causes {
-            eprintln!("caused by: {cause}");
+            err!("caused by: {cause}");
         }
         if let Some(lines) = console.filter(|lines| !lines.is_empty()) {
-            eprintln!("  the end of its console:");
+            err!("  the end of its console:");
             for line in lines {
-                eprintln!("  | {line}");
+                err!("  | {line}");
             }
         }
         for hint in error.hints() {
-            eprintln!("hint: {hint}");
+            err!("hint: {hint}");
         }
     }
     match error {
@@ -82,7 +83,7 @@ fn console_of(error: &OpsError) -> Option<Vec<String>> {
 
 /// Where the time of a start went: when each part began, and how long it took.
 pub fn timings(instance: &InstanceTimings) {
-    println!("\n{}", timings_text(instance));
+    out!("\n{}", timings_text(instance));
 }
 
 fn timings_text(instance: &InstanceTimings) -> String {
