@@ -1,7 +1,5 @@
 //! systemd units: a template with its drop-ins, separated by lines of `---`, translated for an instance of it.
 
-use std::collections::BTreeMap;
-
 use plumb_guest_proto::ServiceSpec;
 use plumb_image::unit::{Accounts, ServiceInput, UnitSource, UserRecord, from_unit};
 
@@ -45,24 +43,11 @@ impl Accounts for Etc {
 
 pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let input = ServiceInput {
-        name: "web".into(),
-        exec: None,
-        prepare: None,
-        user: None,
-        group: None,
-        environment: BTreeMap::new(),
-        working_directory: None,
-        ready: None,
-        ready_timeout_ms: None,
-        restart: None,
-        after: Vec::new(),
-        siblings: &[],
-        resolve_program: &|name| {
-            let path = if name.starts_with('/') { name.to_owned() } else { format!("/usr/bin/{name}") };
-            (!path.contains("missing")).then_some(path)
-        },
+    let resolve = |name: &str| {
+        let path = if name.starts_with('/') { name.to_owned() } else { format!("/usr/bin/{name}") };
+        (!path.contains("missing")).then_some(path)
     };
+    let input = ServiceInput::new("web", &resolve);
     let source = Text(text.split("\n---\n").collect());
     let Ok(translated) = from_unit("web@15-main", &input, &source, &Etc) else { return };
     check(&translated.spec);

@@ -173,5 +173,9 @@ mod tests {
         checksum.add(b"12345");
         checksum.add(b"6789");
         assert_eq!(checksum.value(), 0xe306_9283);
+        // RFC 3720 appendix B.4.
+        let mut checksum = Checksum::default();
+        checksum.add(&[0; 32]);
+        assert_eq!(checksum.value(), 0x8a91_36aa);
     }
 }

@@ -187,6 +187,19 @@ impl Tree {
     }
 }
 
+/// The parts of a path without `.` and `..`, as if no part were a link.
+pub(crate) fn normal_parts(path: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    for part in components(path) {
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    parts
+}
+
 fn components(path: &str) -> impl DoubleEndedIterator<Item = &str> {
     path.split('/').filter(|part| !part.is_empty() && *part != ".")
 }

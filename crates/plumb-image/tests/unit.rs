@@ -83,21 +83,7 @@ fn resolve(program: &str) -> Option<String> {
 }
 
 fn input(name: &str) -> ServiceInput<'static> {
-    ServiceInput {
-        name: name.to_owned(),
-        exec: None,
-        prepare: None,
-        user: None,
-        group: None,
-        environment: BTreeMap::new(),
-        working_directory: None,
-        ready: None,
-        ready_timeout_ms: None,
-        restart: None,
-        after: Vec::new(),
-        siblings: &[],
-        resolve_program: &resolve,
-    }
+    ServiceInput::new(name, &resolve)
 }
 
 fn capabilities(set: u64) -> String {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::answer::Change;
 use crate::assemble::Stage;
 use crate::rule::account::{Wanted, WantedUser};
-use crate::tree::{Entry, Kind, Layer, Objects, Origin};
+use crate::tree::{Entry, Kind, Layer, Objects, Origin, normal_parts};
 
 /// Prefix of [`Origin::source`] of what a script made.
 pub const SOURCE: &str = "scripts";
@@ -156,7 +156,7 @@ fn leave_out_links(effects: &mut Effects) {
         let Kind::Symlink { target } = &entry.kind else { continue };
         let folder = path.rfind('/').map_or("", |cut| &path[..cut]);
         let target = if target.starts_with('/') { target.clone() } else { format!("{folder}/{target}") };
-        let target = normal(&target);
+        let target = format!("/{}", normal_parts(&target).join("/"));
         if effects.left_out.contains_key(&target) {
             dangling.push(path.clone());
         }
@@ -165,19 +165,6 @@ fn leave_out_links(effects: &mut Effects) {
         effects.made.remove(&path);
         effects.left_out.insert(path, "dangling".to_owned());
     }
-}
-
-/// Without `.` and `..`.
-fn normal(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
-        if part == ".." {
-            parts.pop();
-        } else {
-            parts.push(part);
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 impl Effects {

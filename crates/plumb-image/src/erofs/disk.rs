@@ -1,7 +1,8 @@
 //! The fixed structures of the format as bytes (`fs/erofs/erofs_fs.h`).
 
+use plumb_guest_proto::Checksum;
+
 use super::BLOCK;
-use super::crc32c::crc32c;
 
 /// `struct erofs_super_block` starts here; the bytes before are for boot loaders.
 const SUPERBLOCK_AT: usize = 1024;
@@ -46,8 +47,10 @@ impl Superblock {
         // callers take for a deleted entry.
         put(sb, 44, &self.xattr_block.to_le_bytes());
         // The UUID (48) stays zero: the root hash is the identity of an image.
-        let checksum = crc32c(sb);
-        put(sb, 4, &checksum.to_le_bytes());
+        let mut checksum = Checksum::default();
+        checksum.add(sb);
+        // EROFS leaves out the inversion at the end.
+        put(sb, 4, &(!checksum.value()).to_le_bytes());
         block
     }
 }

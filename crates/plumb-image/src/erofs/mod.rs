@@ -21,7 +21,6 @@
 //!
 //! Building is in two steps: [`layout`] decides every byte position from the tree alone; [`write`] copies.
 
-mod crc32c;
 mod directory;
 mod disk;
 mod layout;

@@ -7,7 +7,7 @@ use std::io;
 use super::account::{Accounts, Wanted};
 use super::alternative::Alternatives;
 use super::debconf::Questions;
-use crate::tree::{Entry, Kind, Layer, Objects, Origin, Tree};
+use crate::tree::{Entry, Kind, Layer, Objects, Origin, Tree, normal_parts};
 
 /// Longest text file a rule reads: configuration and scripts are far below.
 const TEXT_BYTES: u64 = 4 << 20;
@@ -141,14 +141,7 @@ impl<'a> World<'a> {
     /// path that is empty, leads in circles or is longer than a system would take.
     pub(crate) fn place(&self, path: &str) -> Option<String> {
         let path = &self.absolute(path).filter(|path| path.len() <= PATH_BYTES)?;
-        let mut parts: Vec<&str> = Vec::new();
-        for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
-            if part == ".." {
-                parts.pop();
-            } else {
-                parts.push(part);
-            }
-        }
+        let mut parts = normal_parts(path);
         if parts.len() > PATH_PARTS {
             return None;
         }

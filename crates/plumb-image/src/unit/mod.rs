@@ -94,6 +94,27 @@ pub struct ServiceInput<'a> {
     pub resolve_program: &'a dyn Fn(&str) -> Option<String>,
 }
 
+impl<'a> ServiceInput<'a> {
+    /// A service of which the definition says nothing but its name.
+    pub fn new(name: impl Into<String>, resolve_program: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        ServiceInput {
+            name: name.into(),
+            exec: None,
+            prepare: None,
+            user: None,
+            group: None,
+            environment: BTreeMap::new(),
+            working_directory: None,
+            ready: None,
+            ready_timeout_ms: None,
+            restart: None,
+            after: Vec::new(),
+            siblings: &[],
+            resolve_program,
+        }
+    }
+}
+
 /// Another service of the same machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sibling {
