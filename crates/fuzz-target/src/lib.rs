@@ -5,12 +5,15 @@
 //! beyond its limit. What must not panic, hang or eat memory is everything else.
 
 mod account;
+mod answer;
 mod archive;
 mod binary;
+mod content;
 mod debian;
 mod definition;
 mod document;
 mod kernel;
+mod layer;
 mod message;
 mod network;
 mod object;
@@ -32,7 +35,9 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "account", run: account::run },
+    Target { name: "answer", run: answer::run },
     Target { name: "archive", run: archive::run },
+    Target { name: "content", run: content::run },
     Target { name: "deb", run: package::run },
     Target { name: "definition", run: definition::run },
     Target { name: "document", run: document::run },
@@ -40,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frame", run: network::run },
     Target { name: "index", run: debian::run },
     Target { name: "kernel", run: kernel::run },
+    Target { name: "layer", run: layer::run },
     Target { name: "message", run: message::run },
     Target { name: "script", run: script::run },
     Target { name: "signature", run: signature::run },

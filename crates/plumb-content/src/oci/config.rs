@@ -45,6 +45,23 @@ struct RawConfig {
     stop_signal: Option<String>,
 }
 
+impl RawConfig {
+    /// No program, variable or folder can have a NUL byte in its name; execve(2) would cut it there.
+    fn without_nul(&self) -> Result<(), OciError> {
+        let lists = [&self.env, &self.entrypoint, &self.cmd].into_iter().flatten().flatten();
+        match lists
+            .chain([&self.user, &self.working_dir].into_iter().flatten())
+            .find(|text| text.contains('\0'))
+        {
+            Some(text) => Err(OciError::Malformed {
+                what: "configuration",
+                message: format!("{text:?} has a NUL byte"),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Signals by their number on Linux for amd64 (signal(7)).
 const SIGNALS: [(&str, i32); 15] = [
     ("HUP", 1),
@@ -73,14 +90,18 @@ impl Config {
         let raw: Raw = serde_json::from_slice(bytes)
             .map_err(|error| OciError::Malformed { what: "configuration", message: error.to_string() })?;
         let raw = raw.config.unwrap_or_default();
+        raw.without_nul()?;
         let mut command = raw.entrypoint.unwrap_or_default();
         command.extend(raw.cmd.unwrap_or_default());
-        let pair =
-            |line: String| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let pair = |line: String| {
+            let (name, value) = line.split_once('=')?;
+            (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+        };
         let mut ports: Vec<u16> =
             raw.exposed_ports.unwrap_or_default().keys().filter_map(|key| port(key)).collect();
         ports.sort_unstable();
-        let directory = raw.working_dir.filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
+        // Relative ones are below the root, as container engines take them.
+        let directory = format!("/{}", raw.working_dir.unwrap_or_default().trim_start_matches('/'));
         Ok(Config {
             command,
             environment: raw.env.unwrap_or_default().into_iter().filter_map(pair).collect(),

@@ -67,6 +67,9 @@ fn configurations() {
     assert_eq!((empty.command.len(), empty.stop_signal), (0, Some(37)));
     assert_eq!(Config::parse(b"{}").expect("right").directory, "/");
     assert!(Config::parse(b"{\"config\":1}").is_err());
+    let odd = Config::parse(br#"{"config":{"WorkingDir":"srv/app","Env":["=x","A="]}}"#).expect("right");
+    assert_eq!((odd.directory.as_str(), odd.environment.len()), ("/srv/app", 1));
+    assert!(Config::parse(br#"{"config":{"Cmd":["sh\u0000x"]}}"#).is_err());
 }
 
 #[test]
