@@ -176,6 +176,27 @@ fn links(root: &Path, path: &Path, shown: &str, text: &str, wrong: &mut Vec<Stri
             wrong.push(format!("{shown} links to `{target}`, which is not there"));
         }
     }
+    for (name, target) in named_functions(text) {
+        // A file that is not there is told above.
+        let source = fs::read_to_string(folder.join(target)).unwrap_or_default();
+        if !source.is_empty() && !source.contains(&format!("fn {name}(")) {
+            wrong.push(format!("{shown} says that `{target}` has a function `{name}`, which it has not"));
+        }
+    }
+}
+
+/// Name and file of every function that is linked as ``[`name`](path.rs)``.
+fn named_functions(text: &str) -> Vec<(&str, &str)> {
+    text.split("[`")
+        .skip(1)
+        .filter_map(|rest| {
+            let (name, rest) = rest.split_once("`](")?;
+            let (target, _) = rest.split_once(')')?;
+            let is_name = name.contains('_') || name.bytes().all(|byte| byte.is_ascii_lowercase());
+            (is_name && target.ends_with(".rs") && !name.contains(['/', '.', '-', ' ', '\n']))
+                .then_some((name, target))
+        })
+        .collect()
 }
 
 fn files(root: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {

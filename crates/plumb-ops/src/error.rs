@@ -541,6 +541,7 @@ impl OpsError {
             OpsError::NoRelease { release } => {
                 hint(format!("`plumb log {}` lists the releases", release.app))
             }
+            OpsError::NotADefinition { .. } => hint("`plumb log` lists the releases".into()),
             OpsError::NoReleases { .. } => {
                 hint("`plumb release` in the application's folder makes one".into())
             }

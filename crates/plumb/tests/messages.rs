@@ -68,6 +68,7 @@ fn neither_folder_nor_release() -> Result<()> {
         1,
         &expect![[r#"
         error: `shoop` is neither a folder with a `plumb.toml` nor a release such as `shop@3`
+        hint: `plumb log` lists the releases
     "#]],
     )
 }
