@@ -10,6 +10,7 @@ mod error;
 mod execute;
 mod footprint;
 mod guest;
+mod hint;
 mod home;
 mod init;
 mod lock;

@@ -1,0 +1,116 @@
+//! What helps against an error: a command or a change, at most two.
+
+use plumb_model::MachineName;
+
+use crate::error::OpsError;
+
+impl OpsError {
+    /// Commands or changes that help, at most two.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        let one = match self {
+            OpsError::Uncovered { machine, packages, .. } => return script_choice(machine, packages),
+            OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => return source.hints(),
+            OpsError::Npm { source, .. } => source.hint(),
+            OpsError::Requirements { source, .. } => source.hint(),
+            OpsError::Fetch(error) => error.hint(),
+            OpsError::Store(error) => error.hint(),
+            OpsError::Target(error) => error.hint(),
+            _ => self.of_definition().or_else(|| self.of_release()).or_else(|| self.of_deployment()),
+        };
+        one.into_iter().collect()
+    }
+
+    /// What to change in a definition, its lock or its content.
+    fn of_definition(&self) -> Option<String> {
+        Some(match self {
+            OpsError::NoDefinition { .. } => {
+                "`plumb init hello` makes a folder with a small application".to_owned()
+            }
+            OpsError::Exists { .. } => "name another folder: `plumb init hello my-app`".to_owned(),
+            OpsError::NoTemplate { known, .. } => format!("there is {}", list(known)),
+            OpsError::Lock { .. } => {
+                "`plumb lock` writes a new lock; the old versions are kept if git has them".to_owned()
+            }
+            OpsError::StaleLock { .. } => {
+                "`plumb lock` brings it up to date and keeps the versions it has".to_owned()
+            }
+            OpsError::Incomplete { packages, .. } if !packages.is_empty() => {
+                let list = packages.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+                format!("add `os = [{list}]` to the machine, or leave out what needs them")
+            }
+            OpsError::NoPython { .. } => "add `middleware = [\"python3\"]` to the machine".to_owned(),
+            OpsError::Unpinned { .. } => {
+                "`pip-compile --generate-hashes` pins everything that is needed".to_owned()
+            }
+            OpsError::NoCommand { service, .. } => {
+                format!("write `service.{service}.exec`: the command to run")
+            }
+            OpsError::NotAnArchive { .. } => "leave out `strip`".to_owned(),
+            OpsError::NoScript { machine, package } => format!(
+                "remove `script.{package}` from `[machine.{machine}]`, or name the package that has the script"
+            ),
+            OpsError::Script { .. } => {
+                "`scripts = \"rules\"`, the default, does without the package's scripts".to_owned()
+            }
+            _ => return None,
+        })
+    }
+
+    /// How to find or make a release.
+    fn of_release(&self) -> Option<String> {
+        Some(match self {
+            OpsError::NoRelease { release } => format!("`plumb log {}` lists the releases", release.app),
+            OpsError::NotADefinition { .. } => "`plumb log` lists the releases".to_owned(),
+            OpsError::NoReleases { .. } => "`plumb release` in the application's folder makes one".to_owned(),
+            OpsError::NoInventory { .. } | OpsError::NoRecipe { .. } => {
+                "`plumb release` in the application's folder makes a release that has one".to_owned()
+            }
+            OpsError::NoMachine { known, .. } => format!("there is {}", list(known)),
+            OpsError::NotInside { subject, .. } => {
+                format!("`plumb footprint {subject} --json` lists the packages; files are absolute paths")
+            }
+            _ => return None,
+        })
+    }
+
+    /// What to look at, or which one to name.
+    fn of_deployment(&self) -> Option<String> {
+        Some(match self {
+            OpsError::NoDeployment { known, .. } if known.is_empty() => {
+                "`plumb up` in a folder with a definition starts one".to_owned()
+            }
+            OpsError::NoDeployment { known, .. } => format!("there is {}", list(known)),
+            OpsError::NotRunning { deployment } => format!("`plumb ps {deployment}` shows what is there"),
+            OpsError::NoInstance { known, .. } if !known.is_empty() => format!("there is {}", list(known)),
+            OpsError::Ambiguous { known, .. } => format!("say which: {}", list(known)),
+            OpsError::Plan(plumb_plan::PlanError::Fenced { .. }) => {
+                "make a new release whose code reads the new data, and `plumb upgrade` to it".to_owned()
+            }
+            OpsError::NotReady { instance, .. } => {
+                format!("`plumb logs {instance}` shows everything its services said")
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// The choice that an uncovered effect asks for.
+fn script_choice(machine: &MachineName, packages: &[String]) -> Vec<String> {
+    let skip: Vec<String> = packages.iter().map(|name| format!("`script.{name} = \"skip\"`")).collect();
+    let first = packages.first().map_or("", String::as_str);
+    vec![
+        format!(
+            "if these effects are not needed, say so in `[machine.{machine}]`: {}; if they are, write them as a rule: \
+             `script.{first} = {{ rule = \"install -d -o foo -m 0750 /var/lib/foo\" }}`",
+            skip.join(", ")
+        ),
+        format!(
+            "`scripts = \"run\"` in `[machine.{machine}]` runs all scripts in a virtual machine of their own"
+        ),
+    ]
+}
+
+fn list<T: std::fmt::Display>(items: &[T]) -> String {
+    items.iter().map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", ")
+}
