@@ -32,6 +32,21 @@ def measure_all(bench):
     first = seen[least]["pss_kib"] / least
     fit = 1 + int((HOST_MIB * 1024 - first) / slope["pss_kib"])
     report.figure("instances in 16 GiB, extrapolated", fit, "", f"line through {least} and {most}; all memory for them")
+    if bench.options.fill:
+        fill(bench, fit)
+
+
+def fill(bench, count):
+    """Starts them all: a line through two points is not proof."""
+    available_mib = measure.available_memory_kib() // 1024
+    if available_mib < HOST_MIB + 1024:
+        bench.report.note(f"{available_mib} MiB of memory are free: {count} instances were not started")
+        return
+    seen = with_instances(bench, count)
+    show(bench.report, count, seen)
+    bench.report.figure("instances in 16 GiB, started and ready", seen["ready"], "", f"of {count}")
+    each = seen["pss_kib"] / 1024 / count
+    bench.report.figure("the same: memory of the host for each", each, "MiB", "proportional set size")
 
 
 def with_instances(bench, count):
@@ -41,19 +56,22 @@ def with_instances(bench, count):
     shutil.copytree(bench.hello, folder)
     definition = folder / "plumb.toml"
     text = definition.read_text().replace('app = "hello"', 'app = "density"')
-    definition.write_text(text.replace("[machine.web]", f"[machine.web]\ninstances  = {count}"))
+    text = text.replace("[machine.web]", f"[machine.web]\ninstances  = {count}")
+    # They start at once, and each waits for two processors.
+    definition.write_text(text.replace('ready.http = ":80/"', 'ready.http = ":80/", ready.timeout = "20min"'))
     (folder / "plumb.lock").unlink(missing_ok=True)
     bench.prepare(folder)
     bench.down()
     bench.plumb("up", folder)
     measure.until_http_200(HELLO_PORT, lambda: None)
-    seen = {"pss_kib": 0, "private_kib": 0, "rss_kib": 0, "guest_kib": 0, "disk_kib": 0}
+    seen = {"pss_kib": 0, "private_kib": 0, "rss_kib": 0, "guest_kib": 0, "disk_kib": 0, "ready": 0}
     for instance in bench.plumb_json("ps", "density")[0]["instances"]:
         memory = measure.process_memory_kib(instance["pid"])
         seen["pss_kib"] += memory["Pss"]
         seen["rss_kib"] += memory["Rss"]
         seen["private_kib"] += memory["Private_Clean"] + memory["Private_Dirty"]
         seen["guest_kib"] += instance["memory_used_kib"]
+        seen["ready"] += instance["state"] == "ready"
         seen["disk_kib"] += disk_kib(bench.instance_folder("density", instance["name"]))
     bench.down()
     return seen

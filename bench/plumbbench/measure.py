@@ -142,6 +142,12 @@ def process_memory_kib(pid):
     return {line[0].rstrip(":"): int(line[1]) for line in lines if line[-1] == "kB"}
 
 
+def available_memory_kib():
+    """What new processes can have without swapping (proc_meminfo(5))."""
+    line = next(line for line in open("/proc/meminfo") if line.startswith("MemAvailable:"))
+    return int(line.split()[1])
+
+
 def spread(values):
     """Median, least and greatest of some rounds."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": len(values)}
