@@ -90,9 +90,7 @@ pub fn writable_places(writable: Writable) -> Result<(), Error> {
         Writable::Root => {
             file::make_directory("/run")?;
             if !std::path::Path::new("/tmp").exists() {
-                file::make_directory("/tmp")?;
-                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
-                std::fs::set_permissions("/tmp", mode).map_err(Error::file("open to all", "/tmp"))?;
+                directory_for_all("/tmp")?;
             }
         }
     }
@@ -105,13 +103,20 @@ pub fn writable_places(writable: Writable) -> Result<(), Error> {
     }
 }
 
-/// `/run` and `/tmp`.
+/// `/run` with `/run/lock`, where `/var/lock` leads, and `/tmp`.
 ///
 /// # Errors
-/// [`Error::Mount`].
+/// [`Error::Mount`], [`Error::File`].
 pub fn volatile_places() -> Result<(), Error> {
     file_system("tmpfs", "tmpfs", "/run", PLAIN, "mode=0755,size=25%")?;
-    file_system("tmpfs", "tmpfs", "/tmp", PLAIN, "mode=1777,size=50%")
+    file_system("tmpfs", "tmpfs", "/tmp", PLAIN, "mode=1777,size=50%")?;
+    directory_for_all("/run/lock")
+}
+
+fn directory_for_all(path: &str) -> Result<(), Error> {
+    file::make_directory(path)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+    std::fs::set_permissions(path, mode).map_err(Error::file("open to all", path))
 }
 
 /// What belongs below `/dev` and is no device.

@@ -77,7 +77,6 @@ fn enter(reporter: &mut Reporter) -> Result<OwnedFd, Error> {
     mount::volatile_places()?;
     mount::devices()?;
     file::make_directory("/run/plumb")?;
-    file::make_directory("/run/lock")?;
     identity::write(&nobody())?;
     network::configure(&[])?;
     reporter.say("root mounted, writable in memory");
