@@ -406,3 +406,25 @@ fn behind_an_unknown_exit_nothing_is_certain() {
     let made = run("if unknowable; then exit 1; fi\nchmod 700 /etc\n", &[]);
     assert_eq!((unhandled(&made).len(), made.tree.get("/etc").unwrap().mode), (1, 0o700));
 }
+
+#[test]
+fn locals_keep_their_value_and_end_with_their_function() {
+    let script = "\
+x=outer
+inner() { local x=inner y=1; local x; echo $x > /etc/inner; }
+kept() { local x; echo $x > /etc/kept; x=changed; }
+inner
+kept
+echo $x ${y:-none} > /etc/after
+";
+    let objects = Folder::new();
+    let contents = [("x", content(&objects, "Package: x", &[], &[("postinst", script)]))];
+    let made = assemble(&input(&contents), &objects).unwrap();
+    assert!(made.reports.is_empty(), "{:?}", made.reports);
+    for (path, expected) in
+        [("/etc/inner", "inner\n"), ("/etc/kept", "outer\n"), ("/etc/after", "outer none\n")]
+    {
+        let Kind::File { digest, .. } = made.tree.get(path).unwrap().kind else { panic!("{path}") };
+        assert_eq!(String::from_utf8(objects.read(&digest, 100).unwrap()).unwrap(), expected, "{path}");
+    }
+}

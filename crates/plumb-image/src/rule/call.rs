@@ -1,5 +1,7 @@
 //! Simple commands: assignments, redirections, what the shell itself does, and calls of everything else.
 
+use std::collections::BTreeMap;
+
 use super::expand::UNKNOWN_ID;
 use super::script::{Argument, Flow, MAX_CALLS, Machine, is_shell};
 use super::shell::{self, Node, Redirect, Simple};
@@ -342,7 +344,14 @@ impl Machine<'_, '_, '_> {
         self.calls += 1;
         let uncertain = self.uncertain;
         let positional = std::mem::replace(&mut self.positional, arguments);
+        self.locals.push(BTreeMap::new());
         let flow = self.list(body);
+        for (name, before) in self.locals.pop().unwrap_or_default() {
+            match before {
+                Some(value) => self.variables.insert(name, value),
+                None => self.variables.remove(&name),
+            };
+        }
         self.positional = positional;
         self.calls -= 1;
         // A `return` in doubt makes only the rest of this function doubtful.
@@ -350,6 +359,15 @@ impl Machine<'_, '_, '_> {
             self.uncertain = uncertain;
         }
         if let Flow::Return(status) = flow { Flow::Next(status) } else { flow }
+    }
+
+    /// The variable is as before when the function returns. Until it is set it keeps its value (dash(1)).
+    fn make_local(&mut self, variable: &str) {
+        let before = self.variables.get(variable).cloned();
+        self.world.spend(before.iter().flatten().map(String::len).sum());
+        if let Some(frame) = self.locals.last_mut() {
+            frame.entry(variable.to_owned()).or_insert(before);
+        }
     }
 
     fn exit_status(&mut self, argument: Option<&Argument>) -> Option<bool> {
@@ -380,12 +398,16 @@ impl Machine<'_, '_, '_> {
             "break" => Flow::Break,
             "continue" => Flow::Continue,
             "export" | "local" | "readonly" | "declare" | "typeset" => {
-                for argument in arguments.iter().flatten() {
-                    if let Some((name, value)) = argument.split_once('=') {
+                for argument in arguments.iter().flatten().filter(|argument| !argument.starts_with('-')) {
+                    let (variable, value) = argument
+                        .split_once('=')
+                        .map_or((argument.as_str(), None), |(v, text)| (v, Some(text)));
+                    if name == "local" {
+                        self.make_local(variable);
+                    }
+                    if let Some(value) = value {
                         let value = (self.uncertain == 0).then(|| value.to_owned());
-                        self.variables.insert(name.to_owned(), value);
-                    } else if name == "local" && !argument.starts_with('-') {
-                        self.variables.insert(argument.clone(), Some(String::new()));
+                        self.variables.insert(variable.to_owned(), value);
                     }
                 }
                 Flow::Next(Some(true))

@@ -59,6 +59,8 @@ pub(super) struct Machine<'w, 'o, 's> {
     /// How many unknown conditions the current command is behind.
     pub(super) uncertain: usize,
     pub(super) calls: usize,
+    /// What the functions that run made local, with the values before; the innermost last.
+    pub(super) locals: Vec<BTreeMap<String, Option<Argument>>>,
     /// Standard input: what is left of it, `None` if it is not known.
     pub(super) input: Argument,
     /// Standard outputs that are caught, the innermost last; `None` if what is written is not known.
@@ -120,6 +122,7 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
         functions: BTreeMap::new(),
         uncertain: 0,
         calls: 0,
+        locals: Vec::new(),
         depth: 0,
         input: Some(String::new()),
         outputs: Vec::new(),
