@@ -235,15 +235,15 @@ fn packages_become_this_image() {
         0777 0:0 /etc/hostname -> /run/plumb/hostname (rule:skeleton)
         0777 0:0 /etc/hosts -> /run/plumb/hosts (rule:skeleton)
         0644 0:0 /etc/ld.so.cache 48 f88a25521ebd (rule:linker)
-        0644 0:0 /etc/ld.so.conf 33 27d7ebd402e1 (rule:skeleton)
+        0644 0:0 /etc/ld.so.conf 34 d4b198c46341 (rule:skeleton)
         0777 0:0 /etc/machine-id -> /run/plumb/machine-id (rule:skeleton)
         0777 0:0 /etc/mtab -> /proc/self/mounts (rule:skeleton)
-        0644 0:0 /etc/networks 58 ae89ab2e3507 (rule:skeleton)
+        0644 0:0 /etc/networks 60 5d4e51c49183 (rule:skeleton)
         0644 0:0 /etc/nsswitch.conf 132 d54fb53b0447 (rule:skeleton)
         0777 0:0 /etc/os-release -> ../usr/lib/os-release (rule:skeleton)
         0644 0:0 /etc/passwd 885 672c78adba27 (rule:accounts)
         0777 0:0 /etc/resolv.conf -> /run/plumb/resolv.conf (rule:skeleton)
-        0640 0:42 /etc/shadow 272 b0aeb017b192 (rule:accounts)
+        0640 0:42 /etc/shadow 398 39740002f0a4 (rule:accounts)
         0640 0:0 /etc/tiny.conf 10 01ea9bc79534 (tiny)
         0755 0:0 /home (rule:skeleton)
         0777 0:0 /lib -> usr/lib (rule:skeleton)
@@ -295,18 +295,18 @@ fn packages_become_this_image() {
     pinned(
         "root",
         &root.digest.to_string(),
-        &expect!["root sha256:4ab318e8cbdb2c49a0b3969e3dafd424256136cd280e595dd14e844085ac695d"],
+        &expect!["root sha256:10844a9da8b200add612f180bf9be07adb389b0fb7f1e8ab36046ec3bfa82a1d"],
     );
     pinned(
         "root hash",
         &disk.root_hash,
-        &expect!["root hash e15519a8566d551ba68bd839f546214ec051484b7bae351b8e14211f7a46d270"],
+        &expect!["root hash 009d96d2b472594f0ff42cff328d60b177e4853fcc6dec602657fabaaea5948a"],
     );
     let bytes = inventory.to_bytes();
     pinned(
         "inventory",
         &Digest::of(&bytes).to_string(),
-        &expect!["inventory sha256:5bf5fce17d6934f5249f5ae7a377885816b2621afb22e2cb89a88939cdfd5cb1"],
+        &expect!["inventory sha256:055bcc88991704c7c7848c1c12cc14906e6652eae59e2170d7a68d4f3b6cbab1"],
     );
     let part = |digest, size| ImagePart { digest, size };
     let image = Image {
@@ -334,6 +334,6 @@ fn packages_become_this_image() {
     pinned(
         "manifest",
         &image.digest().to_string(),
-        &expect!["manifest sha256:9994469794d5eafb9174ae20eec3bdfcfe9aed564f141bb9cfd4e4b877205ef3"],
+        &expect!["manifest sha256:1c8edd26473129022a651cfa2030a5ef19a2624430ca429f8ab9d146b51016f1"],
     );
 }

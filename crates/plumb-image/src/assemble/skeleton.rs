@@ -47,9 +47,9 @@ const FILES: [(&str, &str); 7] = [
         "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\n\
          services: files\nethers: files\nrpc: files\n",
     ),
-    ("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n"),
+    ("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n\n"),
     ("/etc/host.conf", "multi on\n"),
-    ("/etc/networks", "default 0.0.0.0\nloopback 127.0.0.0\nlink-local 169.254.0.0\n"),
+    ("/etc/networks", "default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n\n"),
     ("/etc/environment", ""),
     ("/etc/fstab", ""),
     ("/etc/gai.conf", ""),
@@ -123,10 +123,20 @@ pub(super) fn accounts(world: &mut World<'_>, accounts: &Accounts) -> Result<(),
     if let Some((entry, _)) = world.tree.entries.get_mut("/etc/shadow") {
         entry.gid = accounts.groups.get("shadow").map_or(0, |group| group.gid);
     }
-    let shells = ["/bin/sh", "/usr/bin/sh", "/bin/bash", "/usr/bin/bash", "/bin/dash", "/usr/bin/dash"];
+    let shells = [
+        "/bin/sh",
+        "/usr/bin/sh",
+        "/bin/bash",
+        "/usr/bin/bash",
+        "/bin/rbash",
+        "/usr/bin/rbash",
+        "/bin/dash",
+        "/usr/bin/dash",
+    ];
     let shells = shells.iter().filter(|shell| world.tree.resolve(shell).is_some());
     let shells: String = shells.map(|shell| format!("{shell}\n")).collect();
     if !shells.is_empty() {
+        let shells = format!("# /etc/shells: valid login shells\n{shells}");
         world.write("/etc/shells", shells.as_bytes(), 0o644, &origin)?;
     }
     Ok(())

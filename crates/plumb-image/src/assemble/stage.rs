@@ -51,10 +51,6 @@ const ENVIRONMENT: [(&str, &str); 11] = [
     ("PYTHONHASHSEED", "0"),
 ];
 
-/// Programs of `Essential` packages that scripts know by the name of an alternative, which no rule links because an image
-/// has no use for it: link, program.
-const PROGRAMS: [(&str, &str); 1] = [("/usr/bin/which", "/usr/bin/which.debianutils")];
-
 /// No script may start a daemon (Debian's policy-rc.d interface: 101 is "forbidden by policy").
 const POLICY: &str = "#!/bin/sh\nexit 101\n";
 
@@ -136,11 +132,6 @@ pub fn stage(
     required_alternatives(&mut world, &of_machine)?;
     std::mem::take(&mut world.alternatives).apply(&mut world);
     skeleton::shell(&mut world);
-    for (link, program) in PROGRAMS {
-        if world.tree.get(program).is_some() {
-            world.add(link, Entry::symlink(program), RULE);
-        }
-    }
     let accounts = world.accounts.allocate(&BTreeMap::new())?;
     link_libraries(&mut world, &all)?;
     world.settle_owners(&accounts);

@@ -107,7 +107,7 @@ fn accounts_of_scripts() {
     );
     assert!(made.reports.is_empty(), "{:?}", made.reports);
     let redis = &made.accounts.users["redis"];
-    assert_eq!((redis.uid, redis.gid, redis.gecos.as_str()), (101, 101, "Redis server"));
+    assert_eq!((redis.uid, redis.gid, redis.gecos.as_str()), (101, 101, "Redis server,,,"));
     assert!(made.accounts.groups["adm"].members.contains("redis"));
     assert_eq!((made.accounts.users["y"].uid, made.accounts.users["y"].gid), (102, 65534));
     assert_eq!(made.accounts.groups["z"].gid, 150);
@@ -115,6 +115,23 @@ fn accounts_of_scripts() {
         (made.tree.get("/var/lib/redis").unwrap().uid, made.accounts.allocated["redis"]),
         (101, (101, 101))
     );
+}
+
+#[test]
+fn what_is_written_at_boot_is_there_and_stays() {
+    // netbase and whoever else writes /etc/hosts: PID 1 writes the names of the other instances there.
+    let made = run(
+        "if [ ! -e /etc/hosts ]; then\n cat > /etc/hosts <<-EOF\n\t127.0.0.1 localhost\n\tEOF\nfi\n\
+         echo '127.0.1.1 x' >> /etc/hosts\nln -s real /etc/link\necho y > /etc/link\n",
+        &[],
+    );
+    assert!(made.reports.is_empty(), "{:?}", made.reports);
+    let kind = |path| made.tree.get(path).map(|entry| entry.kind.clone());
+    assert_eq!(kind("/etc/hosts"), Some(Kind::Symlink { target: "/run/plumb/hosts".into() }));
+    // A redirection follows a link, also to where nothing is yet.
+    assert_eq!(kind("/etc/link"), Some(Kind::Symlink { target: "real".into() }));
+    assert!(matches!(kind("/etc/real"), Some(Kind::File { size: 2, .. })));
+    assert_eq!(made.tree.get("/etc/real").unwrap().mode, 0o644);
 }
 
 #[test]

@@ -476,12 +476,15 @@ impl Accounts {
         })
     }
 
-    /// `/etc/shadow` (shadow(5)): no account has a password, and none ages, as an image has no date.
+    /// `/etc/shadow` (shadow(5)): no account has a password, and none ages, as an image has no date. For the rest the lines
+    /// are those of pwconv(8) for Debian's own accounts and of useradd(8) for all others.
     #[must_use]
     pub fn shadow(&self) -> String {
         let mut users: Vec<_> = self.users.iter().collect();
         users.sort_by_key(|(name, user)| (user.uid, *name));
-        users.iter().map(|(name, _)| format!("{name}:*:::::::\n")).collect()
+        let is_fixed = |name: &str| FIXED_USERS.iter().any(|(fixed, ..)| *fixed == name);
+        let rest = |name: &str| if is_fixed(name) { "*::0:99999:7:::" } else { "!:::::::" };
+        users.iter().map(|(name, _)| format!("{name}:{}\n", rest(name))).collect()
     }
 }
 

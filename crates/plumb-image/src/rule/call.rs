@@ -79,7 +79,7 @@ impl Machine<'_, '_, '_> {
         if path.is_some_and(|path| path.starts_with("/dev/") || path.starts_with("/proc/")) {
             return None;
         }
-        let place = path.and_then(|path| self.world.place(path));
+        let place = path.and_then(|path| self.world.target(path));
         if place.as_deref().is_some_and(ignore::leftover) {
             return None;
         }
@@ -92,6 +92,9 @@ impl Machine<'_, '_, '_> {
             }
             return Some(Flow::Next(None));
         };
+        if is_volatile && self.world.is_of_boot(path.unwrap_or_default()) {
+            return None; // PID 1 writes that file at every boot
+        }
         match command::write(self.world, self.script.package, &place, written, append) {
             Ok(()) => None,
             Err(error) => {

@@ -104,6 +104,12 @@ const USER_VALUES: [&str; 24] = [
     "-K",
 ];
 
+/// As adduser has chfn(1) write it: name, room, and two telephone numbers.
+fn full_name(gecos: &str) -> String {
+    let missing = if gecos.is_empty() { 0 } else { 3usize.saturating_sub(gecos.matches(',').count()) };
+    format!("{gecos}{}", ",".repeat(missing))
+}
+
 /// adduser(8) and useradd(8). Of adduser only `--system` and `adduser USER GROUP`: people are not made by packages.
 fn add_user(world: &mut World<'_>, debian: bool, arguments: &[&str]) -> Option<()> {
     let (given, operands) = options(arguments, &USER_VALUES);
@@ -126,10 +132,11 @@ fn add_user(world: &mut World<'_>, debian: bool, arguments: &[&str]) -> Option<(
     let home =
         get(&given, &["--home", "--home-dir", "-d"]).unwrap_or(if debian { "/nonexistent" } else { "" });
     let home = if home.is_empty() { format!("/home/{name}") } else { home.to_owned() };
+    let gecos = get(&given, &["--gecos", "--comment", "-c"]).unwrap_or("");
     let user = WantedUser {
         uid: get(&given, &["--uid", "-u"]).and_then(|uid| uid.parse().ok()),
         group: group.or_else(|| own_group.then(|| name.to_owned())),
-        gecos: get(&given, &["--gecos", "--comment", "-c"]).unwrap_or("").to_owned(),
+        gecos: if debian { full_name(gecos) } else { gecos.to_owned() },
         home: home.clone(),
         shell: get(&given, &["--shell", "-s"]).unwrap_or("").to_owned(),
     };

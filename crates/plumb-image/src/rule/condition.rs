@@ -183,6 +183,9 @@ fn unary(world: &World<'_>, operator: &str, operand: Option<&str>) -> Option<boo
     if matches!(operator, "-L" | "-h") {
         return Some(link.is_some_and(|entry| matches!(entry.kind, Kind::Symlink { .. })));
     }
+    if world.is_of_boot(operand) {
+        return Some(matches!(operator, "-e" | "-a" | "-f" | "-r" | "-w" | "-s"));
+    }
     let entry = world.resolve(operand).and_then(|path| world.tree.get(&path).cloned());
     let Some(entry) = entry else { return Some(operand == "/" && matches!(operator, "-d" | "-e")) };
     match operator {

@@ -79,6 +79,12 @@ fn profile(name: &str, text: &str) -> Option<Profile> {
     })
 }
 
+/// pam-auth-update writes a module, a blank and its options, also if it has none.
+fn with_options(line: &str) -> String {
+    let blank = if line.ends_with(".so") { " " } else { "" };
+    format!("{line}{blank}")
+}
+
 /// One stack from its template: primary modules, of which one must agree, what happens if none does, and additional
 /// modules.
 fn write(profiles: &[&Profile], stack: &str, template: &str) -> String {
@@ -98,12 +104,13 @@ fn write(profiles: &[&Profile], stack: &str, template: &str) -> String {
     let mut first = String::new();
     for (at, line) in primary.iter().enumerate() {
         // `end` means: past what is left of the primary block and past pam_deny.
-        first.push_str(&format!("{kind}\t{}\n", line.replace("=end", &format!("={}", primary.len() - at))));
+        let line = with_options(line).replace("=end", &format!("={}", primary.len() - at));
+        first.push_str(&format!("{kind}\t{line}\n"));
     }
     if primary.is_empty() && stack == "Session" {
         first.push_str(&format!("{kind}\t[default=1]\t\t\tpam_permit.so\n"));
     }
-    let second: String = additional.iter().map(|line| format!("{kind}\t{line}\n")).collect();
+    let second: String = additional.iter().map(|line| format!("{kind}\t{}\n", with_options(line))).collect();
     let mut out = String::new();
     for line in template.lines() {
         match line.strip_prefix('$') {
@@ -134,9 +141,9 @@ mod tests {
         let auth = write(&[&krb5, &unix], "Auth", "$auth_primary\nauth deny\n$auth_additional\n");
         assert_eq!(
             auth,
-            "auth\t[success=2 default=ignore]\tpam_krb5.so\nauth\t[success=1 default=ignore]\tpam_unix.so try_first_pass\nauth deny\n"
+            "auth\t[success=2 default=ignore]\tpam_krb5.so \nauth\t[success=1 default=ignore]\tpam_unix.so try_first_pass\nauth deny\n"
         );
         let session = write(&[&krb5, &unix], "Session", "$session_primary\n$session_additional\n");
-        assert_eq!(session, "session\t[default=1]\t\t\tpam_permit.so\nsession\trequired\tpam_unix.so\n");
+        assert_eq!(session, "session\t[default=1]\t\t\tpam_permit.so\nsession\trequired\tpam_unix.so \n");
     }
 }

@@ -18,6 +18,12 @@ const PATH_BYTES: usize = 4096;
 /// length; the deepest of Debian 12 have 20.
 const PATH_PARTS: usize = 128;
 
+/// Most links that one path follows, as the kernel does (path_resolution(7)).
+const LINKS: usize = 40;
+
+/// Where PID 1 writes what it knows of an instance.
+const BOOT: &str = "/run/plumb/";
+
 /// Bytes that one script may handle: values it makes, files it reads and writes, comparisons of patterns. One
 /// that doubles its values in a loop ends here; a search through a tree of 50,000 paths costs 3 MiB.
 const WORK_BYTES: u64 = 256 << 20;
@@ -157,6 +163,26 @@ impl<'a> World<'a> {
             }
         }
         None
+    }
+
+    /// Where writing to `path` ends: the last part may be a link, too, and what it leads to need not exist.
+    pub(crate) fn target(&self, path: &str) -> Option<String> {
+        let mut place = self.place(path)?;
+        for _ in 0..LINKS {
+            let Some(Kind::Symlink { target }) = self.tree.get(&place).map(|entry| &entry.kind) else {
+                return Some(place);
+            };
+            let folder = &place[..place.rfind('/')?];
+            let next = if target.starts_with('/') { target.clone() } else { format!("{folder}/{target}") };
+            place = self.place(&next)?;
+        }
+        None
+    }
+
+    /// Does this link lead to what PID 1 writes at boot (`/etc/hosts`)? To a script it is there.
+    pub(crate) fn is_of_boot(&self, path: &str) -> bool {
+        let entry = self.place(path).and_then(|place| self.tree.get(&place));
+        matches!(entry.map(|entry| &entry.kind), Some(Kind::Symlink { target }) if target.starts_with(BOOT))
     }
 
     /// Is this below a mount that is empty at boot, so that the image cannot hold it?
