@@ -30,10 +30,10 @@ pub(crate) fn run(data: &[u8]) {
         }
         Ok(Answer::Failed(failure)) => {
             let mut text = failure.output.iter().chain([&failure.step, &failure.status]);
-            assert!(text.all(|line| !line.chars().any(|c| c.is_control() && c != '\t')), "{failure:?}");
+            assert!(text.all(|line| is_harmless(line)), "{failure:?}");
         }
         // It goes to a terminal as it is.
-        Err(error) => assert!(!error.to_string().chars().any(char::is_control), "{error}"),
+        Err(error) => assert!(is_harmless(&error.to_string()), "{error:?}"),
     }
 }
 
@@ -65,4 +65,9 @@ fn framed(changes: u64, frames: &[u8]) -> Vec<u8> {
     disk.resize(ANSWER_FRAMES as usize, 0);
     disk.extend(frames);
     disk
+}
+
+/// Nothing that a terminal obeys; a tab only moves.
+fn is_harmless(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() && c != '\t')
 }

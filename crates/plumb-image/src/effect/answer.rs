@@ -122,8 +122,9 @@ pub fn read(
     Ok(Answer::Changed(changes))
 }
 
+/// A reason may quote the answer, and goes to a terminal.
 fn broken(reason: impl Into<String>) -> AnswerError {
-    AnswerError::Broken { reason: reason.into() }
+    AnswerError::Broken { reason: printable(reason.into()) }
 }
 
 fn short(error: io::Error) -> AnswerError {
@@ -232,14 +233,15 @@ fn check_path(path: &str, limits: &AnswerLimits) -> Result<(), AnswerError> {
 
 /// The text goes to a terminal.
 fn printable_failure(failure: BuildFailure) -> BuildFailure {
-    let plain = |text: String| -> String {
-        text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
-    };
     BuildFailure {
-        step: plain(failure.step),
-        status: plain(failure.status),
-        output: failure.output.into_iter().map(plain).collect(),
+        step: printable(failure.step),
+        status: printable(failure.status),
+        output: failure.output.into_iter().map(printable).collect(),
     }
+}
+
+fn printable(text: String) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
