@@ -364,6 +364,22 @@ impl Machine<'_, '_, '_> {
         if let Flow::Return(status) = flow { Flow::Next(status) } else { flow }
     }
 
+    /// `export X=y`, `local x y=1` and their kin.
+    fn declare(&mut self, is_local: bool, arguments: &[Argument]) {
+        for argument in arguments.iter().flatten().filter(|argument| !argument.starts_with('-')) {
+            let (variable, value) = argument
+                .split_once('=')
+                .map_or((argument.as_str(), None), |(name, value)| (name, Some(value)));
+            if is_local {
+                self.make_local(variable);
+            }
+            if let Some(value) = value {
+                let value = (self.uncertain == 0).then(|| value.to_owned());
+                self.variables.insert(variable.to_owned(), value);
+            }
+        }
+    }
+
     /// The variable is as before when the function returns. Until it is set it keeps its value (dash(1)).
     fn make_local(&mut self, variable: &str) {
         let before = self.variables.get(variable).cloned();
@@ -401,18 +417,7 @@ impl Machine<'_, '_, '_> {
             "break" => Flow::Break,
             "continue" => Flow::Continue,
             "export" | "local" | "readonly" | "declare" | "typeset" => {
-                for argument in arguments.iter().flatten().filter(|argument| !argument.starts_with('-')) {
-                    let (variable, value) = argument
-                        .split_once('=')
-                        .map_or((argument.as_str(), None), |(v, text)| (v, Some(text)));
-                    if name == "local" {
-                        self.make_local(variable);
-                    }
-                    if let Some(value) = value {
-                        let value = (self.uncertain == 0).then(|| value.to_owned());
-                        self.variables.insert(variable.to_owned(), value);
-                    }
-                }
+                self.declare(name == "local", arguments);
                 Flow::Next(Some(true))
             }
             "unset" => {
