@@ -120,5 +120,6 @@ fn stays_inside(path: &str, target: &str) {
 
 /// Number of bytes that hex digits stand for.
 fn hex_bytes(text: &str) -> Option<usize> {
-    (text.len() % 2 == 0 && text.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(text.len() / 2)
+    (text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .then_some(text.len() / 2)
 }
