@@ -192,9 +192,8 @@ fn named_functions(text: &str) -> Vec<(&str, &str)> {
         .filter_map(|rest| {
             let (name, rest) = rest.split_once("`](")?;
             let (target, _) = rest.split_once(')')?;
-            let is_name = name.contains('_') || name.bytes().all(|byte| byte.is_ascii_lowercase());
-            (is_name && target.ends_with(".rs") && !name.contains(['/', '.', '-', ' ', '\n']))
-                .then_some((name, target))
+            let is_name = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+            (target.ends_with(".rs") && name.bytes().all(is_name)).then_some((name, target))
         })
         .collect()
 }

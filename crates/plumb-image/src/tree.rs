@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use plumb_model::Digest;
 use serde::{Deserialize, Serialize};
 
+/// Most links that one path follows, as the kernel does (path_resolution(7)).
+pub(crate) const MAX_LINKS: usize = 40;
+
 /// The door to file contents, by digest. The store stands behind it.
 pub trait Objects: Sync {
     /// Keeps everything `source` gives and returns digest and length in bytes.
@@ -141,7 +144,7 @@ impl Tree {
     }
 
     /// The path that `path` means after following all symbolic links in it, if it exists in the tree.
-    /// At most 40 links are followed, as the kernel does (path_resolution(7)).
+    /// At most [`MAX_LINKS`] links are followed.
     #[must_use]
     pub fn resolve(&self, path: &str) -> Option<String> {
         let mut left: Vec<String> = components(path).rev().map(str::to_owned).collect();
@@ -156,7 +159,7 @@ impl Tree {
             let (entry, _) = self.entries.get(&next)?;
             if let Kind::Symlink { target } = &entry.kind {
                 links += 1;
-                if links > 40 {
+                if links > MAX_LINKS {
                     return None;
                 }
                 if target.starts_with('/') {

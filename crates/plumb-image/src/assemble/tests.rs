@@ -445,3 +445,14 @@ echo $x ${y:-none} > /etc/after
         assert_eq!(String::from_utf8(objects.read(&digest, 100).unwrap()).unwrap(), expected, "{path}");
     }
 }
+
+#[test]
+fn what_is_to_be_compiled_is_not_passed_over() {
+    let script = "/usr/lib/glib-2.0/glib-compile-schemas /usr/share/glib-2.0/schemas || true\n\
+                  if which update-mime-database >/dev/null 2>&1; then update-mime-database /usr/share/mime; fi\n";
+    let compiler = ("/usr/bin/update-mime-database", "");
+    assert!(run(script, &[compiler]).reports.is_empty());
+    let schema = ("/usr/share/glib-2.0/schemas/org.x.gschema.xml", "<schemalist/>");
+    let types = ("/usr/share/mime/packages/x.xml", "<mime-info/>");
+    assert_eq!(unhandled(&run(script, &[compiler, schema, types])).len(), 2);
+}

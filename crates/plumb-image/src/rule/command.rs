@@ -63,6 +63,8 @@ pub(super) fn apply(world: &mut World<'_>, package: &str, name: &str, arguments:
             apache::switch(world, &source, name, &arguments)
         }
         "pam-auth-update" => pam::update(world),
+        "glib-compile-schemas" => nothing_to_compile(world, arguments.last()?, "", ".gschema.xml"),
+        "update-mime-database" => nothing_to_compile(world, arguments.last()?, "/packages", ".xml"),
         "postconf" => set_postfix(world, &arguments),
         "update-xmlcatalog" => catalog::add(world, &source, &arguments),
         "update-inetd" => add_internet_service(world, &source, &arguments),
@@ -75,6 +77,14 @@ pub(super) fn apply(world: &mut World<'_>, package: &str, name: &str, arguments:
         }
         _ => None,
     }
+}
+
+/// A compiler of what packages put into a folder: done where there is nothing, and otherwise no rule's business.
+fn nothing_to_compile(world: &World<'_>, folder: &str, below: &str, end: &str) -> Option<()> {
+    let folder = format!("{}{below}/", world.resolve(folder).unwrap_or_else(|| folder.to_owned()));
+    let mut inside =
+        world.tree.entries.range(folder.clone()..).map_while(|(path, _)| path.strip_prefix(&folder));
+    (!inside.any(|name| name.ends_with(end))).then_some(())
 }
 
 const USER_VALUES: [&str; 24] = [

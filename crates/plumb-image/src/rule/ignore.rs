@@ -26,7 +26,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("systemd-hwdb", "", "hardware names are of no use in a virtual machine"),
     ("systemd-machine-id-setup", "", "the machine id is given at boot"),
     ("journalctl", "", "there is no journal in an image"),
-    ("update-catalog", "", "there is no journal in an image"),
+    ("update-catalog", "", "lists SGML catalogs for typesetters; those of XML are written by rule `catalog`"),
     ("ldconfig", "", "rule `linker` writes the cache itself"),
     ("update-ca-certificates", "", "rule `certificates` writes the bundle itself"),
     ("py3compile", "", "byte code is not kept in an image"),
@@ -86,7 +86,6 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("file", "", "computes only"),
     ("update-menus", "", "there is no desktop in an image"),
     ("update-desktop-database", "", "there is no desktop in an image"),
-    ("update-mime-database", "", "there is no desktop in an image"),
     ("gtk-update-icon-cache", "", "there is no desktop in an image"),
     ("fc-cache", "", "a cache; fontconfig works without"),
     ("update-binfmts", "", "formats are registered with the kernel at boot, where nothing needs it"),
@@ -148,7 +147,6 @@ const SCRIPTS: &[(&str, &str, &str)] = &[
     ("python3-distutils", "postinst", "byte code is not kept in an image"),
     ("python3-lib2to3", "postinst", "byte code is not kept in an image"),
     ("python3.*", "postinst", "byte code is not kept in an image"),
-    ("libglib2.0-0", "postinst", "caches; glib works without"),
     ("iproute2", "postinst", "asks for capabilities that are off by default"),
 ];
 

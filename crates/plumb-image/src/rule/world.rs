@@ -7,7 +7,7 @@ use std::io;
 use super::account::{Accounts, Wanted};
 use super::alternative::Alternatives;
 use super::debconf::Questions;
-use crate::tree::{Entry, Kind, Layer, Objects, Origin, Tree, normal_parts};
+use crate::tree::{Entry, Kind, Layer, MAX_LINKS, Objects, Origin, Tree, normal_parts};
 
 /// Longest text file a rule reads: configuration and scripts are far below.
 const TEXT_BYTES: u64 = 4 << 20;
@@ -17,9 +17,6 @@ const PATH_BYTES: usize = 4096;
 /// Most parts of such a path. Each is an entry of its own, so a path of `a/a/a/…` would cost a thousand times its
 /// length; the deepest of Debian 12 have 20.
 const PATH_PARTS: usize = 128;
-
-/// Most links that one path follows, as the kernel does (path_resolution(7)).
-const LINKS: usize = 40;
 
 /// Where PID 1 writes what it knows of an instance.
 const BOOT: &str = "/run/plumb/";
@@ -168,7 +165,7 @@ impl<'a> World<'a> {
     /// Where writing to `path` ends: the last part may be a link, too, and what it leads to need not exist.
     pub(crate) fn target(&self, path: &str) -> Option<String> {
         let mut place = self.place(path)?;
-        for _ in 0..LINKS {
+        for _ in 0..MAX_LINKS {
             let Some(Kind::Symlink { target }) = self.tree.get(&place).map(|entry| &entry.kind) else {
                 return Some(place);
             };

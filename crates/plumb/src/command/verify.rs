@@ -5,7 +5,7 @@ use plumb_ops::{Difference, DifferenceKind, OpsError, Problem, Rebuilt};
 use super::Session;
 use crate::args::Verify;
 use crate::output::out;
-use crate::render::{self, bytes, wrapped};
+use crate::render::{self, bytes, tell};
 
 /// Lines of differing files; `--json` has all.
 const ROWS: usize = 20;
@@ -74,12 +74,5 @@ fn line(difference: &Difference) -> String {
         }
         DifferenceKind::Attributes => format!("{path}: other extended attributes"),
         DifferenceKind::Links => format!("{path}: other hard links"),
-    }
-}
-
-fn tell(indent: usize, text: &str) {
-    for (index, line) in wrapped(text, indent + 2).into_iter().enumerate() {
-        let indent = if index == 0 { indent } else { indent + 2 };
-        out!("{:indent$}{line}", "");
     }
 }

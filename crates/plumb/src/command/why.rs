@@ -5,7 +5,7 @@ use plumb_ops::{How, OpsError, Start, Why, WhyKind, WhyLink, WhyUse};
 use super::Session;
 use crate::args::Why as Arguments;
 use crate::output::out;
-use crate::render::{self, bytes, wrapped};
+use crate::render::{self, bytes, tell};
 
 /// Lines of each list; `--json` has all.
 const ROWS: usize = 6;
@@ -34,14 +34,6 @@ fn print(why: &Why) {
     }
     list("also needed by", why.also.iter().map(step));
     list("used by", why.used_by.iter().map(user));
-}
-
-/// Prints in lines that fit a terminal.
-fn tell(indent: usize, text: &str) {
-    for (index, line) in wrapped(text, indent + 2).into_iter().enumerate() {
-        let indent = if index == 0 { indent } else { indent + 2 };
-        out!("{:indent$}{line}", "");
-    }
 }
 
 fn headline(why: &Why) -> String {

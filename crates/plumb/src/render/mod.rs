@@ -5,11 +5,12 @@ mod live;
 use std::error::Error as _;
 use std::process::ExitCode;
 
-use crate::output::{err, out};
 use comfy_table::{ContentArrangement, Table, presets};
 use plumb_guest_proto::ServiceState;
 use plumb_ops::{InstanceTimings, OpsError};
 use serde::Serialize;
+
+use crate::output::{err, out};
 
 pub use live::{Finished, Live};
 
@@ -123,6 +124,14 @@ pub fn wrapped(text: &str, indent: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Prints in lines that fit a terminal; those after the first are indented by two more.
+pub fn tell(indent: usize, text: &str) {
+    for (index, line) in wrapped(text, indent + 2).into_iter().enumerate() {
+        let indent = if index == 0 { indent } else { indent + 2 };
+        out!("{:indent$}{line}", "");
+    }
 }
 
 /// `44.4 MB`: decimal units, as disks and downloads are sold.
