@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use plumb_model::Digest;
 use serde_json::Value;
-use testkit::World;
+use testkit::{World, printed};
 
 const PLUMB: &str = env!("CARGO_BIN_EXE_plumb");
 
@@ -39,15 +39,6 @@ const PIPS_OWN: [(&str, &str); 8] = [
 
 /// Files whose contents say who installed, and when: they are there, with other words.
 const OTHER_WORDS: [&str; 4] = ["INSTALLER", "RECORD", "REQUESTED", "pyvenv.cfg"];
-
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
-    let output =
-        Command::new(program).args(arguments).output().with_context(|| format!("cannot run `{program}`"))?;
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} {}: {said}", arguments.join(" "));
-    Ok(())
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("test folders are UTF-8")
@@ -98,15 +89,11 @@ fn described(path: &Path, name: &str) -> Result<String> {
 /// The root of the one machine, unpacked.
 fn unpacked(world: &World, folder: &Path) -> Result<PathBuf> {
     let built = world.json(&["build", text(folder)])?;
-    let digest = |value: &Value| -> Result<String> {
-        Ok(value.as_str().and_then(|digest| digest.strip_prefix("sha256:")).context("a digest")?.to_owned())
-    };
-    let object = |hex: String| world.home().join("store/objects").join(&hex[..2]).join(&hex[2..]);
-    let manifest = object(digest(&built[0]["image"])?);
-    let manifest: Value = serde_json::from_slice(&fs::read(&manifest)?)?;
-    let root = object(digest(&manifest["root"]["digest"])?);
+    let object = |digest: &Value| Ok::<_, anyhow::Error>(world.object(digest.as_str().context("a digest")?));
+    let manifest: Value = serde_json::from_slice(&fs::read(object(&built[0]["image"])?)?)?;
+    let root = object(&manifest["root"]["digest"])?;
     let target = world.folder().join("root");
-    run("fsck.erofs", &[&format!("--extract={}", target.display()), text(&root)])?;
+    printed(Command::new("fsck.erofs").arg(format!("--extract={}", target.display())).arg(&root))?;
     Ok(target)
 }
 
@@ -121,22 +108,11 @@ fn an_environment_is_what_pip_makes() -> Result<()> {
     world.share()?;
 
     let venv = world.folder().join("pip");
-    run("/usr/bin/python3", &["-m", "venv", text(&venv)])?;
+    printed(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv))?;
     let requirements = folder.join("requirements.txt");
-    let pip = venv.join("bin/pip");
-    run(
-        text(&pip),
-        &[
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--require-hashes",
-            "-r",
-            text(&requirements),
-        ],
-    )?;
+    let mut pip = Command::new(venv.join("bin/pip"));
+    pip.args(["install", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r"]);
+    printed(pip.arg(&requirements))?;
     let theirs = listed(&venv)?;
 
     let differences: Vec<String> = ours

@@ -17,8 +17,7 @@ fn text(path: &Path) -> &str {
 
 /// Where the object of a digest lies.
 fn object(world: &World, digest: &Value) -> Result<PathBuf> {
-    let hex = digest.as_str().and_then(|digest| digest.strip_prefix("sha256:")).context("a digest")?;
-    Ok(world.home().join("store/objects").join(&hex[..2]).join(&hex[2..]))
+    Ok(world.object(digest.as_str().context("a digest")?))
 }
 
 /// Changes one byte of an object, as a bad disk does.

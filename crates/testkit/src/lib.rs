@@ -5,4 +5,4 @@ mod http;
 mod world;
 
 pub use http::{Answer, get, post};
-pub use world::{Output, World, copy_example, copy_tree, free_port, process_names, wait_until};
+pub use world::{Output, World, copy_example, copy_tree, free_port, printed, process_names, wait_until};

@@ -105,6 +105,13 @@ impl World {
         &self.home
     }
 
+    /// Where the object of a digest lies, `sha256:HEX` or only its digits.
+    #[must_use]
+    pub fn object(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        self.home.join("store/objects").join(&hex[..2]).join(&hex[2..])
+    }
+
     /// The program, in a session of its own so that a killed command cannot take others with it.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -193,6 +200,20 @@ impl Drop for World {
             }
         }
     }
+}
+
+/// What a tool prints.
+///
+/// # Errors
+/// With everything it said, if it fails.
+pub fn printed(command: &mut Command) -> Result<String> {
+    let shown = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("cannot run `{shown}`"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("`{shown}` failed: {text}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(text)
 }
 
 /// Copies a folder of `examples/` into the world, with its published port replaced.

@@ -60,8 +60,7 @@ fn lock(world: &World, name: &str, scripts: &str) -> Result<(String, Lock)> {
 }
 
 fn object(world: &World, digest: &Digest) -> Result<Vec<u8>> {
-    let hex = digest.hex();
-    let path = world.home().join("store/objects").join(&hex[..2]).join(&hex[2..]);
+    let path = world.object(&digest.hex());
     fs::read(&path).with_context(|| path.display().to_string())
 }
 

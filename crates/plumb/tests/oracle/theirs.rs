@@ -8,11 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use plumb_debian::PackageName;
 use plumb_model::Digest;
 use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
-use testkit::World;
+use testkit::{World, printed};
 
 use super::tree::{Form, LISTS, Node, Tree};
 
@@ -30,7 +30,7 @@ pub(crate) fn configured(world: &World, lock: &Lock, machine: &LockedMachine) ->
         let package = lock.package(name.as_str()).context("a lock has all its packages")?;
         let file = folder.path().join(format!("{name}.deb"));
         take(world, lock, package, &file)?;
-        let control = output(Command::new("dpkg-deb").arg("--field").arg(&file))?;
+        let control = printed(Command::new("dpkg-deb").arg("--field").arg(&file))?;
         let (size, digest) = (package.size, package.digest.hex());
         writeln!(index, "{}\nFilename: ./{name}.deb\nSize: {size}\nSHA256: {digest}\n", control.trim_end())?;
     }
@@ -43,7 +43,7 @@ pub(crate) fn configured(world: &World, lock: &Lock, machine: &LockedMachine) ->
     command.args(["--variant=custom", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]);
     command.arg(format!("--mode={mode}")).arg(format!("--include={names}")).arg(suite).arg(&made);
     command.arg(format!("deb [trusted=yes] copy:{} ./", folder.path().display()));
-    output(&mut command)
+    printed(&mut command)
         .context("mmdebstrap is needed, as root or with user namespaces and subordinate ids")?;
     read(&made)
 }
@@ -51,29 +51,19 @@ pub(crate) fn configured(world: &World, lock: &Lock, machine: &LockedMachine) ->
 /// Puts the file of a package to `file`: from the store, from an earlier test, or from the archive.
 fn take(world: &World, lock: &Lock, package: &LockedPackage, file: &Path) -> Result<()> {
     let hex = package.digest.hex();
-    let stored = world.home().join("store/objects").join(&hex[..2]).join(&hex[2..]);
+    let stored = world.object(&hex);
     let kept = super::cache()?.join(&hex);
     if !stored.exists() && !kept.exists() {
         let source = lock.sources.iter().find(|source| source.suite == package.suite);
         let url = format!("{}/{}", source.context("every package has a source")?.uri, package.file);
         let draft = tempfile::NamedTempFile::new_in(super::cache()?)?;
-        output(Command::new("curl").args(["-fsSL", "--retry", "3", "-o"]).arg(draft.path()).arg(&url))?;
+        printed(Command::new("curl").args(["-fsSL", "--retry", "3", "-o"]).arg(draft.path()).arg(&url))?;
         ensure!(Digest::of(&fs::read(draft.path())?) == package.digest, "{url} is not what the lock says");
         draft.persist(&kept)?;
     }
     fs::copy(if stored.exists() { &stored } else { &kept }, file)?;
     fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
     Ok(())
-}
-
-/// What a command prints; an error with all it said if it fails.
-fn output(command: &mut Command) -> Result<String> {
-    let shown = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("cannot run `{shown}`"))?;
-    if !output.status.success() {
-        bail!("`{shown}` failed: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn read(path: &Path) -> Result<Tree> {
