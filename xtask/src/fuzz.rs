@@ -65,7 +65,7 @@ fn targets(root: &Path) -> Result<Vec<String>> {
 /// One run; returns the inputs that were found. New inputs go to a folder that git ignores.
 fn fuzz(root: &Path, target: &str, seconds: u64) -> Result<Vec<String>> {
     let folder = root.join("fuzz");
-    let work = folder.join("target/work").join(target);
+    let work = folder.join("target/grown").join(target);
     let found = folder.join("artifacts").join(target);
     fs::create_dir_all(&work)?;
     fs::create_dir_all(&found)?;
