@@ -24,8 +24,8 @@ pub use message::{
     Activity, Event, GuestMessage, HostMessage, Listening, ServiceState, ServiceStatus, Status,
 };
 pub use spec::{
-    Command, Directory, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart,
-    RootDisk, RootDiskError, ServiceKind, ServiceSpec, VolumeAttachment, VolumeMount, Writable,
+    Command, Directory, Init, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart,
+    RootDisk, RootDiskError, ServiceKind, ServiceSpec, UnitSpec, VolumeAttachment, VolumeMount, Writable,
 };
 pub use task::{
     ANSWER_FRAMES, ANSWER_MAGIC, BUILD_TASK_PATH, BUILD_WORD, BuildFailure, BuildOutcome, BuildStep,
@@ -49,6 +49,19 @@ pub const MAX_LISTENING: usize = 256;
 
 /// Where the image keeps its [`MachineSpec`].
 pub const MACHINE_SPEC_PATH: &str = "/usr/lib/plumb/machine.json";
+
+/// Where the image of a machine with systemd keeps this guest: it goes on as a service there ([`Init::Systemd`]).
+pub const AGENT_PATH: &str = "/usr/lib/plumb/guest";
+
+/// First argument of the guest as a service of systemd: it speaks the control protocol.
+pub const AGENT_COMMAND: &str = "agent";
+
+/// First argument of the guest as a command of a unit: it waits until the service named by the second is ready.
+pub const WAIT_COMMAND: &str = "wait-ready";
+
+/// First argument of the guest as a command of a unit: it waits until systemd calls the service named by the second
+/// active, which with a readiness check it is when it is ready.
+pub const AFTER_COMMAND: &str = "wait-active";
 
 /// Where the initramfs keeps the [`InstanceSpec`] of this boot.
 pub const INSTANCE_SPEC_PATH: &str = "/plumb/instance.json";

@@ -26,6 +26,40 @@ pub struct MachineSpec {
     /// What of the root can be written to.
     #[serde(default, skip_serializing_if = "Writable::is_places")]
     pub writable: Writable,
+    /// Who runs the services.
+    #[serde(default, skip_serializing_if = "Init::is_plumb")]
+    pub init: Init,
+}
+
+/// Who is PID 1 once the machine has booted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Init {
+    /// Plumb's own; it runs [`MachineSpec::services`].
+    #[default]
+    Plumb,
+    /// systemd of the image. It runs the units of the image; these are the services that the definition names.
+    Systemd(Vec<UnitSpec>),
+}
+
+impl Init {
+    fn is_plumb(&self) -> bool {
+        *self == Init::Plumb
+    }
+}
+
+/// A service that systemd runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitSpec {
+    /// Name, as in the definition.
+    pub name: String,
+    /// Full name of its unit, `nginx.service`.
+    pub unit: String,
+    /// When it counts as ready; `None` means as soon as systemd calls it active.
+    pub ready: Option<Ready>,
+    /// How long readiness may take after the start before the start counts as failed.
+    pub ready_timeout_ms: u64,
 }
 
 /// What of the root can be written to; nothing of it outlives the instance.

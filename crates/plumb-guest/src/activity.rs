@@ -1,12 +1,12 @@
-//! What runs in this guest and which ports are open, for the footprint: a look at /proc (proc(5)) and no more.
+//! What the host is told of a guest: its services, and from /proc (proc(5)) memory, processes and open ports.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use plumb_guest_proto::{Activity, Listening, MAX_LISTENING};
+use plumb_guest_proto::{Activity, Listening, MAX_LISTENING, ServiceStatus, Status};
 
-use crate::file;
-use crate::limit;
+use crate::clock::uptime_ms;
+use crate::{file, limit};
 
 /// File, protocol and the state (kernel, `include/net/tcp_states.h`) of a socket that waits for strangers: TCP_LISTEN,
 /// and TCP_CLOSE for a UDP socket that is bound and not connected.
@@ -17,8 +17,24 @@ const TABLES: [(&str, &str, &str); 4] = [
     ("/proc/net/udp6", "udp", "07"),
 ];
 
-/// Looks now.
-pub fn observe() -> Activity {
+/// The state of the guest now.
+pub fn status(ready: bool, services: Vec<ServiceStatus>) -> Status {
+    let memory = file::read_text("/proc/meminfo").unwrap_or_default();
+    let of = |key: &str| {
+        let line = memory.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    };
+    Status {
+        uptime_ms: uptime_ms(),
+        ready,
+        memory_total_kib: of("MemTotal:"),
+        memory_available_kib: of("MemAvailable:"),
+        services,
+        activity: ready.then(observe),
+    }
+}
+
+fn observe() -> Activity {
     let mut listening = BTreeSet::new();
     for (path, protocol, state) in TABLES {
         // A kernel without IPv6 has no tcp6; a table that is too long is read as far as the limit goes.

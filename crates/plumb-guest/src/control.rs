@@ -28,6 +28,23 @@ pub struct Control {
 }
 
 impl Control {
+    /// A port whose first bytes are `bytes`, which another process has left.
+    pub fn with_unsent(bytes: Vec<u8>) -> Control {
+        Control { queue: Queue { current: bytes, ..Queue::default() }, ..Control::default() }
+    }
+
+    /// Everything that was not sent, as bytes, for the next process at the port. It begins in the middle of a message if
+    /// the port took half of it.
+    pub fn unsent(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(rest) = self.queue.next() {
+            bytes.extend_from_slice(rest);
+            let count = rest.len();
+            self.queue.written(count);
+        }
+        bytes
+    }
+
     /// Looks for the port and opens it. Returns whether it is open now.
     pub fn open(&mut self) -> bool {
         if self.port.is_none()
@@ -315,6 +332,20 @@ mod tests {
         assert!(queue.log_bytes <= limit::LOG_QUEUE_BYTES);
         let seen = lines(&mut queue);
         assert_eq!(seen[0], format!("{{\"type\":\"log-dropped\",\"count\":{}}}", 1000 - (seen.len() - 1)));
+    }
+
+    #[test]
+    fn the_next_process_goes_on_where_the_first_stopped() {
+        let mut first = Control::default();
+        first.send(&log("first"));
+        first.send(&GuestMessage::Event { uptime_ms: 3, event: Event::Ready });
+        let whole = String::from_utf8(Control::with_unsent(first.unsent()).unsent()).expect("text");
+        assert_eq!(whole.lines().count(), 2);
+        assert!(first.unsent().is_empty());
+        first.send(&log("second"));
+        let count = first.queue.next().expect("bytes").len() - 3;
+        first.queue.written(count);
+        assert_eq!(first.unsent().len(), 3);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use plumb_guest_proto::{
-    BuildTask, Command, FORMAT, INSTANCE_SPEC_PATH, InstanceSpec, MACHINE_SPEC_PATH, MachineSpec, Ready,
-    ServiceKind, ServiceSpec,
+    BuildTask, Command, FORMAT, INSTANCE_SPEC_PATH, Init, InstanceSpec, MACHINE_SPEC_PATH, MachineSpec,
+    Ready, ServiceKind, ServiceSpec, UnitSpec,
 };
 use serde_json::Value;
 
@@ -84,6 +84,13 @@ pub fn check(machine: &MachineSpec, instance: &InstanceSpec) -> Result<(), Error
     if let Some(peer) = instance.peers.iter().flat_map(|p| &p.names).find(|name| !is_safe_name(name)) {
         return wrong(INSTANCE_SPEC_PATH, format!("peer name `{}` is not a host name", peer.escape_debug()));
     }
+    if let Init::Systemd(units) = &machine.init {
+        for unit in units {
+            if let Err(problem) = check_unit(unit) {
+                return wrong(MACHINE_SPEC_PATH, format!("service `{}` {problem}", unit.name.escape_debug()));
+            }
+        }
+    }
     let mut known = BTreeSet::new();
     for service in &machine.services {
         if let Err(problem) = check_service(service, &known) {
@@ -92,6 +99,37 @@ pub fn check(machine: &MachineSpec, instance: &InstanceSpec) -> Result<(), Error
         known.insert(service.name.as_str());
     }
     Ok(())
+}
+
+/// What systemd is asked for is a unit, and never an option of the program that asks.
+fn check_unit(unit: &UnitSpec) -> Result<(), String> {
+    if !is_safe_name(&unit.name) {
+        return Err("has a name that cannot be a directory".to_owned());
+    }
+    if !unit.unit.ends_with(".service") || unit.unit.starts_with('-') {
+        return Err(format!("is run by `{}`, which is no service of systemd", unit.unit.escape_debug()));
+    }
+    check_ready(unit.ready.as_ref())
+}
+
+/// A path that a request can hold, or a program that can be found.
+fn check_ready(ready: Option<&Ready>) -> Result<(), String> {
+    match ready {
+        Some(Ready::Http { path, .. })
+            if !path.starts_with('/') || path.contains(|c: char| c.is_control() || c == ' ') =>
+        {
+            Err(format!("has the readiness path `{}`", path.escape_debug()))
+        }
+        Some(Ready::Exec { command }) => check_command(command),
+        _ => Ok(()),
+    }
+}
+
+fn check_command(command: &Command) -> Result<(), String> {
+    match command.argv.first() {
+        Some(program) if program.starts_with('/') => Ok(()),
+        _ => Err(format!("runs `{}`, which is not an absolute path", command.argv.join(" "))),
+    }
 }
 
 fn check_service(service: &ServiceSpec, known: &BTreeSet<&str>) -> Result<(), String> {
@@ -114,23 +152,8 @@ fn check_service(service: &ServiceSpec, known: &BTreeSet<&str>) -> Result<(), St
         return Err(format!("has kill signal {}", service.kill_signal));
     }
     let lists = [&service.prepare, &service.start_pre, &service.start, &service.start_post, &service.stop];
-    let mut commands: Vec<&Command> = lists.into_iter().flatten().collect();
-    match &service.ready {
-        Some(Ready::Http { path, .. })
-            if !path.starts_with('/') || path.contains(|c: char| c.is_control() || c == ' ') =>
-        {
-            return Err(format!("has the readiness path `{}`", path.escape_debug()));
-        }
-        Some(Ready::Exec { command }) => commands.push(command),
-        _ => {}
-    }
-    match commands
-        .iter()
-        .find(|command| !command.argv.first().is_some_and(|program| program.starts_with('/')))
-    {
-        Some(command) => Err(format!("runs `{}`, which is not an absolute path", command.argv.join(" "))),
-        None => Ok(()),
-    }
+    lists.into_iter().flatten().try_for_each(check_command)?;
+    check_ready(service.ready.as_ref())
 }
 
 #[cfg(test)]
@@ -149,6 +172,7 @@ mod tests {
             volumes: vec![],
             services,
             writable: plumb_guest_proto::Writable::Places,
+            init: plumb_guest_proto::Init::Plumb,
         }
     }
 

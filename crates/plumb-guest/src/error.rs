@@ -114,6 +114,16 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// A service of systemd did not become ready.
+    #[error("`{service}` is not ready after {seconds} s: {answer}")]
+    NotReady {
+        /// Service name.
+        service: String,
+        /// How long was waited.
+        seconds: u64,
+        /// The last answer of its check.
+        answer: String,
+    },
     /// A system call without a file.
     #[error("cannot {action}")]
     System {

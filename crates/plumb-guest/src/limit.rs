@@ -129,3 +129,21 @@ pub const BUILD_COPY_BYTES: usize = 256 * 1024;
 
 /// Longest extended attribute that is read: a capability set has 24 bytes (linux/capability.h).
 pub const BUILD_ATTRIBUTE_BYTES: usize = 256;
+
+/// Pause between two looks at the units of systemd. Only a safety net: its own messages in the journal tell of a change.
+pub const LOOK_MS: u64 = 5_000;
+
+/// After a message of systemd about a unit the units are looked at this much later: its messages come in groups.
+pub const LOOK_SOON_MS: u64 = 20;
+
+/// A look that has no answer after this time has failed: systemctl(1) itself waits longer for a busy PID 1.
+pub const LOOK_TIMEOUT_MS: u64 = 15_000;
+
+/// What `systemctl show` may write: 100 units with a dozen short lines each take a tenth of this.
+pub const LOOK_BYTES: usize = 256 * 1024;
+
+/// Pause before journalctl(1) or a look that failed is started again.
+pub const AGAIN_MS: u64 = 1_000;
+
+/// Entries of the journal taken per turn of the loop: a flood must not starve the host's questions.
+pub const JOURNAL_READS_PER_TURN: usize = 64;

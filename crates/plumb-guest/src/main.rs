@@ -24,6 +24,7 @@ mod network;
 mod report;
 mod service;
 mod signal;
+mod systemd;
 mod timeline;
 mod tool;
 mod verity;
@@ -34,7 +35,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use plumb_guest_proto::{
-    BootPhase, Event, FORMAT, GuestMessage, InstanceSpec, MachineSpec, RootDisk, Writable,
+    BootPhase, Event, FORMAT, GuestMessage, Init, InstanceSpec, MachineSpec, RootDisk, Writable,
 };
 use rustix::mount::MountFlags;
 use rustix::system::{RebootCommand, reboot};
@@ -47,10 +48,8 @@ use crate::signal::Signals;
 use crate::timeline::Timeline;
 
 fn main() -> ExitCode {
-    // Started by hand this would unmount, kill and power off somebody's machine.
     if std::process::id() != 1 {
-        eprintln!("plumb-guest is PID 1 of a machine; it does nothing else");
-        return ExitCode::from(2);
+        return beside_pid_1();
     }
     let timeline = Timeline::begin();
     let mounted = mount::kernel_file_systems();
@@ -67,6 +66,15 @@ fn main() -> ExitCode {
     // Without power management all that is left is a panic, which the setting kernel.panic ends.
     reporter.say(&format!("fatal: {}", error.chain()));
     std::process::abort();
+}
+
+/// As a service of systemd. Anything else that is started by hand would unmount, kill and power off somebody's machine.
+fn beside_pid_1() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    systemd::command(&arguments).unwrap_or_else(|| {
+        eprintln!("plumb-guest is PID 1 of a machine, or a service of its systemd; it does nothing else");
+        ExitCode::from(2)
+    })
 }
 
 /// A whole life: boot, run, stop.
@@ -110,6 +118,12 @@ fn live(reporter: &mut Reporter, mut timeline: Timeline) -> Result<(), Error> {
         generation: *generation,
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
     };
+    if let Init::Systemd(_) = machine.init {
+        timeline.end(BootPhase::Directories);
+        reporter.event(timeline.event());
+        let Err(error) = systemd::hand_over(reporter, &hello);
+        return Err(error);
+    }
     let mut runtime = service::Runtime::new(&machine, hello, signals, reporter)?;
     timeline.end(BootPhase::Directories);
     runtime.run(timeline.event());

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use plumb_guest_proto::AGENT_PATH;
 use plumb_model::Document;
+use plumb_model::definition::Init;
 use serde::{Deserialize, Serialize};
 
 use crate::module::Module;
@@ -57,6 +59,12 @@ impl Inventory {
     #[must_use]
     pub fn tree(&self) -> Tree {
         Tree { entries: self.entries.clone() }
+    }
+
+    /// Who is PID 1: only a machine with systemd has Plumb's guest in its root.
+    #[must_use]
+    pub fn init(&self) -> Init {
+        if self.entries.contains_key(AGENT_PATH) { Init::Systemd } else { Init::Plumb }
     }
 }
 

@@ -169,6 +169,9 @@ pub struct MachineInputs {
     /// Maintainer scripts are run, which takes packages besides.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub runs_scripts: bool,
+    /// systemd is PID 1: what only it needs of the packages is there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub runs_systemd: bool,
 }
 
 impl LockInputs {

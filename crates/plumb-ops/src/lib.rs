@@ -20,6 +20,7 @@ mod progress;
 mod project;
 mod release;
 mod subject;
+mod systemd;
 pub mod template;
 mod universe;
 mod verify;

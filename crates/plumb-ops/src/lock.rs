@@ -9,8 +9,9 @@ use std::path::Path;
 
 use plumb_debian::{PackageName, PackageRecord, Version, parse_relations};
 use plumb_fetch::{FetchOptions, Snapshot, SourceSnapshot};
-use plumb_image::rule::script_only::{SCRIPT_ONLY, ScriptOnly};
+use plumb_image::rule::script_only::{self, ScriptOnly};
 use plumb_model::MachineName;
+use plumb_model::definition::Init;
 use plumb_model::lock::{
     FORMAT, Lock, LockInputs, LockedMachine, LockedPackage, LockedSource, MachineInputs,
 };
@@ -240,10 +241,11 @@ fn request(
         requirer: rule.requirer.parse().ok(),
         dependency: rule.dependency.to_owned(),
     };
+    let init = if machine.runs_systemd { Init::Systemd } else { Init::Plumb };
     Request {
         roots,
         without: machine.without.iter().cloned().collect(),
-        waive: SCRIPT_ONLY.iter().map(waiver).collect(),
+        waive: script_only::rules(init).map(waiver).collect(),
         keep,
         update,
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_guest_proto::{FORMAT, MachineSpec, Ready, ServiceSpec, VolumeMount, Writable};
+use plumb_guest_proto::{FORMAT, Init, MachineSpec, Ready, ServiceSpec, VolumeMount, Writable};
 use plumb_image::assemble::Assembled;
 use plumb_image::closure;
 use plumb_image::rule::account::Accounts;
@@ -12,6 +12,7 @@ use plumb_model::definition::{Machine, Service};
 use plumb_model::{AppName, MachineName, ServiceName};
 
 use crate::error::OpsError;
+use crate::systemd;
 
 /// Time for everything but the services' own readiness: firmware, kernel, volumes, commands before the start. Several
 /// times what it takes under software emulation on a busy host.
@@ -21,6 +22,8 @@ const READY_MARGIN_MS: u64 = 60_000;
 pub(crate) struct Specified {
     pub(crate) spec: MachineSpec,
     pub(crate) notices: Vec<String>,
+    /// What systemd needs, where it is PID 1.
+    pub(crate) systemd: Option<systemd::Services>,
 }
 
 /// Translates the services of a machine.
@@ -31,6 +34,15 @@ pub(crate) fn specify(
     assembled: &Assembled,
     objects: &dyn Objects,
 ) -> Result<Specified, OpsError> {
+    if !machine.init.is_plumb() {
+        let services = systemd::services(name, machine, assembled, objects)?;
+        let spec = MachineSpec {
+            init: services.init.clone(),
+            ..bare((app, name), volumes(name, machine, &assembled.accounts)?, assembled)
+        };
+        let notices = services.notices.clone();
+        return Ok(Specified { spec, notices, systemd: Some(services) });
+    }
     let resolve = |program: &str| unit::find_program(&assembled.tree, program);
     specify_with((app, name), machine, assembled, objects, &resolve)
 }
@@ -69,20 +81,30 @@ pub(crate) fn specify_with(
     }
     let services = unit::order_services(services).map_err(|error| failed(Box::new(error)))?;
     let volumes = volumes(name, machine, &assembled.accounts)?;
-    let spec = MachineSpec {
+    let spec = MachineSpec { services, ..bare((app, name), volumes, assembled) };
+    Ok(Specified { spec, notices, systemd: None })
+}
+
+/// A machine that runs nothing yet.
+fn bare(
+    (app, name): (&AppName, &MachineName),
+    volumes: Vec<VolumeMount>,
+    assembled: &Assembled,
+) -> MachineSpec {
+    MachineSpec {
         format: FORMAT,
         app: app.to_string(),
         machine: name.to_string(),
         directories: assembled.directories.clone(),
         volumes,
-        services,
+        services: Vec::new(),
         writable: Writable::Places,
-    };
-    Ok(Specified { spec, notices })
+        init: Init::Plumb,
+    }
 }
 
 /// A program that a known package has is something to add, not a riddle.
-fn untranslated(machine: &MachineName, error: UnitError) -> OpsError {
+pub(crate) fn untranslated(machine: &MachineName, error: UnitError) -> OpsError {
     let package = match &error {
         UnitError::ProgramMissing { program, .. } => closure::suggest(program),
         _ => None,
@@ -97,7 +119,7 @@ fn untranslated(machine: &MachineName, error: UnitError) -> OpsError {
     }
 }
 
-fn siblings(own: &ServiceName, services: &BTreeMap<ServiceName, Service>) -> Vec<Sibling> {
+pub(crate) fn siblings(own: &ServiceName, services: &BTreeMap<ServiceName, Service>) -> Vec<Sibling> {
     services
         .iter()
         .filter(|(name, _)| *name != own)
@@ -112,7 +134,7 @@ fn siblings(own: &ServiceName, services: &BTreeMap<ServiceName, Service>) -> Vec
         .collect()
 }
 
-fn input<'a>(
+pub(crate) fn input<'a>(
     name: &ServiceName,
     service: &Service,
     siblings: &'a [Sibling],
@@ -155,8 +177,16 @@ fn volumes(name: &MachineName, machine: &Machine, accounts: &Accounts) -> Result
     Ok(volumes)
 }
 
-/// Programs that must be able to run: those of every command whose failure counts.
-pub(crate) fn executed(services: &[ServiceSpec]) -> BTreeSet<String> {
+/// Programs that must be able to run.
+pub(crate) fn executed(specified: &Specified) -> BTreeSet<String> {
+    match &specified.systemd {
+        Some(services) => services.programs.clone(),
+        None => commands(&specified.spec.services),
+    }
+}
+
+/// The programs of every command whose failure counts.
+fn commands(services: &[ServiceSpec]) -> BTreeSet<String> {
     let commands = services.iter().flat_map(|service| {
         let check = match &service.ready {
             Some(Ready::Exec { command }) => Some(command),
@@ -170,6 +200,11 @@ pub(crate) fn executed(services: &[ServiceSpec]) -> BTreeSet<String> {
 }
 
 /// How long an instance may take from its start until all its services are ready.
-pub(crate) fn ready_timeout_ms(services: &[ServiceSpec]) -> u64 {
-    services.iter().map(|service| service.ready_timeout_ms).fold(READY_MARGIN_MS, u64::saturating_add)
+pub(crate) fn ready_timeout_ms(spec: &MachineSpec) -> u64 {
+    let own = spec.services.iter().map(|service| service.ready_timeout_ms);
+    let units = match &spec.init {
+        Init::Plumb => &[][..],
+        Init::Systemd(units) => units,
+    };
+    own.chain(units.iter().map(|unit| unit.ready_timeout_ms)).fold(READY_MARGIN_MS, u64::saturating_add)
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use plumb_model::definition::{AppContent, Definition, Machine, Scripts, Source};
+use plumb_model::definition::{AppContent, Definition, Init, Machine, Scripts, Source};
 use plumb_model::lock::{Lock, LockInputs, MachineInputs};
 use plumb_model::{Digest, MachineName};
 use serde::{Deserialize, Serialize};
@@ -128,12 +128,17 @@ impl Project {
                 // PID 1 formats, checks and grows volumes with the file system's own tools.
                 os.push("e2fsprogs".to_owned());
             }
+            let runs_systemd = machine.init == Init::Systemd;
+            if runs_systemd {
+                os.push("systemd".to_owned());
+            }
             let inputs = MachineInputs {
                 middleware: machine.middleware.clone(),
                 os,
                 without: machine.without.clone(),
                 requirements: self.requirements(machine),
                 runs_scripts: machine.scripts == Scripts::Run,
+                runs_systemd,
             };
             (name.clone(), inputs)
         });

@@ -236,7 +236,7 @@ impl Scene<'_> {
             if let Some(why) = module.and_then(|name| self.module(name)) {
                 return Some(why);
             }
-            let (rule, reason) = drop::rule_of(what)?;
+            let (rule, reason) = drop::rule_of(what, self.inventory.init())?;
             let kind = WhyKind::Dropped { rule: rule.to_owned(), reason: reason.to_owned() };
             return Some(self.plain(what, kind));
         };

@@ -20,9 +20,11 @@ mod syslog;
 mod wait;
 
 pub use cgroup::is_safe_name;
+pub use check::{Probe, Progress, pause_ms};
 pub use directory::make as make_directory;
-pub use restart::Exit;
-pub use runtime::Runtime;
+pub use expand::arguments as expand_arguments;
+pub use restart::{Exit, describe};
+pub use runtime::{Runtime, state_text};
 pub use spawn::is_known_limit;
 
 #[cfg(test)]

@@ -5,9 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use plumb_guest_proto::{
-    Event, GuestMessage, HostMessage, MachineSpec, Ready, ServiceState, ServiceStatus, Status,
-};
+use plumb_guest_proto::{Event, GuestMessage, HostMessage, MachineSpec, Ready, ServiceState, ServiceStatus};
 use rustix::event::PollFlags;
 
 use super::cgroup;
@@ -24,7 +22,7 @@ use crate::clock::{uptime_ms, wait_for};
 use crate::error::Error;
 use crate::report::Reporter;
 use crate::signal::{self, Signals};
-use crate::{activity, file, limit};
+use crate::{activity, limit};
 
 /// Everything that runs after the boot.
 #[derive(Debug)]
@@ -237,26 +235,13 @@ impl<'a> Runtime<'a> {
     }
 
     fn send_status(&mut self) {
-        let memory = file::read_text("/proc/meminfo").unwrap_or_default();
-        let of = |key: &str| {
-            let line = memory.lines().find_map(|line| line.strip_prefix(key));
-            line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
-        };
         let services = self.group.services().iter().zip(&self.slots).map(|(service, slot)| ServiceStatus {
             name: slot.spec.name.clone(),
             state: service.state(),
             pid: slot.main.filter(|pid| self.processes.contains_key(pid)),
             restarts: service.restarts(),
         });
-        let ready = self.group.is_ready();
-        let status = Status {
-            uptime_ms: uptime_ms(),
-            ready,
-            memory_total_kib: of("MemTotal:"),
-            memory_available_kib: of("MemAvailable:"),
-            services: services.collect(),
-            activity: ready.then(activity::observe),
-        };
+        let status = activity::status(self.group.is_ready(), services.collect());
         self.reporter.control.send(&GuestMessage::Status(status));
     }
 
@@ -434,7 +419,7 @@ impl<'a> Runtime<'a> {
 }
 
 /// A state for the console.
-fn state_text(state: &ServiceState) -> String {
+pub fn state_text(state: &ServiceState) -> String {
     match state {
         ServiceState::Waiting => "waiting".to_owned(),
         ServiceState::Starting => "starting".to_owned(),

@@ -15,6 +15,7 @@ use std::io;
 
 use plumb_guest_proto::Directory;
 use plumb_model::Digest;
+use plumb_model::definition::Init;
 use serde::{Deserialize, Serialize};
 
 pub use self::stage::{Stage, StagePackage, stage};
@@ -77,6 +78,8 @@ pub struct AssembleInput<'a> {
     pub keep: Vec<String>,
     /// Debian suite by code name, for example `bookworm`.
     pub suite: String,
+    /// Who is PID 1.
+    pub init: Init,
     /// What the user chose where no rule covers a package's scripts, by package.
     pub choices: BTreeMap<String, Choice>,
     /// What the maintainer scripts did, if they really ran; rules take their place otherwise.
@@ -101,7 +104,7 @@ pub struct Assembled {
     pub accounts: Accounts,
     /// Directories below `/run` and `/tmp`, to be made at boot, parents first.
     pub directories: Vec<Directory>,
-    /// systemd units and their drop-ins by path; the tree does not have them.
+    /// systemd units and their drop-ins by path; the tree has them only where systemd is PID 1.
     pub units: BTreeMap<String, (Entry, Origin)>,
     /// What no rule does.
     pub reports: Vec<Report>,
@@ -192,6 +195,7 @@ pub enum AssembleError {
 /// [`AssembleError`].
 pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Assembled, AssembleError> {
     let mut world = World::new(objects);
+    world.init = input.init;
     let packages = status::in_dependency_order(&input.packages);
     world.packages = packages.iter().map(|p| (p.name.to_owned(), p.version.to_owned())).collect();
     let mut scripts = Scripts { choices: &input.choices, reports: Vec::new() };
@@ -218,7 +222,7 @@ pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Asse
         let account = WantedUser { group: Some(user.clone()), ..WantedUser::default() };
         world.accounts.user(user, account)?;
     }
-    let (dropped, units) = drop::apply(&mut world.tree, &input.keep);
+    let (dropped, units) = drop::apply(&mut world.tree, &input.keep, input.init);
     std::mem::take(&mut world.alternatives).apply(&mut world);
     skeleton::shell(&mut world);
     if input.effects.is_none() {
@@ -240,7 +244,8 @@ pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Asse
     }
     skeleton::accounts(&mut world, &accounts)?;
     status::write(&mut world, &packages)?;
-    let directories = boot_directories(&world, &accounts);
+    // systemd-tmpfiles of the image makes them at boot.
+    let directories = if input.init.is_plumb() { boot_directories(&world, &accounts) } else { Vec::new() };
     let mut tree = std::mem::take(&mut world.tree);
     keep_empty(&mut tree);
     tree.close();

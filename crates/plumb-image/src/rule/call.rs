@@ -6,7 +6,7 @@ use super::expand::UNKNOWN_ID;
 use super::script::{Argument, Flow, MAX_CALLS, Machine, is_shell};
 use super::shell::{self, Node, Redirect, Simple};
 use super::world::World;
-use super::{command, condition, debconf, filter, find, ignore, print};
+use super::{command, condition, debconf, enable, filter, find, ignore, print};
 
 impl Machine<'_, '_, '_> {
     /// Writes to standard output; `None` if what is written is not known.
@@ -201,6 +201,10 @@ impl Machine<'_, '_, '_> {
         }
         if let Some(flow) = self.runs_another(short, rest, text) {
             return flow;
+        }
+        if let Some(status) = enable::command(self.world, short, rest) {
+            self.print(None);
+            return Flow::Next(status);
         }
         if let Some((written, status)) = filter::run(self, short, rest) {
             self.print(written.as_deref());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plumb_model::definition::Init;
 use serde::{Deserialize, Serialize};
 
 use super::shell::pattern;
@@ -15,17 +16,27 @@ struct Rule {
     /// Shell patterns of whole paths; `*` also matches slashes here.
     patterns: &'static [&'static str],
     keep: &'static [&'static str],
+    /// systemd reads it: it goes only where systemd is not PID 1.
+    read_by_systemd: bool,
 }
+
+impl Rule {
+    fn holds(&self, init: Init) -> bool {
+        init.is_plumb() || !self.read_by_systemd
+    }
+}
+
+const PLAIN: Rule = Rule { name: "", reason: "", patterns: &[], keep: &[], read_by_systemd: false };
 
 #[rustfmt::skip]
 const RULES: &[Rule] = &[
     Rule { name: "doc", reason: "documentation is read elsewhere; the package list says which licences apply",
-        patterns: &["/usr/share/doc", "/usr/share/doc-base", "/usr/share/gtk-doc", "/usr/share/help"], keep: &[] },
+        patterns: &["/usr/share/doc", "/usr/share/doc-base", "/usr/share/gtk-doc", "/usr/share/help"], ..PLAIN },
     Rule { name: "man", reason: "manual pages are read elsewhere",
-        patterns: &["/usr/share/man", "/usr/share/info", "/usr/local/man", "/usr/local/share/man"], keep: &[] },
+        patterns: &["/usr/share/man", "/usr/share/info", "/usr/local/man", "/usr/local/share/man"], ..PLAIN },
     Rule { name: "locale", reason: "services speak C.UTF-8; translations are for people at a terminal",
         patterns: &["/usr/share/locale", "/usr/share/i18n", "/usr/lib/locale"],
-        keep: &["/usr/lib/locale", "/usr/lib/locale/C.*", "/usr/share/locale", "/usr/share/locale/locale.alias"] },
+        keep: &["/usr/lib/locale", "/usr/lib/locale/C.*", "/usr/share/locale", "/usr/share/locale/locale.alias"], ..PLAIN },
     Rule { name: "packaging", reason: "for package managers and bug reports; an image has no package manager",
         patterns: &["/usr/share/lintian", "/usr/share/bug", "/usr/share/menu", "/usr/lib/menu", "/usr/share/reportbug",
             "/usr/share/debhelper", "/usr/share/doc-rfc", "/usr/share/applications", "/usr/share/pixmaps",
@@ -33,7 +44,7 @@ const RULES: &[Rule] = &[
             "/etc/apt", "/var/lib/apt", "/var/cache/apt", "/usr/lib/apt", "/etc/dpkg", "/usr/lib/dpkg",
             "/usr/share/dpkg", "/var/lib/dpkg", "/var/cache/debconf", "/usr/share/debconf", "/etc/debconf.conf",
             "/var/lib/ucf", "/etc/kernel", "/etc/ufw", "/usr/share/keyrings", "/var/lib/pam"],
-        keep: &[] },
+        ..PLAIN },
     Rule { name: "init", reason: "services are translated for Plumb's PID 1, which reads neither units nor init scripts",
         patterns: &["/etc/init.d", "/etc/rc?.d", "/etc/init", "/etc/insserv*", "/usr/lib/systemd/system",
             "/usr/lib/systemd/user", "/usr/lib/systemd/system-preset", "/usr/lib/systemd/user-preset",
@@ -41,40 +52,40 @@ const RULES: &[Rule] = &[
             "/usr/lib/systemd/system-generators", "/usr/lib/systemd/user-generators", "/usr/share/runit", "/etc/sv",
             "/usr/lib/udev", "/etc/udev", "/usr/lib/modprobe.d", "/etc/modprobe.d", "/etc/modules-load.d",
             "/usr/lib/modules-load.d", "/etc/sysctl.d", "/usr/lib/sysctl.d", "/etc/network/if-*.d"],
-        keep: &[] },
+        read_by_systemd: true, ..PLAIN },
     Rule { name: "boot", reason: "kernel and initramfs are parts of the image of their own",
         patterns: &["/boot", "/usr/lib/modules", "/usr/share/initramfs-tools", "/etc/initramfs-tools", "/initrd.img*",
             "/vmlinuz*", "/usr/lib/linux-image-*"],
-        keep: &[] },
+        ..PLAIN },
     Rule { name: "shell", reason: "for people at a terminal",
         patterns: &["/usr/share/bash-completion", "/etc/bash_completion.d", "/usr/share/zsh", "/usr/share/fish",
             "/usr/share/vim", "/usr/share/emacs", "/usr/share/nano", "/etc/skel"],
-        keep: &[] },
+        ..PLAIN },
     Rule { name: "development", reason: "nothing is compiled in an image",
         patterns: &["/usr/include", "/usr/share/pkgconfig", "/usr/lib/pkgconfig", "/usr/lib/*/pkgconfig", "/usr/lib/cmake",
             "/usr/lib/*/cmake", "/usr/share/cmake*", "/usr/share/aclocal*", "/usr/lib/*.a", "/usr/lib/*.la",
             "/usr/lib/*/perl/*/CORE/*.h", "/usr/lib/postgresql/*/lib/pgxs",
             "/usr/share/gdb", "/usr/share/systemtap", "/usr/share/vala", "/usr/share/gir-1.0"],
-        keep: &[] },
+        ..PLAIN },
     Rule { name: "gconv", reason: "8 MB of conversions of national character sets; glibc has UTF-8, ASCII and UCS built in",
         patterns: &["/usr/lib/*/gconv/*.so"],
         keep: &["*/UTF-16.so", "*/UTF-32.so", "*/UTF-7.so", "*/UNICODE.so", "*/ISO8859-1.so", "*/ISO8859-15.so",
-            "*/CP1252.so"] },
+            "*/CP1252.so"], ..PLAIN },
     Rule { name: "python", reason: "byte code is not kept in a read-only image, tests are the interpreter's own",
         patterns: &["/usr/lib/python3*/__pycache__", "/usr/lib/python3*/*.pyc", "/usr/lib/python3.*/test",
             "/usr/lib/python3.*/idlelib", "/usr/lib/python3.*/lib2to3/tests", "/usr/lib/python3.*/ctypes/test",
             "/usr/lib/python3.*/distutils/tests", "/usr/lib/python3.*/unittest/test", "/usr/lib/python3.*/ensurepip",
             "/usr/lib/python3/dist-packages/*/tests", "/usr/share/python3/runtime.d", "/usr/share/python3/bcep",
             "/usr/share/python3/dist", "/usr/share/python3/debpython"],
-        keep: &[] },
+        ..PLAIN },
     Rule { name: "perl", reason: "documentation is read elsewhere",
-        patterns: &["/usr/share/perl/*.pod", "/usr/lib/*/perl/*.pod", "/usr/share/perl5/*.pod"], keep: &[] },
+        patterns: &["/usr/share/perl/*.pod", "/usr/lib/*/perl/*.pod", "/usr/share/perl5/*.pod"], ..PLAIN },
     Rule { name: "rotation", reason: "logs go to Plumb's PID 1; nothing runs cron or logrotate",
         patterns: &["/etc/logrotate.d", "/etc/cron.d", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly",
             "/etc/cron.hourly", "/etc/logcheck"],
-        keep: &[] },
+        read_by_systemd: true, ..PLAIN },
     Rule { name: "policy", reason: "no AppArmor or SELinux policy is loaded in a machine",
-        patterns: &["/etc/apparmor.d", "/etc/apparmor", "/usr/share/selinux", "/etc/selinux"], keep: &[] },
+        patterns: &["/etc/apparmor.d", "/etc/apparmor", "/usr/share/selinux", "/etc/selinux"], ..PLAIN },
 ];
 
 /// Where units lie; they are handed out besides, for the translation of services.
@@ -95,8 +106,8 @@ pub struct Dropped {
 pub(crate) type Entries = BTreeMap<String, (Entry, Origin)>;
 
 /// Removes everything the rules name but what `wanted` (shell patterns of paths) names, with all below it; returns the
-/// counts by rule, and the units among what was removed.
-pub(crate) fn apply(tree: &mut Tree, wanted: &[String]) -> (BTreeMap<String, Dropped>, Entries) {
+/// counts by rule, and all units, of which systemd keeps its own.
+pub(crate) fn apply(tree: &mut Tree, wanted: &[String], init: Init) -> (BTreeMap<String, Dropped>, Entries) {
     let mut counts: BTreeMap<String, Dropped> = BTreeMap::new();
     let mut units = Entries::new();
     let mut gone: Option<(String, &Rule)> = None;
@@ -107,8 +118,12 @@ pub(crate) fn apply(tree: &mut Tree, wanted: &[String]) -> (BTreeMap<String, Dro
         // every path asks for itself; the last hit only saves the search.
         let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
         let hit = gone.as_ref().filter(|(top, _)| below(top)).map(|(top, rule)| (top.clone(), *rule));
-        let Some((top, rule)) = hit.or_else(|| find(&path, &clean)) else {
+        let is_unit = UNITS.iter().any(|folder| path.starts_with(folder));
+        let Some((top, rule)) = hit.or_else(|| find(&path, &clean, init)) else {
             clean.clone_from(&path);
+            if is_unit {
+                units.insert(path.clone(), value.clone());
+            }
             tree.entries.insert(path, value);
             continue;
         };
@@ -127,7 +142,7 @@ pub(crate) fn apply(tree: &mut Tree, wanted: &[String]) -> (BTreeMap<String, Dro
             count.bytes += size;
         }
         count.files += u64::from(value.0.kind != Kind::Directory);
-        if UNITS.iter().any(|folder| path.starts_with(folder)) {
+        if is_unit {
             units.insert(path, value);
         }
     }
@@ -143,8 +158,8 @@ fn is_wanted(wanted: &[String], path: &str) -> bool {
 
 /// The rule that leaves a path out, and why; the path may be one that no package has.
 #[must_use]
-pub fn rule_of(path: &str) -> Option<(&'static str, &'static str)> {
-    let (top, rule) = find(path, "")?;
+pub fn rule_of(path: &str, init: Init) -> Option<(&'static str, &'static str)> {
+    let (top, rule) = find(path, "", init)?;
     let is_kept = rule.keep.iter().any(|keep| pattern::matches(keep, path)) || kept_above(rule, path, &top);
     (!is_kept).then_some((rule.name, rule.reason))
 }
@@ -163,7 +178,7 @@ fn kept_above(rule: &Rule, path: &str, top: &str) -> bool {
 
 /// The rule that names this path or a parent of it, and what it names. No rule names `clean` or a parent of it: most
 /// paths share all their parents with the one before.
-fn find(path: &str, clean: &str) -> Option<(String, &'static Rule)> {
+fn find(path: &str, clean: &str, init: Init) -> Option<(String, &'static Rule)> {
     let is_clean =
         |part| clean.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let cuts = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
@@ -172,7 +187,8 @@ fn find(path: &str, clean: &str) -> Option<(String, &'static Rule)> {
         if is_clean(part) {
             continue;
         }
-        let found = RULES.iter().find(|rule| rule.patterns.iter().any(|name| pattern::matches(name, part)));
+        let names = |rule: &&Rule| rule.patterns.iter().any(|name| pattern::matches(name, part));
+        let found = RULES.iter().filter(|rule| rule.holds(init)).find(names);
         if let Some(rule) = found {
             return Some((part.to_owned(), rule));
         }
@@ -202,16 +218,16 @@ mod tests {
             "/usr/share/man/man1/x",
             "/usr/sharex",
         ];
-        for clean in paths.iter().filter(|path| find(path, "").is_none()) {
+        for clean in paths.iter().filter(|path| find(path, "", Init::Plumb).is_none()) {
             for path in paths {
                 assert_eq!(
-                    find(path, clean).map(|hit| hit.0),
-                    find(path, "").map(|hit| hit.0),
+                    find(path, clean, Init::Plumb).map(|hit| hit.0),
+                    find(path, "", Init::Plumb).map(|hit| hit.0),
                     "{path} {clean}"
                 );
             }
         }
-        assert!(paths.iter().any(|path| find(path, "").is_some()));
+        assert!(paths.iter().any(|path| find(path, "", Init::Plumb).is_some()));
     }
 
     #[test]
@@ -243,20 +259,20 @@ mod tests {
         tree.close();
         let mut wanted = tree.clone();
         let keep = ["/usr/share/doc/x".to_owned(), "/usr/lib/*/gconv".to_owned()];
-        apply(&mut wanted, &keep);
+        apply(&mut wanted, &keep, Init::Plumb);
         for path in [gone[0], gone[2]] {
             assert!(wanted.get(path).is_some(), "{path} is wanted");
         }
         assert!(wanted.get(gone[1]).is_none());
-        let (counts, units) = apply(&mut tree, &[]);
+        let (counts, units) = apply(&mut tree, &[], Init::Plumb);
         for path in gone {
             assert!(tree.get(path).is_none(), "{path}");
         }
         for path in kept {
             assert!(tree.get(path).is_some(), "{path}");
         }
-        assert_eq!(rule_of("/usr/share/doc/x/copyright").unwrap().0, "doc");
-        assert_eq!(rule_of("/usr/share/locale/locale.alias"), None);
+        assert_eq!(rule_of("/usr/share/doc/x/copyright", Init::Plumb).unwrap().0, "doc");
+        assert_eq!(rule_of("/usr/share/locale/locale.alias", Init::Plumb), None);
         assert_eq!(counts["init"].files, 2);
         assert_eq!(counts["gconv"].bytes, 2);
         assert_eq!(units.keys().collect::<Vec<_>>(), ["/usr/lib/systemd/system/nginx.service"]);

@@ -15,6 +15,7 @@ mod command;
 mod condition;
 pub(crate) mod debconf;
 pub mod drop;
+mod enable;
 mod expand;
 mod file;
 mod filter;
@@ -40,10 +41,11 @@ pub(crate) use self::shell::pattern::matches;
 use serde::{Deserialize, Serialize};
 
 /// What the rules that make files are for, by the name in [`crate::tree::Origin::source`] without `rule:`.
-const MAKERS: [(&str, &str); 11] = [
+const MAKERS: [(&str, &str); 12] = [
     ("accounts", "users and groups, made as the packages ask for them"),
     ("alternatives", "links that update-alternatives would have made"),
     ("certificates", "the bundle that update-ca-certificates would have made"),
+    ("enabled", "links by which systemd starts what packages and definition want"),
     ("linker", "the cache that ldconfig would have made; programs find their libraries by it"),
     ("machine", "what PID 1 runs: services, directories, volumes"),
     ("package-list", "the list of packages, in the form that scanners read"),

@@ -44,7 +44,7 @@ pub(crate) fn apply(world: &mut World<'_>) -> io::Result<Vec<Report>> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let mut unhandled = Vec::new();
         for text in lines {
-            if line(world, text)?.is_none() {
+            if line(world, text)?.is_none() && !is_done_at_boot(world, text) {
                 unhandled.push(text.to_owned());
             }
         }
@@ -53,6 +53,12 @@ pub(crate) fn apply(world: &mut World<'_>) -> io::Result<Vec<Report>> {
         }
     }
     Ok(reports)
+}
+
+/// systemd does it itself at every boot, in the places that can be written to.
+fn is_done_at_boot(world: &World<'_>, line: &str) -> bool {
+    let path = line.split_whitespace().nth(1).unwrap_or_default();
+    !world.init.is_plumb() && (World::is_volatile(path) || path.starts_with("/var/"))
 }
 
 fn line(world: &mut World<'_>, line: &str) -> io::Result<Option<()>> {

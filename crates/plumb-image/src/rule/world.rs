@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use plumb_model::definition::Init;
+
 use super::account::{Accounts, Wanted};
 use super::alternative::Alternatives;
 use super::debconf::Questions;
@@ -76,6 +78,8 @@ pub(crate) struct World<'a> {
     pub(crate) directory: String,
     /// The package whose script or file is at work.
     pub(crate) package: String,
+    /// Who is PID 1 of the machine.
+    pub(crate) init: Init,
     /// umask(1) of the running script.
     pub(crate) umask: u32,
     ownerships: Vec<Ownership>,
@@ -103,6 +107,7 @@ impl<'a> World<'a> {
             as_user: None,
             directory: "/".to_owned(),
             package: String::new(),
+            init: Init::Plumb,
             umask: UMASK,
             ownerships: Vec::new(),
             work: Cell::new(WORK_BYTES),

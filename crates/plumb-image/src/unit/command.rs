@@ -166,11 +166,20 @@ impl Place<'_> {
             notes.add(Severity::Unsupported, self.directive, message);
             return Ok(());
         }
+        Err(self.not_found(program))
+    }
+
+    /// A program, found in the image.
+    pub(super) fn program(&self, program: &str) -> Result<String, UnitError> {
+        (self.resolve)(program).ok_or_else(|| self.not_found(program.to_owned()))
+    }
+
+    fn not_found(&self, program: String) -> UnitError {
         let looked_for = match program.starts_with('/') {
             true => "exactly there".to_owned(),
             false => format!("in {}", PATH.replace(':', ", ")),
         };
-        Err(UnitError::ProgramMissing { service: self.label(), program, looked_for })
+        UnitError::ProgramMissing { service: self.label(), program, looked_for }
     }
 
     fn expand(&self, word: &str) -> Result<String, UnitError> {

@@ -27,6 +27,7 @@ mod rehearsal;
 mod setting;
 mod source;
 mod specifier;
+mod systemd;
 pub mod table;
 mod translate;
 mod value;
@@ -43,6 +44,7 @@ pub use order::{OrderError, order_services};
 pub use parse::{Unit, UnitParseError};
 pub use program::{PATH, find_program, find_program_in};
 pub use source::{Accounts, TreeUnits, UnitSource, UserRecord};
+pub use systemd::{HandedOver, hand_over_exec, hand_over_unit};
 pub use translate::{from_exec, from_unit};
 
 /// Most bytes of one unit file or drop-in that are read. The longest of Debian 12's 600 units has 10 KiB.

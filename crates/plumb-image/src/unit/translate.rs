@@ -130,7 +130,7 @@ impl Translation<'_> {
             capability_bounding: bounding,
             capability_ambient: ambient,
             no_new_privileges: self.no_new_privileges(&owner),
-            ready: self.input.ready.clone(),
+            ready: self.ready()?,
             ready_timeout_ms: self.input.ready_timeout_ms.unwrap_or(DEFAULT_READY_TIMEOUT_MS),
             after,
         };
@@ -175,7 +175,7 @@ impl Translation<'_> {
         Ok(if wants_notify && is_plain { ServiceKind::Notify } else { kind })
     }
 
-    fn identity(&mut self) -> Result<Identity, UnitError> {
+    pub(super) fn identity(&mut self) -> Result<Identity, UnitError> {
         let dynamic = self.flag("DynamicUser", false);
         let (user, group) = (self.expanded("User")?, self.expanded("Group")?);
         let stem = self.name.as_ref().map(|name| name.stem().to_owned()).filter(|_| dynamic);
@@ -193,16 +193,19 @@ impl Translation<'_> {
     }
 
     fn start(&mut self, kind: ServiceKind) -> Result<Vec<Command>, UnitError> {
-        let start = match self.input.exec.clone() {
-            Some(line) => self.written("exec", vec![line])?,
-            None => self.commands("ExecStart")?,
-        };
+        let own = self.own_start()?;
+        let start = if own.is_empty() { self.commands("ExecStart")? } else { own };
         match start.len() {
             0 => Err(UnitError::NoCommand { service: self.label.clone() }),
             1 => Ok(start),
             _ if kind == ServiceKind::Oneshot => Ok(start),
             count => Err(UnitError::TooManyCommands { service: self.label.clone(), count }),
         }
+    }
+
+    /// `exec` of the definition, if it says it.
+    pub(super) fn own_start(&mut self) -> Result<Vec<Command>, UnitError> {
+        self.written("exec", self.input.exec.iter().cloned().collect())
     }
 
     /// Commands before the start. Those that only make directories are done by the guest if the image has no program
@@ -254,10 +257,23 @@ impl Translation<'_> {
         });
     }
 
-    fn prepare(&mut self) -> Result<Vec<Command>, UnitError> {
+    pub(super) fn prepare(&mut self) -> Result<Vec<Command>, UnitError> {
         let lines = self.input.prepare.iter().flat_map(|lines| lines.lines());
         let lines = lines.filter(|line| !line.trim_start().starts_with('#')).map(str::to_owned).collect();
         self.written("prepare", lines)
+    }
+
+    /// The definition's readiness, a command with its program found in the image.
+    pub(super) fn ready(&self) -> Result<Option<Ready>, UnitError> {
+        let Some(Ready::Exec { command }) = &self.input.ready else { return Ok(self.input.ready.clone()) };
+        let resolve = self.input.resolve_program;
+        let directive = "ready.exec";
+        let place = Place { service: &self.label, directive, unit: None, resolve, may_be_missing: false };
+        let mut command = command.clone();
+        if let Some(program) = command.argv.first_mut() {
+            *program = place.program(program)?;
+        }
+        Ok(Some(Ready::Exec { command }))
     }
 
     /// Command lines of the definition.

@@ -1,6 +1,7 @@
 //! Units of Debian 12, as packaged, and what a machine makes of them.
 
 mod packaged;
+mod systemd;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

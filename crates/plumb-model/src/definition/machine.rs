@@ -10,7 +10,7 @@ use plumb_debian::{Alternatives, PackageName};
 use super::diagnostic::{Report, Span, quoted};
 use super::service::Userland;
 use super::table::{Field, Table};
-use super::{Machine, Publish, Scripts, Service, Volume, check, content, oci, script, service, value};
+use super::{Init, Machine, Publish, Scripts, Service, Volume, check, content, oci, script, service, value};
 use crate::{MachineName, ServiceName, VolumeName};
 
 /// Smallest and largest memory in MiB. Debian's kernel deadlocks on memory below 72 MiB while it boots; 1 TiB is
@@ -41,6 +41,7 @@ const SYSTEM_DIRECTORIES: &[&str] = &["/bin", "/boot", "/etc", "/lib", "/lib64",
 const KEYS: &[&str] = &[
     "app",
     "cpus",
+    "init",
     "instances",
     "keep",
     "memory",
@@ -74,6 +75,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
     let (without, _) = names::<PackageName>(table, "without", "[\"perl\"]", report);
     let keep = read_keep(table, report);
     let scripts = table.get("scripts").and_then(|field| scripts(&field, report)).unwrap_or_default();
+    let init = table.get("init").and_then(|field| init(&field, report)).unwrap_or_default();
     let memory_mib = table.get("memory").and_then(|field| value::size_mib(&field, MEMORY_MIB, report));
     let cpus = table.get("cpus").and_then(|field| field.integer(1..=MAX_CPUS, report));
     let instances = table.get("instances").and_then(|field| field.integer(1..=MAX_INSTANCES, report));
@@ -95,6 +97,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
             oci,
             script,
             scripts,
+            init,
             app,
             memory_mib: small(memory_mib, DEFAULT_MEMORY_MIB),
             cpus: small(cpus, 1),
@@ -203,6 +206,19 @@ fn scripts(field: &Field<'_>, report: &mut Report<'_>) -> Option<Scripts> {
                     format!("{}: {} is not a way to treat scripts", field.what(), quoted(other)),
                 )
                 .hint("Write `\"rules\"` for Plumb's rules, or `\"run\"` to run the scripts in a build VM.");
+            None
+        }
+    }
+}
+
+fn init(field: &Field<'_>, report: &mut Report<'_>) -> Option<Init> {
+    match field.text("\"systemd\"", report)? {
+        "plumb" => Some(Init::Plumb),
+        "systemd" => Some(Init::Systemd),
+        other => {
+            report
+                .add(&field.span, format!("{}: {} is no PID 1 of a machine", field.what(), quoted(other)))
+                .hint("Write `\"plumb\"` for Plumb's own, or `\"systemd\"` for the packages' units as they are.");
             None
         }
     }

@@ -123,6 +123,9 @@ pub struct Machine {
     /// What takes the place of the packages' maintainer scripts.
     #[serde(skip_serializing_if = "Scripts::is_rules")]
     pub scripts: Scripts,
+    /// Who is PID 1.
+    #[serde(skip_serializing_if = "Init::is_plumb")]
+    pub init: Init,
     /// The user's own files, in the order of their targets; no target twice.
     pub app: Vec<AppContent>,
     /// Memory in MiB.
@@ -196,6 +199,25 @@ impl Scripts {
     #[must_use]
     pub fn is_rules(&self) -> bool {
         *self == Scripts::Rules
+    }
+}
+
+/// `init`: who is PID 1 and runs the services.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Init {
+    /// `"plumb"`: Plumb's own, which runs what the definition names and nothing else.
+    #[default]
+    Plumb,
+    /// `"systemd"`: systemd from the archive, which runs the packages' units as they are.
+    Systemd,
+}
+
+impl Init {
+    /// Is this the default?
+    #[must_use]
+    pub fn is_plumb(&self) -> bool {
+        *self == Init::Plumb
     }
 }
 

@@ -10,7 +10,7 @@ use crate::Digest;
 const DEFAULT_HOST: &str = "docker.io";
 
 /// Keys that say what packages are in a machine; a container image has them already.
-const PACKAGE_KEYS: &[&str] = &["middleware", "os", "scripts", "without"];
+const PACKAGE_KEYS: &[&str] = &["init", "middleware", "os", "scripts", "without"];
 
 /// `oci = "docker.io/library/nginx@sha256:…"` or `oci = { layout = "images/x", digest = "sha256:…" }`.
 pub(super) fn read(machine: &Table<'_>, report: &mut Report<'_>) -> Option<OciSource> {

@@ -53,6 +53,7 @@ impl Plumb<'_> {
             mounts: job.machine.volumes.values().map(|volume| volume.mount.clone()).collect(),
             keep: job.machine.keep.clone(),
             suite: job.project.definition.base.suite.clone(),
+            init: job.machine.init,
             choices: job.choices.clone(),
             effects: None,
         })

@@ -250,8 +250,11 @@ impl Plumb<'_> {
         };
         let Made { mut assembled, specified, mut notices, scripts } = made;
         add_spec(&mut assembled.tree, &specified.spec, &objects).map_err(|error| failed(Box::new(error)))?;
+        if let Some(services) = &specified.systemd {
+            services.add(&mut assembled.tree, &objects).map_err(|error| failed(Box::new(error)))?;
+        }
         if job.machine.oci.is_none() {
-            let executed = executed(&specified.spec.services);
+            let executed = executed(&specified);
             notices.extend(self.check_closure(job, &mut assembled, &executed)?);
         }
         step(BuildStep::Writing);
@@ -288,7 +291,7 @@ impl Plumb<'_> {
             inventory: Some(Part { digest: Digest::of(&bytes), size: bytes.len() as u64 }),
             scripts,
         };
-        let ready_timeout_ms = crate::machine::ready_timeout_ms(&specified.spec.services);
+        let ready_timeout_ms = crate::machine::ready_timeout_ms(&specified.spec);
         let accounts = assembled.accounts.allocated;
         Ok(Constructed { image, inventory, root: root.path, accounts, notices, ready_timeout_ms })
     }

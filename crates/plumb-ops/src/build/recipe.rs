@@ -7,7 +7,7 @@ use plumb_debian::PackageName;
 use plumb_image::assemble::{Choice, PackageInput};
 use plumb_image::deb::PackageContent;
 use plumb_image::tree::Layer;
-use plumb_model::definition::{Machine, Service};
+use plumb_model::definition::{Init, Machine, Service};
 use plumb_model::image::ImagePackage;
 use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
 use plumb_model::{Digest, MachineName, ServiceName, VolumeName};
@@ -50,6 +50,8 @@ struct Recipe<'a> {
     left_out: &'a BTreeSet<PackageName>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     keep: &'a [String],
+    #[serde(skip_serializing_if = "Init::is_plumb")]
+    init: Init,
     /// Packages that scripts run with; none if they do not run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     build: Vec<(&'a str, Digest)>,
@@ -128,6 +130,7 @@ impl Job<'_> {
             without: &self.locked.without,
             left_out: &self.locked.left_out,
             keep: &self.machine.keep,
+            init: self.machine.init,
             build: build.map(|package| (package.name.as_str(), package.digest)).collect(),
             kernel: kernel.map_or(Digest::of(b""), |package| package.digest),
             accounts,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use plumb_image::rule::drop;
+use plumb_model::definition::Init;
 use plumb_model::lock::LockedMachine;
 
 use super::difference::Difference;
@@ -99,7 +100,7 @@ const RULES: &[Rule] = &[
 /// The name of the rule that explains a difference.
 pub(crate) fn explain(found: &Difference, theirs: &Tree, machine: &LockedMachine) -> Option<&'static str> {
     if found.what == Missing {
-        if drop::rule_of(&found.path).is_some() {
+        if drop::rule_of(&found.path, Init::Plumb).is_some() {
             return Some(DROPPED);
         }
         let packages = theirs.packages.get(&found.path).map_or(&[][..], Vec::as_slice);

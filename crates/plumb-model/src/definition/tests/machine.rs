@@ -551,3 +551,24 @@ fn scripts_are_rules_or_run() {
             hint: Write `"rules"` for Plumb's rules, or `"run"` to run the scripts in a build VM."#]],
     );
 }
+
+#[test]
+fn init_is_plumb_or_systemd() {
+    let init = |value: &str| {
+        let text = format!("app = \"shop\"\n[machine.web]\n{value}\n");
+        Definition::parse(&text, "plumb.toml")
+            .map(|definition| definition.machines.values().next().expect("a machine").init)
+    };
+    assert_eq!(init("").unwrap(), Init::Plumb);
+    assert_eq!(init("init = \"plumb\"").unwrap(), Init::Plumb);
+    assert_eq!(init("init = \"systemd\"").unwrap(), Init::Systemd);
+    check_machine(
+        "init = \"runit\"",
+        &expect![[r#"
+        error: `shop/plumb.toml` line 3: `init` in `[machine.web]`: `runit` is no PID 1 of a machine
+          |
+        3 | init = "runit"
+          |        ^^^^^^^
+        hint: Write `"plumb"` for Plumb's own, or `"systemd"` for the packages' units as they are."#]],
+    );
+}
