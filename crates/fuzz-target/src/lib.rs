@@ -11,6 +11,7 @@ mod binary;
 mod content;
 mod debian;
 mod definition;
+mod delta;
 mod document;
 mod kernel;
 mod layer;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "content", run: content::run },
     Target { name: "deb", run: package::run },
     Target { name: "definition", run: definition::run },
+    Target { name: "delta", run: delta::run },
     Target { name: "document", run: document::run },
     Target { name: "elf", run: binary::run },
     Target { name: "frame", run: network::run },

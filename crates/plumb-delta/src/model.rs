@@ -1,0 +1,559 @@
+//! Foretelling: what copied bytes of a program become in its next version.
+//!
+//! When a function grows, everything behind it moves, and so does every address that anything holds: a copy of the old
+//! code differs from the new in nothing but those four-byte fields. Where everything moved to is already known from the
+//! copies themselves, so the fields can be foretold, and only where that fails something has to be sent.
+//!
+//! Both sides run this same code over the same old bytes. It decides nothing about correctness (the digest of the
+//! result does); a wrong guess only costs bytes.
+
+use std::collections::BinaryHeap;
+
+use crate::btf::{Section, Word};
+
+/// A range of a program that is loaded as one: `offset` within the program, `address` when it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Piece {
+    pub(crate) offset: u64,
+    pub(crate) address: u64,
+    pub(crate) length: u64,
+}
+
+/// A program of the new object that was made from one of the bases.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Pair {
+    /// Range of the new object.
+    pub(crate) new: (u64, u64),
+    /// Range of the base space.
+    pub(crate) old: (u64, u64),
+    /// Range of the type descriptions within the old program; empty if there are none.
+    pub(crate) types: (u64, u64),
+    /// How far the address of their strings moved.
+    pub(crate) strings: i64,
+    /// For each copy that holds the begin of an old type: the number of the new type, less what the last copy lets one
+    /// expect. Empty if types are numbered from elsewhere.
+    pub(crate) numbers: Vec<i64>,
+    pub(crate) new_pieces: Vec<Piece>,
+    pub(crate) old_pieces: Vec<Piece>,
+}
+
+/// `length` bytes at `new` of the new object resemble those at `old` of the base space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Copy {
+    pub(crate) new: u64,
+    pub(crate) old: u64,
+    pub(crate) length: u64,
+}
+
+/// Bytes of the new program that share one [`Mode`]: small enough to follow its sections.
+pub(crate) const BLOCK: u64 = 1024;
+
+/// How the fields of a block are found and what they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Mode {
+    /// Nothing is foretold.
+    Plain = 0,
+    /// x86-64 instructions: operands behind the opcodes that have them.
+    Code = 1,
+    /// Aligned 64-bit addresses.
+    Address64 = 2,
+    /// Aligned 32-bit addresses, sign-extended.
+    Address32 = 3,
+    /// Aligned 32-bit distances from the field to an address.
+    Distance = 4,
+    /// Aligned 32-bit numbers of anything (offsets into tables, identifiers): equal ones change equally.
+    Number = 5,
+    /// Type descriptions (`btf.rs`): near names and near types change equally.
+    Types = 6,
+    /// Aligned 32-bit distances from an address to the lowest one, less one.
+    Offset = 7,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Mode; 8] = [
+        Mode::Plain,
+        Mode::Code,
+        Mode::Address64,
+        Mode::Address32,
+        Mode::Distance,
+        Mode::Number,
+        Mode::Types,
+        Mode::Offset,
+    ];
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Mode> {
+        Mode::ALL.get(usize::from(byte)).copied()
+    }
+}
+
+/// Entries of the memory of changes, as a power of two: one for so many bytes of the program, and at most two megabytes,
+/// which has to stay in the processor's cache.
+const SLOT_BITS: std::ops::RangeInclusive<u32> = 8..=17;
+const SLOT_BYTES: u64 = 16;
+/// Places between two entries of the index into a [`Map`].
+const PAGE: u64 = 256;
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Slot {
+    key: u64,
+    change: u32,
+}
+
+/// What is known about one [`Pair`] while it is copied.
+pub(crate) struct Foresight<'a> {
+    pair: &'a Pair,
+    /// By byte of the old program how far addresses moved.
+    moves: Map,
+    /// What the old type descriptions hold.
+    section: Section,
+    /// By old number of a type how it changed.
+    numbers: Map,
+    slots: Vec<Slot>,
+    last_change: u32,
+    /// What to put back, while the encoder only tries.
+    journal: Option<Vec<(usize, Slot)>>,
+    last_before_trial: u32,
+}
+
+/// Where a chunk lies: both positions are within the programs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) old: u64,
+    pub(crate) new: u64,
+}
+
+/// Old bytes, and where they lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chunk<'a> {
+    pub(crate) place: Place,
+    pub(crate) old: &'a [u8],
+}
+
+impl<'a> Foresight<'a> {
+    /// `copies` are those of the whole new object, by position; `types` the bytes of the old type descriptions.
+    pub(crate) fn new(pair: &'a Pair, copies: &[Copy], types: &[u8]) -> Self {
+        let mut moves = Vec::new();
+        let first = copies.partition_point(|copy| copy.new + copy.length <= pair.new.0);
+        for copy in copies[first..].iter().take_while(|copy| copy.new < pair.new.1) {
+            // A copy that begins before the program or ends behind it, in the old or the new object, is cut to it.
+            let skip = pair.new.0.saturating_sub(copy.new).max(pair.old.0.saturating_sub(copy.old));
+            let end = copy.length.min(pair.new.1 - copy.new).min(pair.old.1.saturating_sub(copy.old));
+            if skip < end {
+                let place = Place { old: copy.old + skip - pair.old.0, new: copy.new + skip - pair.new.0 };
+                add_moves(pair, place, end - skip, &mut moves);
+            }
+        }
+        let moves = Map::new(longest(moves), pair.old.1 - pair.old.0);
+        let section = crate::btf::read(types);
+        let mut next = 0;
+        let renumbered =
+            renumbered(pair, &section, copies).zip(&pair.numbers).map(|((stretch, _), difference)| {
+                let new = i64::wrapping_add(next, *difference);
+                next = new.wrapping_add((stretch.end - stretch.start) as i64);
+                Move { change: (new as u32).wrapping_sub(stretch.start as u32), ..stretch }
+            });
+        let numbers = Map::new(longest(renumbered.collect()), section.types.len() as u64 + 1);
+        let bits =
+            ((pair.old.1 - pair.old.0) / SLOT_BYTES + 1).ilog2().clamp(*SLOT_BITS.start(), *SLOT_BITS.end());
+        let slots = vec![Slot::default(); 1 << bits];
+        Foresight {
+            pair,
+            moves,
+            section,
+            numbers,
+            slots,
+            last_change: 0,
+            journal: None,
+            last_before_trial: 0,
+        }
+    }
+
+    /// From here on changes are remembered, until [`Foresight::back`].
+    pub(crate) fn try_out(&mut self) {
+        self.journal = Some(Vec::new());
+        self.last_before_trial = self.last_change;
+    }
+
+    /// As before [`Foresight::try_out`].
+    pub(crate) fn back(&mut self) {
+        for (at, slot) in self.journal.take().unwrap_or_default().into_iter().rev() {
+            self.slots[at] = slot;
+        }
+        self.last_change = self.last_before_trial;
+    }
+
+    /// Changes `out`, which holds the old bytes at first, to what it will have become. `settle(out, end)` is called in order of
+    /// `end` and has to make `out[..end]` right; what it says then is learned from.
+    pub(crate) fn chunk<F>(&mut self, mode: Mode, chunk: Chunk<'_>, out: &mut [u8], mut settle: F)
+    where
+        F: FnMut(&mut [u8], usize),
+    {
+        match mode {
+            Mode::Plain => {}
+            Mode::Code => self.code(chunk, out, &mut settle),
+            Mode::Types => self.types(chunk, out, &mut settle),
+            _ => self.words(mode, chunk, out, &mut settle),
+        }
+        settle(out, chunk.old.len());
+    }
+
+    fn code<F: FnMut(&mut [u8], usize)>(&mut self, chunk: Chunk<'_>, out: &mut [u8], settle: &mut F) {
+        let Chunk { place, old } = chunk;
+        let Some((here, own)) = self.own(place) else { return };
+        let mut at = 2;
+        while at + 4 <= old.len() {
+            let (before, last) = (old[at - 2], old[at - 1]);
+            let kind = OPERANDS[usize::from(last)];
+            if kind == 0 {
+                at += 1;
+                continue;
+            }
+            let value = u32::from_le_bytes([old[at], old[at + 1], old[at + 2], old[at + 3]]);
+            let target = here.wrapping_add(at as u64 + 4).wrapping_add(i64::from(value as i32) as u64);
+            let relative = kind & RELATIVE != 0 || (kind & SECOND_OF_JUMP != 0 && before == 0x0f);
+            if relative && let Some(change) = self.change(target) {
+                self.field(at, value, target, change.wrapping_sub(own), own, out, settle);
+                at += 4;
+                continue;
+            }
+            let address = i64::from(value as i32) as u64;
+            if (kind & ABSOLUTE != 0 || (kind & SIB != 0 && before & 0xc7 == 0x04))
+                && let Some(change) = self.change(address)
+            {
+                self.field(at, value, address, change, 0, out, settle);
+                at += 4;
+                continue;
+            }
+            at += 1;
+        }
+    }
+
+    fn words<F>(&mut self, mode: Mode, chunk: Chunk<'_>, out: &mut [u8], settle: &mut F)
+    where
+        F: FnMut(&mut [u8], usize),
+    {
+        let Chunk { place, old } = chunk;
+        let width = if mode == Mode::Address64 { 8 } else { 4 };
+        if place.old % 4 != place.new % 4 {
+            return;
+        }
+        let own = self.own(place);
+        let lowest = |pieces: &[Piece]| pieces.first().map_or(0, |piece| piece.address);
+        let base = lowest(&self.pair.old_pieces);
+        let base_change = lowest(&self.pair.new_pieces).wrapping_sub(base) as u32;
+        let mut at = (place.old.next_multiple_of(width) - place.old) as usize;
+        while at + width as usize <= old.len() {
+            let word = &old[at..at + width as usize];
+            let value = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+            let extended = i64::from(value as i32) as u64;
+            match (mode, own) {
+                (Mode::Address64, _) => {
+                    let high = u32::from_le_bytes([word[4], word[5], word[6], word[7]]);
+                    let address = u64::from(high) << 32 | u64::from(value);
+                    if let Some(change) = self.change(address) {
+                        self.field(at, value, address, change, 0, out, settle);
+                    }
+                }
+                (Mode::Address32, _) => {
+                    if let Some(change) = self.change(extended) {
+                        self.field(at, value, extended, change, 0, out, settle);
+                    }
+                }
+                (Mode::Offset, _) => {
+                    let target = base.wrapping_add(u64::from(!value));
+                    if let Some(change) = self.change(target) {
+                        let moved = base_change.wrapping_sub(change);
+                        self.field(at, value, target | OFFSET, moved, 0, out, settle);
+                    }
+                }
+                (Mode::Distance, Some((here, own))) => {
+                    let target = here.wrapping_add(at as u64).wrapping_add(extended);
+                    if let Some(change) = self.change(target) {
+                        self.field(at, value, target, change.wrapping_sub(own), own, out, settle);
+                    }
+                }
+                (Mode::Number, _) => {
+                    let change = self.number(value);
+                    self.field(at, value, u64::from(value) | NUMBER, change, 0, out, settle);
+                }
+                _ => {}
+            }
+            at += width as usize;
+        }
+    }
+
+    fn types<F: FnMut(&mut [u8], usize)>(&mut self, chunk: Chunk<'_>, out: &mut [u8], settle: &mut F) {
+        let Chunk { place, old } = chunk;
+        let skip = self.pair.types.0.saturating_sub(place.old);
+        let Some(first) = (place.old + skip).checked_sub(self.pair.types.0) else { return };
+        let mut at = (skip + (first.next_multiple_of(4) - first)) as usize;
+        let mut number = first.div_ceil(4) as usize;
+        while at + 4 <= old.len() && number < self.section.words.len() {
+            let word = self.section.words[number];
+            if word != Word::Other {
+                let value = u32::from_le_bytes([old[at], old[at + 1], old[at + 2], old[at + 3]]);
+                let change = self.known(word, value).unwrap_or_else(|| self.near(word, value));
+                out[at..at + 4].copy_from_slice(&value.wrapping_add(change).to_le_bytes());
+                settle(out, at + 4);
+                let now = u32::from_le_bytes([out[at], out[at + 1], out[at + 2], out[at + 3]]);
+                let became = now.wrapping_sub(value);
+                for level in LEVELS {
+                    self.learn(near_key(word, value, level), became);
+                }
+            }
+            at += 4;
+            number += 1;
+        }
+    }
+
+    /// How a word changes by where the copies put what it stands for.
+    fn known(&self, word: Word, value: u32) -> Option<u32> {
+        let key = near_key(word, value, 0);
+        let slot = self.slots[slot_of(key, &self.slots)];
+        if slot.key == key {
+            return Some(slot.change);
+        }
+        if word == Word::Type {
+            return self.numbers.at(u64::from(value)).filter(|_| value > 0);
+        }
+        let place = self.pair.types.0 + u64::from(self.section.strings) + u64::from(value);
+        Some(self.moves.at(place)?.wrapping_sub(self.pair.strings as u32)).filter(|_| value > 0)
+    }
+
+    /// How a word with nearly this value last changed.
+    fn near(&self, word: Word, value: u32) -> u32 {
+        for level in LEVELS {
+            let key = near_key(word, value, level);
+            let slot = self.slots[slot_of(key, &self.slots)];
+            if slot.key == key {
+                return slot.change;
+            }
+        }
+        0
+    }
+
+    #[inline]
+    fn learn(&mut self, key: u64, change: u32) {
+        let slot = slot_of(key, &self.slots);
+        if let Some(journal) = &mut self.journal {
+            journal.push((slot, self.slots[slot]));
+        }
+        self.slots[slot] = Slot { key, change };
+    }
+
+    /// Writes one field, lets it be settled, and learns what it became.
+    #[expect(clippy::too_many_arguments, reason = "the innermost step, called from two loops")]
+    #[inline]
+    fn field<F: FnMut(&mut [u8], usize)>(
+        &mut self,
+        at: usize,
+        value: u32,
+        key: u64,
+        change: u32,
+        own: u32,
+        out: &mut [u8],
+        settle: &mut F,
+    ) {
+        out[at..at + 4].copy_from_slice(&value.wrapping_add(change).to_le_bytes());
+        settle(out, at + 4);
+        let now = u32::from_le_bytes([out[at], out[at + 1], out[at + 2], out[at + 3]]);
+        let became = now.wrapping_sub(value).wrapping_add(own);
+        self.last_change = became;
+        self.learn(key, became);
+    }
+
+    /// How far the address moves, if it is one of the old program.
+    #[inline]
+    fn change(&self, address: u64) -> Option<u32> {
+        let piece =
+            self.pair.old_pieces.iter().find(|piece| address.wrapping_sub(piece.address) < piece.length)?;
+        let slot = self.slots[slot_of(address, &self.slots)];
+        if slot.key == address {
+            return Some(slot.change);
+        }
+        let old = address.wrapping_sub(piece.address).wrapping_add(piece.offset);
+        self.moves.at(old)
+    }
+
+    fn number(&self, value: u32) -> u32 {
+        let key = u64::from(value) | NUMBER;
+        let slot = self.slots[slot_of(key, &self.slots)];
+        if slot.key == key { slot.change } else { self.last_change }
+    }
+
+    /// Address of the first old byte, and how far that itself moves.
+    fn own(&self, place: Place) -> Option<(u64, u32)> {
+        let old = address(&self.pair.old_pieces, place.old)?;
+        let new = address(&self.pair.new_pieces, place.new)?;
+        Some((old, new.wrapping_sub(old) as u32))
+    }
+}
+
+/// Bits of a value that are left out to find what was near it.
+const LEVELS: [u32; 4] = [0, 4, 8, 32];
+
+/// Tells numbers from addresses in the memory of changes.
+const NUMBER: u64 = 1 << 62;
+const OFFSET: u64 = 1 << 61;
+
+fn near_key(word: Word, value: u32, level: u32) -> u64 {
+    u64::from(value) >> level | (word as u64) << 40 | u64::from(level) << 48 | 1 << 63
+}
+
+fn slot_of(key: u64, slots: &[Slot]) -> usize {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & (slots.len() - 1)
+}
+
+pub(crate) fn address(pieces: &[Piece], offset: u64) -> Option<u64> {
+    let piece = pieces.iter().find(|piece| offset.wrapping_sub(piece.offset) < piece.length)?;
+    Some(offset.wrapping_sub(piece.offset).wrapping_add(piece.address))
+}
+
+/// One entry for each piece of the old program that the copy touches.
+fn add_moves(pair: &Pair, place: Place, length: u64, moves: &mut Vec<Move>) {
+    for piece in &pair.old_pieces {
+        let start = place.old.max(piece.offset);
+        if start >= (place.old + length).min(piece.offset.saturating_add(piece.length)) {
+            continue;
+        }
+        let old = (start - piece.offset).wrapping_add(piece.address);
+        if let Some(new) = address(&pair.new_pieces, place.new + (start - place.old)) {
+            let end = (place.old + length).min(piece.offset.saturating_add(piece.length));
+            moves.push(Move { start, end, change: new.wrapping_sub(old) as u32 });
+        }
+    }
+}
+
+/// An old stretch, and how far its addresses moved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Move {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) change: u32,
+}
+
+/// Old bytes that more than one copy took are where the longest of these put them: short copies are often chance. What
+/// no copy took moved with what lies before it.
+fn longest(mut moves: Vec<Move>) -> Vec<(u64, u32)> {
+    moves.sort_by_key(|one| (one.start, one.end));
+    let mut found: Vec<(u64, u32)> = Vec::with_capacity(moves.len());
+    let mut say = |start: u64, change: u32| match found.last_mut() {
+        Some(last) if last.1 == change => {}
+        Some(last) if last.0 == start => last.1 = change,
+        _ => found.push((start, change)),
+    };
+    // Stretches that reach to where we are, the longest on top.
+    let mut open: BinaryHeap<(u64, u64, u32)> = BinaryHeap::new();
+    for one in moves {
+        while let Some(&(_, end, _)) = open.peek()
+            && end <= one.start
+        {
+            open.pop();
+            // The next longest that reaches further takes over from here.
+            while open.peek().is_some_and(|&(_, other, _)| other <= end) {
+                open.pop();
+            }
+            if let Some(&(_, _, change)) = open.peek() {
+                say(end, change);
+            }
+        }
+        open.push((one.end - one.start, one.end, one.change));
+        if let Some(&(_, _, change)) = open.peek() {
+            say(one.start, change);
+        }
+    }
+    found
+}
+
+/// The stretches of old types, by number, that the copies of the types hold, in order; `change` is not set.
+pub(crate) fn renumbered<'a>(
+    pair: &'a Pair,
+    section: &'a Section,
+    copies: &'a [Copy],
+) -> impl Iterator<Item = (Move, &'a Copy)> + 'a {
+    let start = pair.old.0 + pair.types.0;
+    let first = copies.partition_point(|copy| copy.new + copy.length <= pair.new.0);
+    copies[first..].iter().take_while(|copy| copy.new < pair.new.1).filter_map(move |copy| {
+        let from = copy.old.saturating_sub(start);
+        let to = (copy.old + copy.length).checked_sub(start)?;
+        let number = |place: u64| section.types.partition_point(|&at| u64::from(at) < place) as u64 + 1;
+        let (from, to) = (number(from), number(to));
+        (from < to).then_some((Move { start: from, end: to, change: 0 }, copy))
+    })
+}
+
+/// Where something went, for every place.
+#[derive(Default)]
+struct Map {
+    /// (first place, change from there on), by place.
+    entries: Vec<(u64, u32)>,
+    /// For each page the entry that holds at its begin.
+    pages: Vec<u32>,
+}
+
+impl Map {
+    fn new(entries: Vec<(u64, u32)>, length: u64) -> Self {
+        if entries.is_empty() {
+            return Map::default();
+        }
+        let mut at = 0;
+        let page = |page: u64| {
+            while entries.get(at + 1).is_some_and(|&(start, _)| start <= page * PAGE) {
+                at += 1;
+            }
+            at as u32
+        };
+        let pages = (0..=length / PAGE).map(page).collect();
+        Map { entries, pages }
+    }
+
+    /// `None` behind the end, or if nothing is known.
+    #[inline]
+    fn at(&self, place: u64) -> Option<u32> {
+        let mut at = *self.pages.get((place / PAGE) as usize)? as usize;
+        while self.entries.get(at + 1).is_some_and(|&(start, _)| start <= place) {
+            at += 1;
+        }
+        Some(self.entries.get(at)?.1)
+    }
+}
+
+pub(crate) const RELATIVE: u8 = 1;
+pub(crate) const SECOND_OF_JUMP: u8 = 2;
+pub(crate) const ABSOLUTE: u8 = 4;
+pub(crate) const SIB: u8 = 8;
+
+/// For each byte that may stand directly before a four-byte operand, what the operand is then. Source: Intel's manual,
+/// volume 2, appendix A. False alarms are rare: the operand must also lead into the program.
+pub(crate) const OPERANDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let last = byte as u8;
+        let mut kind = 0;
+        // call, jmp
+        if last == 0xe8 || last == 0xe9 {
+            kind |= RELATIVE;
+        }
+        // ModRM: disp32 from the next instruction
+        if last & 0xc7 == 0x05 {
+            kind |= RELATIVE;
+        }
+        // jcc, behind 0f
+        if last & 0xf0 == 0x80 {
+            kind |= SECOND_OF_JUMP;
+        }
+        // mov r32, imm32; push imm32; cmp/test eax, imm32; ModRM with disp32; ModRM of a register before imm32
+        if last & 0xf8 == 0xb8 || last == 0x68 || last == 0x3d || last & 0xc0 == 0x80 || last & 0xf8 == 0xc0 {
+            kind |= ABSOLUTE;
+        }
+        // SIB without base, behind a ModRM that asks for one
+        if last & 0x07 == 0x05 {
+            kind |= SIB;
+        }
+        kinds[byte] = kind;
+        byte += 1;
+    }
+    kinds
+};
