@@ -44,6 +44,12 @@ def bandwidths(folder):
     return found
 
 
+def xtask(bench):
+    """The program of the repository's tasks, which runs parts of the product by themselves; None if it was not built."""
+    path = os.environ.get("XTASK", bench.root / "target/release/xtask")
+    return path if os.access(path, os.X_OK) else None
+
+
 class Hardware:
     """Bandwidths of one processor, in bytes per second."""
 
@@ -62,11 +68,11 @@ class Hardware:
 
     def unxz(self, paths):
         """Bytes before and after, and CPU seconds, of decompressing `.deb` files with one thread of Plumb's own liblzma."""
-        xtask = os.environ.get("XTASK", self.bench.root / "target/release/xtask")
-        if not os.access(xtask, os.X_OK):
+        program = xtask(self.bench)
+        if not program:
             self.bench.report.note("no xtask: run `cargo xtask bench` for the floor under unpacking")
             return None
-        costs = [self.run([xtask, "unxz", *paths]) for _ in range(TRIES)]
+        costs = [self.run([program, "unxz", *paths]) for _ in range(TRIES)]
         packed, unpacked = map(int, costs[0].stdout.split())
         return packed, unpacked, min(cost.cpu_s for cost in costs)
 

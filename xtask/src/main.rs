@@ -2,6 +2,7 @@
 
 mod bench;
 mod catalogue;
+mod delta;
 mod fuzz;
 mod tidy;
 mod unxz;
@@ -37,8 +38,9 @@ fn main() -> ExitCode {
         "survey" => survey(&root, &arguments),
         "bench" => bench::run(&root, &arguments),
         "fuzz" => fuzz::run(&root, &arguments),
-        // Not for people: the benchmark runs it.
+        // Not for people: the benchmark runs these.
         "unxz" => unxz::run(&arguments),
+        "delta" => delta::run(&arguments),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
