@@ -53,7 +53,8 @@ class Case:
             (folder / f"{age}.list").write_text("".join(lines))
             with open(folder / f"{age}.bin", "wb") as whole:
                 for _, path in parts.values():
-                    whole.write(path.read_bytes())
+                    with open(path, "rb") as part:
+                        shutil.copyfileobj(part, whole)
 
     def path(self, name):
         """A file of this case."""
@@ -174,13 +175,26 @@ def other_version(bench, pattern, version):
     for suite in SUITES:
         record = next((record for record in records if f'"suite":"{suite}"' in record), "")
         for digest in re.findall(r'"packages":"(sha256:[0-9a-f]{64})"', record):
-            text = bench.object_path(digest).read_text(encoding="utf-8", errors="replace")
-            stanzas = re.findall(rf"(?m)^Package: {pattern}\n(?:.+\n)*", text)
-            fields = [dict(re.findall(r"(?m)^([A-Za-z0-9]+): (.*)$", stanza)) for stanza in stanzas]
-            others = [one for one in fields if one["Version"] != version]
+            others = [one for one in stanzas(bench.object_path(digest), pattern) if one["Version"] != version]
             if others:
                 return suite, others[-1]
     raise measure.BenchError(f"the archive has one version of `{pattern}` only")
+
+
+def stanzas(path, pattern):
+    """The fields of all packages of that name; line by line, because what this program takes counts for those it starts."""
+    found, wanted = [], re.compile(f"Package: {pattern}\n")
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        fields = None
+        for line in lines:
+            if wanted.fullmatch(line):
+                found.append(fields := {})
+            if line == "\n":
+                fields = None
+            elif fields is not None and not line.startswith(" "):
+                key, _, value = line.partition(": ")
+                fields[key] = value.strip()
+    return found
 
 
 def find(bench):

@@ -36,7 +36,8 @@ fn apply(delta: &Path, old: &str, folder: &Path) -> Result<()> {
     files.list(old)?;
     let file = File::open(delta).with_context(|| delta.display().to_string())?;
     let opened = Delta::open(&file)?;
-    let mut files_made = Folder { folder: folder.to_owned(), known: files.paths.keys().copied().collect(), file: None };
+    let mut files_made =
+        Folder { folder: folder.to_owned(), known: files.paths.keys().copied().collect(), file: None };
     // What a delta makes twice use of lies where it was made.
     for object in opened.objects() {
         files.paths.entry(object.digest).or_insert_with(|| folder.join(object.digest.hex()));
@@ -57,7 +58,9 @@ impl Files {
         let text = fs::read_to_string(list).with_context(|| list.to_owned())?;
         let mut objects = Vec::new();
         for line in text.lines() {
-            let [name, digest, path] = line.split(' ').collect::<Vec<_>>()[..] else { bail!("`{line}` in {list}") };
+            let [name, digest, path] = line.split(' ').collect::<Vec<_>>()[..] else {
+                bail!("`{line}` in {list}")
+            };
             let digest: Digest = digest.parse()?;
             let size = fs::metadata(path).with_context(|| path.to_owned())?.len();
             self.paths.insert(digest, path.into());

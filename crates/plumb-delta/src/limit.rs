@@ -11,10 +11,10 @@ pub const BLOCK_OBJECTS: u64 = 1 << 20;
 pub const PLAN_BYTES: u64 = 32 << 20;
 /// Copies of one object: 24 bytes of memory each, and as much for where addresses moved. A kernel needs 60,000.
 pub const COPIES: u64 = 4 << 20;
-/// Programs of one object that are foretold; images have some hundred. Each takes half a megabyte while it lasts.
+/// Programs of one object that are foretold; images have some hundred. Each takes up to a megabyte while it lasts.
 pub const PAIRS: u64 = 1 << 14;
-/// Loaded ranges of one program; linkers write about five.
-pub const PIECES: u64 = 64;
+/// Loaded ranges of one program; linkers write about five. Each is tried against each.
+pub const PIECES: u64 = 16;
 /// Bytes of all old programs of one object: the index of where addresses moved takes a 64th of them.
 pub const PROGRAM_BYTES: u64 = 4 << 30;
 /// Bytes of type descriptions (BTF) of one program, which are in memory while it is copied: a kernel has 4 MB.

@@ -87,7 +87,7 @@ impl Mode {
     }
 }
 
-/// Entries of the memory of changes, as a power of two: one for so many bytes of the program, and at most two megabytes,
+/// Entries of the memory of changes, as a power of two: one for so many bytes of the program, and at most one megabyte,
 /// which has to stay in the processor's cache.
 const SLOT_BITS: std::ops::RangeInclusive<u32> = 8..=17;
 const SLOT_BYTES: u64 = 16;
@@ -96,7 +96,7 @@ const PAGE: u64 = 256;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Slot {
-    key: u64,
+    tag: u32,
     change: u32,
 }
 
@@ -109,6 +109,8 @@ pub(crate) struct Foresight<'a> {
     section: Section,
     /// By old number of a type how it changed.
     numbers: Map,
+    /// By the highest byte of an operand, which kinds of [`OPERANDS`] it can be.
+    tops: [u8; 256],
     slots: Vec<Slot>,
     last_change: u32,
     /// What to put back, while the encoder only tries.
@@ -162,6 +164,7 @@ impl<'a> Foresight<'a> {
             moves,
             section,
             numbers,
+            tops: tops(pair),
             slots,
             last_change: 0,
             journal: None,
@@ -202,14 +205,13 @@ impl<'a> Foresight<'a> {
         let Chunk { place, old } = chunk;
         let Some((here, own)) = self.own(place) else { return };
         let mut at = 2;
-        while at + 4 <= old.len() {
-            let (before, last) = (old[at - 2], old[at - 1]);
-            let kind = OPERANDS[usize::from(last)];
+        while let Some(&[before, last, a, b, c, top]) = old.get(at - 2..).and_then(<[u8]>::first_chunk) {
+            let kind = OPERANDS[usize::from(last)] & self.tops[usize::from(top)];
             if kind == 0 {
                 at += 1;
                 continue;
             }
-            let value = u32::from_le_bytes([old[at], old[at + 1], old[at + 2], old[at + 3]]);
+            let value = u32::from_le_bytes([a, b, c, top]);
             let target = here.wrapping_add(at as u64 + 4).wrapping_add(i64::from(value as i32) as u64);
             let relative = kind & RELATIVE != 0 || (kind & SECOND_OF_JUMP != 0 && before == 0x0f);
             if relative && let Some(change) = self.change(target) {
@@ -309,10 +311,8 @@ impl<'a> Foresight<'a> {
 
     /// How a word changes by where the copies put what it stands for.
     fn known(&self, word: Word, value: u32) -> Option<u32> {
-        let key = near_key(word, value, 0);
-        let slot = self.slots[slot_of(key, &self.slots)];
-        if slot.key == key {
-            return Some(slot.change);
+        if let Some(change) = self.learned(near_key(word, value, 0)) {
+            return Some(change);
         }
         if word == Word::Type {
             return self.numbers.at(u64::from(value)).filter(|_| value > 0);
@@ -323,23 +323,24 @@ impl<'a> Foresight<'a> {
 
     /// How a word with nearly this value last changed.
     fn near(&self, word: Word, value: u32) -> u32 {
-        for level in LEVELS {
-            let key = near_key(word, value, level);
-            let slot = self.slots[slot_of(key, &self.slots)];
-            if slot.key == key {
-                return slot.change;
-            }
-        }
-        0
+        LEVELS.iter().find_map(|&level| self.learned(near_key(word, value, level))).unwrap_or(0)
+    }
+
+    /// How the field with this key last changed.
+    #[inline]
+    fn learned(&self, key: u64) -> Option<u32> {
+        let (slot, tag) = slot_of(key, &self.slots);
+        let slot = self.slots[slot];
+        (slot.tag == tag).then_some(slot.change)
     }
 
     #[inline]
     fn learn(&mut self, key: u64, change: u32) {
-        let slot = slot_of(key, &self.slots);
+        let (slot, tag) = slot_of(key, &self.slots);
         if let Some(journal) = &mut self.journal {
             journal.push((slot, self.slots[slot]));
         }
-        self.slots[slot] = Slot { key, change };
+        self.slots[slot] = Slot { tag, change };
     }
 
     /// Writes one field, lets it be settled, and learns what it became.
@@ -368,18 +369,15 @@ impl<'a> Foresight<'a> {
     fn change(&self, address: u64) -> Option<u32> {
         let piece =
             self.pair.old_pieces.iter().find(|piece| address.wrapping_sub(piece.address) < piece.length)?;
-        let slot = self.slots[slot_of(address, &self.slots)];
-        if slot.key == address {
-            return Some(slot.change);
+        if let Some(change) = self.learned(address) {
+            return Some(change);
         }
         let old = address.wrapping_sub(piece.address).wrapping_add(piece.offset);
         self.moves.at(old)
     }
 
     fn number(&self, value: u32) -> u32 {
-        let key = u64::from(value) | NUMBER;
-        let slot = self.slots[slot_of(key, &self.slots)];
-        if slot.key == key { slot.change } else { self.last_change }
+        self.learned(u64::from(value) | NUMBER).unwrap_or(self.last_change)
     }
 
     /// Address of the first old byte, and how far that itself moves.
@@ -401,8 +399,29 @@ fn near_key(word: Word, value: u32, level: u32) -> u64 {
     u64::from(value) >> level | (word as u64) << 40 | u64::from(level) << 48 | 1 << 63
 }
 
-fn slot_of(key: u64, slots: &[Slot]) -> usize {
-    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & (slots.len() - 1)
+/// Most operands that lead nowhere can be told by their highest byte.
+fn tops(pair: &Pair) -> [u8; 256] {
+    std::array::from_fn(|top| {
+        let first = (i64::from(top as u8 as i8) << 24) as u64;
+        let meets = |start: u64, length: u64| {
+            first.wrapping_sub(start) < length || start.wrapping_sub(first) < 1 << 24
+        };
+        let pieces = &pair.old_pieces;
+        let absolute = pieces.iter().any(|piece| meets(piece.address, piece.length));
+        let relative =
+            pieces.iter().flat_map(|from| pieces.iter().map(move |to| (from, to))).any(|(from, to)| {
+                let least = to.address.wrapping_sub(from.address).wrapping_sub(from.length);
+                meets(least, to.length.saturating_add(from.length))
+            });
+        (if absolute { ABSOLUTE | SIB } else { 0 }) | (if relative { RELATIVE | SECOND_OF_JUMP } else { 0 })
+    })
+}
+
+/// Where a change of `key` is remembered, and what tells it from others there.
+#[inline]
+fn slot_of(key: u64, slots: &[Slot]) -> (usize, u32) {
+    let hash = (key ^ key >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((hash >> 40) as usize & (slots.len() - 1), (hash >> 8) as u32)
 }
 
 pub(crate) fn address(pieces: &[Piece], offset: u64) -> Option<u64> {

@@ -9,7 +9,7 @@ use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
 use elf::segment::SegmentTable;
 
-use crate::limit::TYPES_BYTES;
+use crate::limit::{PIECES, TYPES_BYTES};
 use crate::model::Piece;
 
 /// Files in images begin at multiples of this (newc pads to 4, EROFS to more).
@@ -20,8 +20,6 @@ const MAGIC: &[u8] = b"\x7fELF\x02\x01\x01";
 const TAIL: usize = 4096;
 /// Bytes of the file header.
 const HEADER: usize = 64;
-/// Most pieces of one program that are kept; linkers write about five.
-pub(crate) const MOST_PIECES: usize = 64;
 
 /// One program in an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +115,7 @@ fn parse(bytes: &[u8], start: usize) -> Option<Program> {
         types = sections.types;
     }
     code.sort_unstable();
-    let sane = !pieces.is_empty() && pieces.len() <= MOST_PIECES;
+    let sane = !pieces.is_empty() && pieces.len() as u64 <= PIECES;
     let mut program = Program { start, end: start + end as usize, pieces, code, types };
     program.cut(program.end);
     sane.then_some(program)
