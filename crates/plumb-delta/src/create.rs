@@ -152,7 +152,7 @@ impl<'a> Maker<'a> {
                     (header.bases.len() as u64 - 1) * 2
                 }),
             };
-            streams.object(&self.space, data, likely, &mut number);
+            streams.object(&mut self.space, data, likely, &mut number);
             whole.push(data.to_vec());
             size += object.size;
             self.header.objects.push(Entry { digest: object.digest, size: object.size, tree });
@@ -162,7 +162,8 @@ impl<'a> Maker<'a> {
             }
         }
         let mut packed = pack_all(&streams)?;
-        if length(&packed) > size / DOUBTFUL || streams.copies.len() as u64 > PLAN_BYTES {
+        let made_of_old = !self.origins.is_empty();
+        if made_of_old && length(&packed) > size / DOUBTFUL || streams.copies.len() as u64 > PLAN_BYTES {
             let mut plain = Streams::default();
             whole.iter().for_each(|data| plain.whole(data));
             let other = pack_all(&plain)?;

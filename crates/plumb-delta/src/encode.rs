@@ -1,7 +1,6 @@
 //! One new object into the streams of a block.
 
 use crate::btf::Word;
-use crate::mask::mask;
 use crate::model::{BLOCK, Chunk, Copy, Foresight, Mode, Pair, Place, address, renumbered};
 use crate::plan::{Plan, extent};
 use crate::program::Program;
@@ -23,14 +22,13 @@ impl Streams {
     /// used the numbers they have in the delta.
     pub(crate) fn object(
         &mut self,
-        space: &Space,
+        space: &mut Space,
         new: &[u8],
         likely: Option<usize>,
         number: &mut dyn FnMut(usize) -> u64,
     ) {
         let programs = crate::program::find(new);
-        let masked = mask(new, &programs);
-        let copies = space.copies(new, &masked, likely);
+        let copies = space.copies(new, &programs, likely);
         let pairs = pairs(space, &copies, new, &programs);
         let runs = self.residual(&space.bytes, new, &copies, &pairs);
         self.literals_between(new, &copies);

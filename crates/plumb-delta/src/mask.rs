@@ -9,17 +9,8 @@ use std::ops::Range;
 use crate::model::{ABSOLUTE, OPERANDS, Piece, RELATIVE, SECOND_OF_JUMP, SIB, address};
 use crate::program::Program;
 
-/// `bytes` with the addresses of its programs blanked out.
-pub(crate) fn mask(bytes: &[u8], programs: &[Program]) -> Vec<u8> {
-    let mut masked = bytes.to_vec();
-    for program in programs {
-        blank(program, &mut masked[program.start..program.end]);
-    }
-    masked
-}
-
 /// Blanks out, in the bytes of one program, what would be foretold if everything moved.
-fn blank(program: &Program, bytes: &mut [u8]) {
+pub(crate) fn blank(program: &Program, bytes: &mut [u8]) {
     let length = program.end - program.start;
     crate::btf::spell_out(&mut bytes[program.types.0.min(length)..program.types.1.min(length)]);
     if program.pieces.is_empty() {

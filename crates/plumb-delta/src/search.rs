@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use crate::mask::mask;
+use crate::mask::blank;
 use crate::model::Copy;
 use crate::program::Program;
 
@@ -35,7 +35,10 @@ const AROUND: usize = 64 << 10;
 #[derive(Default)]
 pub(crate) struct Space {
     pub(crate) bytes: Vec<u8>,
+    /// The same; programs that something may resemble are masked in it.
     masked: Vec<u8>,
+    /// Which of `programs` are.
+    is_masked: Vec<bool>,
     /// Where each base begins.
     pub(crate) starts: Vec<usize>,
     /// By position.
@@ -64,7 +67,8 @@ impl Space {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         let start = self.bytes.len();
         let mut programs = crate::program::find(bytes);
-        self.masked.extend_from_slice(&mask(bytes, &programs));
+        self.masked.extend_from_slice(bytes);
+        self.is_masked.resize(self.programs.len() + programs.len(), false);
         programs.iter_mut().for_each(|program| program.shift(start));
         self.programs.append(&mut programs);
         self.starts.push(start);
@@ -83,7 +87,7 @@ impl Space {
 
     /// Copies that make most of `new`, by position and without overlap; none crosses the border of a base. `likely` is
     /// the base that `new` probably resembles.
-    pub(crate) fn copies(&self, new: &[u8], masked: &[u8], likely: Option<usize>) -> Vec<Copy> {
+    pub(crate) fn copies(&mut self, new: &[u8], programs: &[Program], likely: Option<usize>) -> Vec<Copy> {
         let equal = self.equal_blocks(new);
         let mut related: Vec<bool> = vec![false; self.starts.len()];
         if let Some(base) = likely {
@@ -97,11 +101,34 @@ impl Space {
         }
         let ranges =
             (0..self.starts.len()).filter(|&base| related[base]).map(|base| self.range(base)).collect();
-        let index = Index::new(&self.masked, &worth_a_look(ranges, &equal));
-        let seeds = self.seeds(masked, &equal, &index);
-        let mut copies = split(self.grow(masked, &seeds), &self.starts);
+        let ranges = worth_a_look(ranges, &equal);
+        self.mask(&ranges);
+        let mut masked = new.to_vec();
+        // A program that did not change is compared as it is, and never with another.
+        let changed = |program: &&Program| {
+            let last = equal.partition_point(|seed| seed.new <= program.start);
+            last == 0 || equal[last - 1].end < program.end
+        };
+        programs
+            .iter()
+            .filter(changed)
+            .for_each(|program| blank(program, &mut masked[program.start..program.end]));
+        let index = Index::new(&self.masked, &ranges);
+        let seeds = self.seeds(&masked, &equal, &index);
+        let mut copies = split(self.grow(&masked, &seeds), &self.starts);
         copies.truncate(crate::limit::COPIES as usize);
         copies
+    }
+
+    /// Masks the programs that lie in some ranges.
+    fn mask(&mut self, ranges: &[Range<usize>]) {
+        for (program, is_masked) in self.programs.iter().zip(&mut self.is_masked) {
+            let range = ranges.partition_point(|range| range.end <= program.start);
+            if !*is_masked && ranges.get(range).is_some_and(|range| range.start < program.end) {
+                blank(program, &mut self.masked[program.start..program.end]);
+                *is_masked = true;
+            }
+        }
     }
 
     /// Stretches of equal bytes that hold at least one equal block.
@@ -134,8 +161,21 @@ impl Space {
         let mut equal = equal.iter().peekable();
         let mut at = 0;
         while at < new.len() {
+            while equal.peek().is_some_and(|seed| seed.end <= at) {
+                equal.next();
+            }
             let here = seeds.last().copied();
             let opposite = here.and_then(|seed| seed.opposite(at, old.len()));
+            // Equal blocks need no comparison, and may be masked on one side only.
+            if let Some(seed) = equal.peek().filter(|seed| seed.new <= at) {
+                let place = seed.old + at - seed.new;
+                match seeds.last_mut().filter(|_| opposite == Some(place)) {
+                    Some(last) => last.end = seed.end,
+                    None => seeds.push(Seed { new: at, end: seed.end, old: place }),
+                }
+                at = seed.end;
+                continue;
+            }
             if let (Some(place), Some(seed)) = (opposite, seeds.last_mut()) {
                 let run = common(&old[place..], &new[at..]);
                 if run >= CERTAIN {
@@ -144,15 +184,7 @@ impl Space {
                     continue;
                 }
             }
-            while equal.peek().is_some_and(|seed| seed.end <= at) {
-                equal.next();
-            }
-            let known = equal.peek().filter(|seed| seed.new <= at);
-            let found = match known {
-                Some(seed) => Some((seed.old + at - seed.new, seed.end - at)),
-                None => index.longest(old, &new[at..], opposite.unwrap_or(at)),
-            };
-            if let Some((place, length)) = found {
+            if let Some((place, length)) = index.longest(old, &new[at..], opposite.unwrap_or(at)) {
                 let present = opposite.map_or(0, |old_at| equal_bytes(&old[old_at..], &new[at..at + length]));
                 if length > present + GAIN {
                     seeds.push(Seed { new: at, end: at + length, old: place });
