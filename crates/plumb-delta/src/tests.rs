@@ -143,6 +143,23 @@ fn what_machines_share_travels_once() {
 }
 
 #[test]
+fn where_nothing_is_alike_the_full_form_is_sent() {
+    let (old, new) = (noise(1, 100_000), noise(2, 100_000));
+    let delta = check(&[("a", &old)], &[("a", &new)]);
+    assert!(Delta::open(&delta).unwrap().bases().is_empty());
+    // As many bytes as there are, one digest of the object, one of the block and one of the header.
+    assert!(delta.len() < new.len() + 150, "{}", delta.len());
+}
+
+#[test]
+fn repetitions_do_not_make_it_slow() {
+    let old: Vec<u8> = (0..400_000u32).map(|at| (at % 7) as u8).collect();
+    let new: Vec<u8> = (0..400_000u32).map(|at| if at % 1000 == 0 { 9 } else { (at % 7) as u8 }).collect();
+    let delta = check(&[("a", &old)], &[("a", &new)]);
+    assert!(delta.len() < 4000, "{}", delta.len());
+}
+
+#[test]
 fn only_the_blocks_that_are_needed_are_fetched() {
     let (a, b, c) = (noise(1, 2 << 20), noise(2, 2 << 20), b"small".to_vec());
     let delta = check(&[], &[("a", &a), ("b", &b), ("c", &c)]);
