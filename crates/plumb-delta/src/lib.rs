@@ -17,7 +17,7 @@
 //!                           | types at | their length | if any: strings ±, n, numbers ± * n
 //!                           | old pieces | new pieces) * n
 //!              pieces   n | (offset ± | address ± | length ±) * n     new ones relative to the old
-//!              copies   n | bytes of literals before it * n | length * n | old place ±, from the last end * n
+//!              copies   n | bytes of literals before it * n | length * n | old less new place ±, from the last * n
 //!              runs     how many runs of fixes
 //!  modes     one byte for each KiB of a paired program that is copied into from the old one; another one where it goes
 //!            on after a copy from elsewhere (`model.rs`)

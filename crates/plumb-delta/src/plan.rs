@@ -49,10 +49,11 @@ impl Plan {
             end = copy.new + copy.length;
         }
         self.copies.iter().for_each(|copy| put(out, copy.length));
-        let mut end = 0;
+        let mut last = 0;
         for copy in &self.copies {
-            put_signed(out, copy.old as i64 - end);
-            end = (copy.old + copy.length) as i64;
+            let distance = copy.old as i64 - copy.new as i64;
+            put_signed(out, distance - last);
+            last = distance;
         }
         put(out, self.runs);
     }
@@ -92,10 +93,12 @@ impl Plan {
                 return Err("a copy is empty");
             }
         }
-        let mut end = 0;
+        // Objects and base spaces are far below 2^63, so their differences are numbers with a sign.
+        let mut distance = 0i64;
         for copy in &mut copies {
-            copy.old = step(reader, end)?;
-            end = copy.old.checked_add(copy.length).filter(|end| *end <= space).ok_or(OUTSIDE)?;
+            distance = distance.checked_add(reader.signed().ok_or(CUT)?).ok_or(OUTSIDE)?;
+            copy.old = copy.new.checked_add_signed(distance).ok_or(OUTSIDE)?;
+            copy.old.checked_add(copy.length).filter(|end| *end <= space).ok_or(OUTSIDE)?;
         }
         let runs = reader.number().ok_or(CUT)?;
         Ok(Plan { bases, pairs, copies, runs })
