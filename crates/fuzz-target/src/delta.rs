@@ -40,11 +40,11 @@ fn apply(delta: &[u8], base: &[u8]) {
     assert!(!wrong_base || length != Some(base.size), "the base is right");
 }
 
-/// | size of the object 3, and whether it has a tree in the top bit | five times: length 2, bytes | the base |
+/// | size of the object 3, and whether it has a tree in the top bit | six times: length 2, bytes | the base |
 fn sealed(data: &[u8]) {
     let Some((size, mut rest)) = data.split_first_chunk::<3>() else { return };
     let size = u64::from(u32::from_le_bytes([size[0], size[1], size[2], 0]));
-    let mut streams = [&[][..]; 5];
+    let mut streams = [&[][..]; 6];
     for stream in &mut streams {
         let Some((length, after)) = rest.split_first_chunk::<2>() else { return };
         let length = usize::from(u16::from_le_bytes(*length)).min(after.len());

@@ -10,7 +10,7 @@ use std::io;
 use plumb_model::Digest;
 
 use crate::encode::Streams;
-use crate::header::{BlockEntry, Entry, Header, StreamEntry};
+use crate::header::{BlockEntry, Entry, Header, STREAMS, StreamEntry};
 use crate::limit::{PLAN_BYTES, SPACE_BYTES};
 use crate::search::Space;
 use crate::stream::{Packed, pack};
@@ -177,7 +177,7 @@ impl<'a> Maker<'a> {
         Ok(())
     }
 
-    fn add(&mut self, first: usize, packed: &[Packed; 5]) {
+    fn add(&mut self, first: usize, packed: &[Packed; STREAMS]) {
         let start = self.packed.len();
         packed.iter().for_each(|stream| self.packed.extend_from_slice(&stream.bytes));
         let streams = packed.each_ref().map(|stream| StreamEntry {
@@ -197,13 +197,13 @@ impl<'a> Maker<'a> {
     }
 }
 
-fn pack_all(streams: &Streams) -> Result<[Packed; 5], CreateError> {
+fn pack_all(streams: &Streams) -> Result<[Packed; STREAMS], CreateError> {
     let pack = |bytes: &[u8]| pack(bytes).map_err(|source| CreateError::Compress { source });
-    let Streams { copies, modes, gaps, fixes, literals } = streams;
-    Ok([pack(copies)?, pack(modes)?, pack(gaps)?, pack(fixes)?, pack(literals)?])
+    let Streams { copies, modes, gaps, lengths, fixes, literals } = streams;
+    Ok([pack(copies)?, pack(modes)?, pack(gaps)?, pack(lengths)?, pack(fixes)?, pack(literals)?])
 }
 
-fn length(packed: &[Packed; 5]) -> u64 {
+fn length(packed: &[Packed; STREAMS]) -> u64 {
     packed.iter().map(|stream| stream.bytes.len() as u64).sum()
 }
 

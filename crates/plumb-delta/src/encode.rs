@@ -13,6 +13,7 @@ pub(crate) struct Streams {
     pub(crate) copies: Vec<u8>,
     pub(crate) modes: Vec<u8>,
     pub(crate) gaps: Vec<u8>,
+    pub(crate) lengths: Vec<u8>,
     pub(crate) fixes: Vec<u8>,
     pub(crate) literals: Vec<u8>,
 }
@@ -69,6 +70,10 @@ impl Streams {
                 let step = Step {
                     chunk: Chunk {
                         place: Place { old: place - origin.0, new: at - origin.1 },
+                        copy: (
+                            copy.old.saturating_sub(origin.0),
+                            (copy.old + copy.length).saturating_sub(origin.0),
+                        ),
                         old: &old[place as usize..(place + length) as usize],
                     },
                     new: &new[at as usize..(at + length) as usize],
@@ -148,7 +153,7 @@ impl Residual<'_> {
         runs(out, new, |at, length| {
             let start = self.copied + at as u64;
             put(&mut self.streams.gaps, start - self.written);
-            put(&mut self.streams.gaps, length as u64 - 1);
+            put(&mut self.streams.lengths, length as u64 - 1);
             let values = new[at..at + length].iter().zip(&out[at..at + length]);
             self.streams.fixes.extend(values.map(|(new, out)| new.wrapping_sub(*out)));
             self.written = start + length as u64;

@@ -13,8 +13,8 @@ use crate::{Bytes, Error, FORMAT, MAGIC};
 /// Bytes before the header's body: magic, format, length of the body.
 pub(crate) const PREFIX: usize = 12;
 const DIGEST: usize = 32;
-/// Streams of a block, in this order: copies, modes, gaps, fixes, literals.
-pub(crate) const STREAMS: usize = 5;
+/// Streams of a block, in this order: copies, modes, gaps, lengths, fixes, literals.
+pub(crate) const STREAMS: usize = 6;
 
 /// How large the parts of a release are, without their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

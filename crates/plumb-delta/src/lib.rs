@@ -6,9 +6,10 @@
 //!
 //!  body      bases    n | (digest 32 | size) * n           what must be there
 //!            objects  n | (digest 32 | 2 * size + tree) * n        what comes out, in this order
-//!            blocks   n | (objects | (codec 1 | packed | unpacked) * 5 | digest 32) * n
+//!            blocks   n | (objects | (codec 1 | packed | unpacked) * 6 | digest 32) * n
 //!
-//!  block     copies | modes | gaps | fixes | literals      each packed by itself; the digest is over the packed bytes
+//!  block     copies | modes | gaps | lengths | fixes | literals     each packed by itself; the digest is over the
+//!                                                                  packed bytes
 //!
 //!  copies    for each object of the block
 //!              bases    n | number * n         2 * (place in `bases`) or 2 * (place in `objects`, an earlier one) + 1;
@@ -21,7 +22,8 @@
 //!              runs     how many runs of fixes
 //!  modes     one byte for each KiB of a paired program that is copied into from the old one; another one where it goes
 //!            on after a copy from elsewhere (`model.rs`)
-//!  gaps      for each run of fixes: copied bytes since the last run | length - 1
+//!  gaps      for each run of fixes: copied bytes since the last run
+//!  lengths   for each run of fixes: length - 1
 //!  fixes     what is added (modulo 256) to copied bytes after they were foretold
 //!  literals  everything that is not copied; what is behind the last copy comes without being named
 //!

@@ -52,6 +52,7 @@ pub(crate) struct Streams<'a> {
     pub(crate) plan: Unpacked<'a>,
     modes: std::vec::IntoIter<u8>,
     gaps: Numbers<'a>,
+    lengths: Numbers<'a>,
     fixes: Unpacked<'a>,
     literals: Unpacked<'a>,
 }
@@ -64,12 +65,13 @@ impl<'a> Streams<'a> {
             start += stream.packed;
             Unpacked::new(stream.codec, part, stream.unpacked)
         };
-        let [plan, modes, gaps, fixes, literals] = &block.streams;
+        let [plan, modes, gaps, lengths, fixes, literals] = &block.streams;
         let mut opened = || {
             let plan = open(plan)?;
             let modes = open(modes)?.all()?.into_iter();
-            let gaps = Numbers::new(open(gaps)?);
-            Ok(Streams { block: number, plan, modes, gaps, fixes: open(fixes)?, literals: open(literals)? })
+            let (gaps, lengths) = (Numbers::new(open(gaps)?), Numbers::new(open(lengths)?));
+            let (fixes, literals) = (open(fixes)?, open(literals)?);
+            Ok(Streams { block: number, plan, modes, gaps, lengths, fixes, literals })
         };
         opened().map_err(|source: io::Error| unpack_error(number, source))
     }
@@ -79,6 +81,7 @@ impl<'a> Streams<'a> {
         self.plan.is_done()
             && self.modes.len() == 0
             && self.gaps.is_done()
+            && self.lengths.is_done()
             && self.fixes.is_done()
             && self.literals.is_done()
     }
@@ -185,7 +188,9 @@ pub(crate) fn make(
                     (known.block, known.mode) = (block, streams.mode()?);
                 }
                 let place = Place { old: place - pair.old.0, new: new - pair.new.0 };
-                fixes.chunk(known, Chunk { place, old }, out.grow(old), streams)?;
+                let from = copy.old.saturating_sub(pair.old.0);
+                let to = (copy.old + copy.length).saturating_sub(pair.old.0);
+                fixes.chunk(known, Chunk { place, copy: (from, to), old }, out.grow(old), streams)?;
             }
             done += length;
             out.flush_if_full()?;
@@ -264,8 +269,7 @@ impl Fixes {
             return Ok(());
         }
         self.left -= 1;
-        let mut number = || streams.gaps.next();
-        let (gap, length) = (number(), number());
+        let (gap, length) = (streams.gaps.next(), streams.lengths.next());
         let gap = gap.map_err(|source| streams.failed(source))?;
         let length = length.map_err(|source| streams.failed(source))?;
         let end = self.end.checked_add(gap).and_then(|start| start.checked_add(length)?.checked_add(1));

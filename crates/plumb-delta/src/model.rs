@@ -129,6 +129,8 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chunk<'a> {
     pub(crate) place: Place,
+    /// The old bytes of the whole copy that this is a part of, within the program.
+    pub(crate) copy: (u64, u64),
     pub(crate) old: &'a [u8],
 }
 
@@ -202,8 +204,13 @@ impl<'a> Foresight<'a> {
     }
 
     fn code<F: FnMut(&mut [u8], usize)>(&mut self, chunk: Chunk<'_>, out: &mut [u8], settle: &mut F) {
-        let Chunk { place, old } = chunk;
+        let Chunk { place, copy, old } = chunk;
         let Some((here, own)) = self.own(place) else { return };
+        // What was copied together stays together.
+        let moves_along = |target: u64| {
+            let place = target.wrapping_sub(here).wrapping_add(place.old);
+            copy.0 <= place && place < copy.1
+        };
         let mut at = 2;
         while let Some(&[before, last, a, b, c, top]) = old.get(at - 2..).and_then(<[u8]>::first_chunk) {
             let kind = OPERANDS[usize::from(last)] & self.tops[usize::from(top)];
@@ -214,7 +221,8 @@ impl<'a> Foresight<'a> {
             let value = u32::from_le_bytes([a, b, c, top]);
             let target = here.wrapping_add(at as u64 + 4).wrapping_add(i64::from(value as i32) as u64);
             let relative = kind & RELATIVE != 0 || (kind & SECOND_OF_JUMP != 0 && before == 0x0f);
-            if relative && let Some(change) = self.change(target) {
+            let known = || if moves_along(target) { Some(own) } else { self.change(target) };
+            if relative && let Some(change) = known() {
                 self.field(at, value, target, change.wrapping_sub(own), own, out, settle);
                 at += 4;
                 continue;
@@ -235,7 +243,7 @@ impl<'a> Foresight<'a> {
     where
         F: FnMut(&mut [u8], usize),
     {
-        let Chunk { place, old } = chunk;
+        let Chunk { place, old, .. } = chunk;
         let width = if mode == Mode::Address64 { 8 } else { 4 };
         if place.old % 4 != place.new % 4 {
             return;
@@ -286,7 +294,7 @@ impl<'a> Foresight<'a> {
     }
 
     fn types<F: FnMut(&mut [u8], usize)>(&mut self, chunk: Chunk<'_>, out: &mut [u8], settle: &mut F) {
-        let Chunk { place, old } = chunk;
+        let Chunk { place, old, .. } = chunk;
         let skip = self.pair.types.0.saturating_sub(place.old);
         let Some(first) = (place.old + skip).checked_sub(self.pair.types.0) else { return };
         let mut at = (skip + (first.next_multiple_of(4) - first)) as usize;
