@@ -37,6 +37,27 @@
 //! content alone (`search.rs`), so a file that was renamed, or moved in its image, is found like any other.
 //!
 //! The crate reads objects through [`Objects`] and writes them through [`Sink`]. It opens no file and knows no store.
+//!
+//! ```
+//! use plumb_delta::{Delta, create, memory::Memory};
+//!
+//! // Where both releases are.
+//! let there = Memory::default();
+//! let old = [there.add("web/root", b"the old root"), there.add("web/kernel", b"a kernel")];
+//! let new = [there.add("web/root", b"the new root"), there.add("web/kernel", b"a kernel")];
+//! let delta = create(&old, &new, &there)?;
+//!
+//! // Where only the old one is.
+//! let here = Memory::default();
+//! here.add("web/root", b"the old root");
+//! let opened = Delta::open(&delta)?;
+//! // A pull compares `objects()` with the release it verified, and fetches `ranges()` of what it lacks.
+//! assert_eq!(opened.objects().len(), 1);
+//! assert_eq!(opened.ranges(|_| true).len(), 1);
+//! opened.apply(&here, &mut here.clone())?;
+//! assert!(here.get(&new[0].digest).is_some());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod apply;

@@ -19,7 +19,6 @@ pub struct Memory {
 
 impl Memory {
     /// Adds an object and says what it is.
-    #[must_use]
     pub fn add(&self, name: &str, bytes: &[u8]) -> Object {
         let digest = Digest::of(bytes);
         self.put(digest, bytes);

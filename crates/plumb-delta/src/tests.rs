@@ -173,7 +173,7 @@ fn only_the_blocks_that_are_needed_are_fetched() {
     let gap = ends[0].end as usize..ends[1].start as usize;
     cut[gap].fill(0);
     let user = Memory::default();
-    let _ = user.add("b", &b);
+    user.add("b", &b);
     let made = apply(&cut, &user).unwrap();
     assert_eq!((made.objects, made.kept), (2, 1));
     assert!(matches!(apply(&cut, &Memory::default()), Err(Error::BlockDigest { block: 1 })));
