@@ -11,7 +11,7 @@ use plumb_model::Digest;
 
 use crate::encode::Streams;
 use crate::header::{BlockEntry, Entry, Header, STREAMS, StreamEntry};
-use crate::limit::{PLAN_BYTES, SPACE_BYTES};
+use crate::limit::{BLOCK_OBJECTS, HEADER_BYTES, PLAN_BYTES, SPACE_BYTES};
 use crate::search::Space;
 use crate::stream::{Packed, pack};
 use crate::verity::Tree;
@@ -36,7 +36,8 @@ pub fn create(old: &[Object], new: &[Object], objects: &dyn Objects) -> Result<V
     let (mut block, mut bytes): (Vec<&Object>, u64) = (Vec::new(), 0);
     for &object in &todo {
         let alone = object.size >= SMALL;
-        if !block.is_empty() && (alone || bytes + object.size > SOLID) {
+        let full = bytes + object.size > SOLID || block.len() as u64 == BLOCK_OBJECTS;
+        if !block.is_empty() && (alone || full) {
             maker.block(&block)?;
             (block, bytes) = (Vec::new(), 0);
         }
@@ -50,7 +51,7 @@ pub fn create(old: &[Object], new: &[Object], objects: &dyn Objects) -> Result<V
     if !block.is_empty() {
         maker.block(&block)?;
     }
-    Ok(maker.finish())
+    maker.finish()
 }
 
 /// What has to travel, in order: the large ones as given, then the small ones by kind.
@@ -163,11 +164,12 @@ impl<'a> Maker<'a> {
         }
         let mut packed = pack_all(&streams)?;
         let made_of_old = !self.origins.is_empty();
-        if made_of_old && length(&packed) > size / DOUBTFUL || streams.copies.len() as u64 > PLAN_BYTES {
+        let unreadable = streams.copies.len().max(streams.modes.len()) as u64 > PLAN_BYTES;
+        if unreadable || made_of_old && length(&packed) > size / DOUBTFUL {
             let mut plain = Streams::default();
             whole.iter().for_each(|data| plain.whole(data));
             let other = pack_all(&plain)?;
-            if length(&other) <= length(&packed) || streams.copies.len() as u64 > PLAN_BYTES {
+            if unreadable || length(&other) <= length(&packed) {
                 packed = other;
                 self.header.bases.truncate(bases.0);
                 self.numbers = bases.1;
@@ -190,10 +192,13 @@ impl<'a> Maker<'a> {
         self.header.blocks.push(BlockEntry { objects, streams, digest, start: 0 });
     }
 
-    fn finish(self) -> Vec<u8> {
+    fn finish(self) -> Result<Vec<u8>, CreateError> {
         let mut bytes = self.header.to_bytes();
+        if bytes.len() > HEADER_BYTES {
+            return Err(CreateError::TooMany { objects: self.header.objects.len() });
+        }
         bytes.extend_from_slice(&self.packed);
-        bytes
+        Ok(bytes)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One new object into the streams of a block.
 
 use crate::btf::Word;
+use crate::limit::{PAIRS, PROGRAM_BYTES};
 use crate::model::{BLOCK, Chunk, Copy, Foresight, Mode, Pair, Place, address, renumbered};
 use crate::plan::{Plan, extent};
 use crate::program::Program;
@@ -260,7 +261,13 @@ fn pairs(space: &Space, copies: &[Copy], new: &[u8], programs: &[Program]) -> Ve
         }
         pairs.push(pair);
     }
-    pairs.truncate(crate::limit::PAIRS as usize);
+    // What apply would refuse is not foretold.
+    let mut sum = 0;
+    pairs.truncate(PAIRS as usize);
+    pairs.retain(|pair| {
+        sum += pair.old.1 - pair.old.0;
+        sum <= PROGRAM_BYTES
+    });
     pairs
 }
 

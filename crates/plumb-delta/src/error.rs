@@ -119,6 +119,12 @@ pub enum CreateError {
         /// Why.
         source: io::Error,
     },
+    /// The list of objects alone is larger than a header may be.
+    #[error("{objects} objects are too many for one delta")]
+    TooMany {
+        /// How many would travel.
+        objects: usize,
+    },
     /// The library that compresses refused.
     #[error("the delta cannot be compressed")]
     Compress {

@@ -10,8 +10,10 @@
 //! Comparison is of *masked* bytes: addresses in programs are blanked out, because they are foretold later and would
 //! break a function that merely moved into small pieces.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
+use crate::limit::{COPIES, OBJECT_BASES};
 use crate::mask::blank;
 use crate::model::Copy;
 use crate::program::Program;
@@ -77,7 +79,9 @@ impl Space {
         let blocks = bytes.chunks_exact(BLOCK).zip((start..).step_by(BLOCK));
         self.blocks
             .extend(blocks.filter(|(block, _)| varied(block)).map(|(block, at)| (hash(block), at as u32)));
-        self.blocks.sort();
+        if bytes.len() >= BLOCK {
+            self.blocks.sort();
+        }
     }
 
     /// Where a base lies.
@@ -116,7 +120,12 @@ impl Space {
         let index = Index::new(&self.masked, &ranges);
         let seeds = self.seeds(&masked, &equal, &index);
         let mut copies = split(self.grow(&masked, &seeds), &self.starts);
-        copies.truncate(crate::limit::COPIES as usize);
+        copies.truncate(COPIES as usize);
+        let mut bases = BTreeSet::new();
+        copies.retain(|copy| {
+            let base = self.starts.partition_point(|&start| start as u64 <= copy.old);
+            bases.contains(&base) || (bases.len() < OBJECT_BASES as usize && bases.insert(base))
+        });
         copies
     }
 

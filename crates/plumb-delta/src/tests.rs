@@ -152,6 +152,19 @@ fn where_nothing_is_alike_the_full_form_is_sent() {
 }
 
 #[test]
+fn many_small_objects_share_a_block() {
+    let files = |version: u64| -> Vec<(String, Vec<u8>)> {
+        (0..1500).map(|at| (format!("{at}.txt"), [noise(at, 30), noise(at * version, 8)].concat())).collect()
+    };
+    let (old, new) = (files(3), files(5));
+    fn view(files: &[(String, Vec<u8>)]) -> Vec<(&str, &[u8])> {
+        files.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect()
+    }
+    let delta = check(&view(&old), &view(&new));
+    assert_eq!(Delta::open(&delta).unwrap().ranges(|_| true).len(), 1);
+}
+
+#[test]
 fn repetitions_do_not_make_it_slow() {
     let old: Vec<u8> = (0..400_000u32).map(|at| (at % 7) as u8).collect();
     let new: Vec<u8> = (0..400_000u32).map(|at| if at % 1000 == 0 { 9 } else { (at % 7) as u8 }).collect();
