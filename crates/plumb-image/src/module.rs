@@ -39,25 +39,26 @@ const MAX_CHAIN: usize = 64;
 /// Largest set of modules: it is memory of every instance until its root is mounted.
 const MAX_TOTAL_BYTES: usize = 256 * 1024 * 1024;
 
-/// What ends a signed module (`include/linux/module_signature.h`): the signature, 12 bytes of which the last four are
-/// its length (big endian), this mark.
+/// What ends a signed module (`include/linux/module_signature.h`).
 const SIGNATURE_MARK: &[u8] = b"~Module signature appended~\n";
-
-/// Length of `struct module_signature`.
-const SIGNATURE_HEADER_BYTES: usize = 12;
-
-/// The line of a kernel's configuration that makes it refuse modules without a signature.
-const FORCES_SIGNATURES: &str = "CONFIG_MODULE_SIG_FORCE=y";
 
 /// A module to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
     /// Name with underscores, as the kernel shows it: `dm_verity`.
     pub name: String,
-    /// The uncompressed ELF file; without its signature if the kernel loads it so.
+    /// The uncompressed ELF file, with its signature if it has one.
     pub bytes: Vec<u8>,
     /// The module that needs it; `None` if it was asked for itself.
     pub needed_by: Option<String>,
+}
+
+impl Module {
+    /// Its distribution has signed it: a kernel that is locked down loads no other (kernel_lockdown(7)).
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.bytes.ends_with(SIGNATURE_MARK)
+    }
 }
 
 /// Why there is no load order.
@@ -126,9 +127,7 @@ pub fn closure(
     optional: &[&str],
 ) -> Result<Vec<Module>, ModuleError> {
     let index = Index::read(tree, objects, release)?;
-    let keeps_signatures = index.keeps_signatures(tree)?;
-    let seen = BTreeSet::new();
-    let mut order = Order { index: &index, keeps_signatures, seen, chain: 0, bytes: 0, modules: Vec::new() };
+    let mut order = Order { index: &index, seen: BTreeSet::new(), chain: 0, bytes: 0, modules: Vec::new() };
     for name in required {
         order.require(name, None)?;
     }
@@ -197,19 +196,6 @@ impl<'a> Index<'a> {
     fn read_object(&self, path: &str, digest: Digest, limit_bytes: u64) -> Result<Vec<u8>, ModuleError> {
         let unreadable = |source| ModuleError::Read { path: path.to_owned(), source };
         self.objects.read(&digest, limit_bytes).map_err(unreadable)
-    }
-
-    /// Whether modules need their signature. Checking one costs an RSA operation and a SHA-256 of the whole file, 4 %
-    /// of a boot under emulation, and proves nothing here: a kernel that does not insist loads the module whatever
-    /// comes out, and modules come from the same archive as PID 1, which nobody signed. A kernel that does not say how it
-    /// is configured gets what its distribution made.
-    fn keeps_signatures(&self, tree: &Tree) -> Result<bool, ModuleError> {
-        let path = format!("/boot/config-{}", self.release);
-        let Some(Kind::File { digest, .. }) = tree.entries.get(&path).map(|(entry, _)| &entry.kind) else {
-            return Ok(true);
-        };
-        let config = self.read_object(&path, *digest, MAX_LIST_BYTES)?;
-        Ok(String::from_utf8_lossy(&config).lines().any(|line| line == FORCES_SIGNATURES))
     }
 
     fn load(&self, path: &str, digest: Digest) -> Result<(Vec<u8>, Info), ModuleError> {
@@ -299,7 +285,6 @@ impl Info {
 /// Depth-first walk; `seen` also ends cycles, which soft dependencies may have.
 struct Order<'a> {
     index: &'a Index<'a>,
-    keeps_signatures: bool,
     seen: BTreeSet<String>,
     /// How many modules, each of which needs the next, are being visited.
     chain: usize,
@@ -341,10 +326,7 @@ impl Order<'_> {
             return Ok(());
         }
         let (path, digest) = self.index.files[name];
-        let (mut bytes, info) = self.index.load(path, digest)?;
-        if !self.keeps_signatures {
-            bytes.truncate(length_without_signature(&bytes));
-        }
+        let (bytes, info) = self.index.load(path, digest)?;
         self.chain += 1;
         self.bytes += bytes.len();
         self.check_size(name)?;
@@ -377,17 +359,6 @@ impl Order<'_> {
         let (release, name) = (self.index.release.to_owned(), name.to_owned());
         Err(ModuleError::Large { release, name, what, limit })
     }
-}
-
-/// Where the signature begins, or the end of a file that has none.
-fn length_without_signature(bytes: &[u8]) -> usize {
-    let length = || {
-        let signed = bytes.strip_suffix(SIGNATURE_MARK)?;
-        let (_, size) = signed.split_last_chunk::<4>()?;
-        let size = usize::try_from(u32::from_be_bytes(*size)).ok()?;
-        signed.len().checked_sub(SIGNATURE_HEADER_BYTES)?.checked_sub(size)
-    };
-    length().unwrap_or(bytes.len())
 }
 
 /// Module name of a file path, if it is one of a module.

@@ -44,6 +44,7 @@ const KEYS: &[&str] = &[
     "init",
     "instances",
     "keep",
+    "lockdown",
     "memory",
     "middleware",
     "needs",
@@ -76,6 +77,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
     let keep = read_keep(table, report);
     let scripts = table.get("scripts").and_then(|field| scripts(&field, report)).unwrap_or_default();
     let init = table.get("init").and_then(|field| init(&field, report)).unwrap_or_default();
+    let lockdown = table.get("lockdown").and_then(|field| field.truth(report)).unwrap_or(true);
     let memory_mib = table.get("memory").and_then(|field| value::size_mib(&field, MEMORY_MIB, report));
     let cpus = table.get("cpus").and_then(|field| field.integer(1..=MAX_CPUS, report));
     let instances = table.get("instances").and_then(|field| field.integer(1..=MAX_INSTANCES, report));
@@ -98,6 +100,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
             script,
             scripts,
             init,
+            lockdown,
             app,
             memory_mib: small(memory_mib, DEFAULT_MEMORY_MIB),
             cpus: small(cpus, 1),

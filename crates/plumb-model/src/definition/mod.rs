@@ -126,6 +126,9 @@ pub struct Machine {
     /// Who is PID 1.
     #[serde(skip_serializing_if = "Init::is_plumb")]
     pub init: Init,
+    /// The kernel is locked down: not even root reads or changes it.
+    #[serde(skip_serializing_if = "std::clone::Clone::clone")]
+    pub lockdown: bool,
     /// The user's own files, in the order of their targets; no target twice.
     pub app: Vec<AppContent>,
     /// Memory in MiB.

@@ -1,6 +1,7 @@
 //! Kernel and initramfs of a kernel package, made once.
 
 use plumb_image::inventory::ModuleEntry;
+use plumb_image::module::Module;
 use plumb_image::tree::{Entry, Kind, Layer, Origin, Tree};
 use plumb_image::{initramfs, kernel, module};
 use plumb_model::image::Part;
@@ -16,7 +17,7 @@ use crate::error::{OpsError, io};
 use crate::guest::{GUEST, RULES};
 
 /// Kind of the store entries that name kernel and initramfs of a kernel package.
-const KERNELS: &str = "kernel-2";
+const KERNELS: &str = "kernel-3";
 
 /// Kernel and initramfs; the same for all machines with one kernel package.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub(super) struct KernelParts {
     pub(super) kernel: Part,
     pub(super) initrd: Part,
     pub(super) modules: Vec<ModuleEntry>,
+    /// All of them have a signature.
+    pub(super) signed: bool,
     /// The kernel as the package ships it, compressed.
     pub(super) packed_bytes: u64,
 }
@@ -82,6 +85,7 @@ impl Plumb<'_> {
             kernel: part(&kernel.bytes)?,
             initrd: part(&initrd)?,
             modules: modules.iter().map(ModuleEntry::of).collect(),
+            signed: modules.iter().all(Module::is_signed),
             packed_bytes,
         };
         let entry = serde_json::to_vec(&made).map_err(|error| failed(Box::new(error)))?;

@@ -263,6 +263,7 @@ impl Plumb<'_> {
         let path = self.store.scratch_path();
         let (root, disk) = parts::build_root(&assembled.tree, &objects, job.epoch_s(&recipe), &path)
             .map_err(|error| failed(Box::new(error)))?;
+        let lockdown = if job.machine.lockdown && kernel_parts.signed { parts::LOCKDOWN } else { "" };
         let layers = layers(&assembled.tree);
         let inventory = Inventory {
             format: Inventory::FORMAT,
@@ -283,7 +284,7 @@ impl Plumb<'_> {
             initrd: kernel_parts.initrd,
             root: Part { digest: root.digest, size: root.size_bytes },
             root_hash: disk.root_hash.clone(),
-            cmdline: parts::cmdline(&disk, "").map_err(|error| failed(Box::new(error)))?,
+            cmdline: parts::cmdline(&disk, lockdown).map_err(|error| failed(Box::new(error)))?,
             packages: job.image_packages(&packages),
             layers,
             without: job.locked.without.clone(),

@@ -52,6 +52,8 @@ struct Recipe<'a> {
     keep: &'a [String],
     #[serde(skip_serializing_if = "Init::is_plumb")]
     init: Init,
+    #[serde(skip_serializing_if = "Clone::clone")]
+    lockdown: bool,
     /// Packages that scripts run with; none if they do not run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     build: Vec<(&'a str, Digest)>,
@@ -131,6 +133,7 @@ impl Job<'_> {
             left_out: &self.locked.left_out,
             keep: &self.machine.keep,
             init: self.machine.init,
+            lockdown: self.machine.lockdown,
             build: build.map(|package| (package.name.as_str(), package.digest)).collect(),
             kernel: kernel.map_or(Digest::of(b""), |package| package.digest),
             accounts,
