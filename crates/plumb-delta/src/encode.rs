@@ -2,7 +2,8 @@
 
 use crate::btf::Word;
 use crate::limit::{PAIRS, PROGRAM_BYTES};
-use crate::model::{BLOCK, Chunk, Copy, Foresight, Mode, Pair, Place, address, renumbered};
+use crate::map::renumbered;
+use crate::model::{BLOCK, Chunk, Copy, Foresight, Mode, Pair, Place, address};
 use crate::plan::{Plan, extent};
 use crate::program::Program;
 use crate::search::{Space, common};
@@ -131,7 +132,8 @@ impl Residual<'_> {
         }
         let plain: u64 = steps.iter().map(|step| cost(step.chunk.old, step.new)).sum();
         let mut best = (plain, Mode::Plain);
-        for mode in Mode::ALL.into_iter().filter(|_| plain > 0) {
+        let worth = |mode: &Mode| plain > if *mode >= Mode::Order0 { RARE } else { 0 };
+        for mode in Mode::ALL.into_iter().filter(worth) {
             foresight.try_out();
             let cost: u64 = steps.iter().map(|step| trial(foresight, mode, step)).sum();
             foresight.back();
@@ -164,6 +166,9 @@ impl Residual<'_> {
         self.copied += new.len() as u64;
     }
 }
+
+/// What a block must cost before it is tried with a mode that few have.
+const RARE: u64 = 200;
 
 /// What a mode would cost.
 fn trial(foresight: &mut Foresight<'_>, mode: Mode, step: &Step<'_>) -> u64 {

@@ -70,6 +70,7 @@ pub mod fuzz;
 mod header;
 pub mod limit;
 mod make;
+mod map;
 mod mask;
 pub mod memory;
 mod model;
@@ -77,6 +78,7 @@ mod plan;
 mod program;
 mod search;
 mod stream;
+mod symbol;
 mod varint;
 mod verity;
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::model::{ABSOLUTE, OPERANDS, Piece, RELATIVE, SECOND_OF_JUMP, SIB, address};
 use crate::program::Program;
+use crate::symbol::{self, ENTRY};
 
 /// Blanks out, in the bytes of one program, what would be foretold if everything moved.
 pub(crate) fn blank(program: &Program, bytes: &mut [u8]) {
@@ -34,6 +35,9 @@ pub(crate) fn blank(program: &Program, bytes: &mut [u8]) {
     }
     data.blank(at..length, bytes);
 }
+
+/// Entries of a falling table that may be a kernel's list of symbols.
+const SYMBOLS: usize = 10_000;
 
 /// What of a program is not code.
 struct Data<'a> {
@@ -71,6 +75,9 @@ impl Data<'_> {
                 }
             }
             if run.len() >= SORTED {
+                if run.len() > SYMBOLS && run[0] > run[1..][SYMBOLS - 1] {
+                    self.order(at, out);
+                }
                 let mut last = run[0];
                 for (field, &value) in out[at..].chunks_exact_mut(4).zip(&run) {
                     field.copy_from_slice(&value.wrapping_sub(last).to_le_bytes());
@@ -86,6 +93,23 @@ impl Data<'_> {
                 self.distances(&bytes[..GROUP], here, &mut out[at..at + GROUP]);
             }
             at += 8;
+        }
+    }
+
+    /// Spells out the order of symbols by name, if the falling table at `run` has one.
+    fn order(&self, run: usize, out: &mut [u8]) {
+        let lowest = self.pieces.first().map_or(0, |piece| piece.address);
+        let Some(list) = symbol::find(self.bytes, run, lowest) else { return };
+        let offsets = &self.bytes[list.offsets];
+        for at in list.order.step_by(ENTRY) {
+            let offset =
+                symbol::number(self.bytes, at).and_then(|number| offsets.get(number * 4..number * 4 + 4));
+            let offset =
+                offset.map_or(0, |field| u32::from_le_bytes([field[0], field[1], field[2], field[3]]));
+            let place = self.place(lowest.wrapping_add(u64::from(!offset)));
+            let spelled =
+                place.map_or(0, |place| hash(&self.bytes[place..self.bytes.len().min(place + SYMBOL)]));
+            out[at..at + ENTRY].copy_from_slice(&spelled.to_le_bytes()[..ENTRY]);
         }
     }
 
@@ -129,10 +153,16 @@ impl Data<'_> {
             }
             text
         };
-        text.iter().fold(0x811c_9dc5, |hash: u32, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+        hash(text)
     }
 }
 
+fn hash(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash: u32, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Bytes that are taken for what a symbol stands for: many functions begin alike.
+const SYMBOL: usize = 64;
 /// Bytes that are taken for what an address leads to.
 const SPELLED: usize = 16;
 /// Bytes of which most have to be distances.

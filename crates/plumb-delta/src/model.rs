@@ -7,9 +7,9 @@
 //! Both sides run this same code over the same old bytes. It decides nothing about correctness (the digest of the
 //! result does); a wrong guess only costs bytes.
 
-use std::collections::BinaryHeap;
-
 use crate::btf::{Section, Word};
+use crate::map::{Map, Move, add_moves, longest, renumbered};
+use crate::symbol::ENTRY;
 
 /// A range of a program that is loaded as one: `offset` within the program, `address` when it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,7 +49,7 @@ pub(crate) struct Copy {
 pub(crate) const BLOCK: u64 = 1024;
 
 /// How the fields of a block are found and what they hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Mode {
     /// Nothing is foretold.
@@ -68,10 +68,17 @@ pub(crate) enum Mode {
     Types = 6,
     /// Aligned 32-bit distances from an address to the lowest one, less one.
     Offset = 7,
+    /// Numbers of three bytes, the most significant first, from an offset that is a multiple of three, one or two more:
+    /// near ones change equally (`symbol.rs`).
+    Order0 = 8,
+    /// See [`Mode::Order0`].
+    Order1 = 9,
+    /// See [`Mode::Order0`].
+    Order2 = 10,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Mode; 8] = [
+    pub(crate) const ALL: [Mode; 11] = [
         Mode::Plain,
         Mode::Code,
         Mode::Address64,
@@ -80,6 +87,9 @@ impl Mode {
         Mode::Number,
         Mode::Types,
         Mode::Offset,
+        Mode::Order0,
+        Mode::Order1,
+        Mode::Order2,
     ];
 
     pub(crate) fn from_byte(byte: u8) -> Option<Mode> {
@@ -91,9 +101,6 @@ impl Mode {
 /// which has to stay in the processor's cache.
 const SLOT_BITS: std::ops::RangeInclusive<u32> = 8..=17;
 const SLOT_BYTES: u64 = 16;
-/// Places between two entries of the index into a [`Map`].
-const PAGE: u64 = 256;
-
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Slot {
     tag: u32,
@@ -198,6 +205,9 @@ impl<'a> Foresight<'a> {
             Mode::Plain => {}
             Mode::Code => self.code(chunk, out, &mut settle),
             Mode::Types => self.types(chunk, out, &mut settle),
+            Mode::Order0 => self.order(0, chunk, out, &mut settle),
+            Mode::Order1 => self.order(1, chunk, out, &mut settle),
+            Mode::Order2 => self.order(2, chunk, out, &mut settle),
             _ => self.words(mode, chunk, out, &mut settle),
         }
         settle(out, chunk.old.len());
@@ -293,6 +303,26 @@ impl<'a> Foresight<'a> {
         }
     }
 
+    fn order<F>(&mut self, phase: u64, chunk: Chunk<'_>, out: &mut [u8], settle: &mut F)
+    where
+        F: FnMut(&mut [u8], usize),
+    {
+        let number = |bytes: &[u8]| u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+        // To the first place that is `phase` more than a multiple of the length of an entry.
+        let entry = ENTRY as u64;
+        let first = (phase + entry - chunk.place.old % entry) % entry;
+        for at in (first as usize..chunk.old.len().saturating_sub(ENTRY - 1)).step_by(ENTRY) {
+            let value = number(&chunk.old[at..]);
+            let change = self.near(ORDER, value);
+            out[at..at + ENTRY].copy_from_slice(&value.wrapping_add(change).to_be_bytes()[1..]);
+            settle(out, at + ENTRY);
+            let became = number(&out[at..]).wrapping_sub(value);
+            for level in LEVELS {
+                self.learn(near_key(ORDER, value, level), became);
+            }
+        }
+    }
+
     fn types<F: FnMut(&mut [u8], usize)>(&mut self, chunk: Chunk<'_>, out: &mut [u8], settle: &mut F) {
         let Chunk { place, old, .. } = chunk;
         let skip = self.pair.types.0.saturating_sub(place.old);
@@ -303,13 +333,13 @@ impl<'a> Foresight<'a> {
             let word = self.section.words[number];
             if word != Word::Other {
                 let value = u32::from_le_bytes([old[at], old[at + 1], old[at + 2], old[at + 3]]);
-                let change = self.known(word, value).unwrap_or_else(|| self.near(word, value));
+                let change = self.known(word, value).unwrap_or_else(|| self.near(word as u64, value));
                 out[at..at + 4].copy_from_slice(&value.wrapping_add(change).to_le_bytes());
                 settle(out, at + 4);
                 let now = u32::from_le_bytes([out[at], out[at + 1], out[at + 2], out[at + 3]]);
                 let became = now.wrapping_sub(value);
                 for level in LEVELS {
-                    self.learn(near_key(word, value, level), became);
+                    self.learn(near_key(word as u64, value, level), became);
                 }
             }
             at += 4;
@@ -319,7 +349,7 @@ impl<'a> Foresight<'a> {
 
     /// How a word changes by where the copies put what it stands for.
     fn known(&self, word: Word, value: u32) -> Option<u32> {
-        if let Some(change) = self.learned(near_key(word, value, 0)) {
+        if let Some(change) = self.learned(near_key(word as u64, value, 0)) {
             return Some(change);
         }
         if word == Word::Type {
@@ -329,9 +359,9 @@ impl<'a> Foresight<'a> {
         Some(self.moves.at(place)?.wrapping_sub(self.pair.strings as u32)).filter(|_| value > 0)
     }
 
-    /// How a word with nearly this value last changed.
-    fn near(&self, word: Word, value: u32) -> u32 {
-        LEVELS.iter().find_map(|&level| self.learned(near_key(word, value, level))).unwrap_or(0)
+    /// How something of this kind with nearly this value last changed.
+    fn near(&self, kind: u64, value: u32) -> u32 {
+        LEVELS.iter().find_map(|&level| self.learned(near_key(kind, value, level))).unwrap_or(0)
     }
 
     /// How the field with this key last changed.
@@ -396,6 +426,9 @@ impl<'a> Foresight<'a> {
     }
 }
 
+/// A kind beside those of [`Word`].
+const ORDER: u64 = 3;
+
 /// Bits of a value that are left out to find what was near it.
 const LEVELS: [u32; 4] = [0, 4, 8, 32];
 
@@ -403,8 +436,8 @@ const LEVELS: [u32; 4] = [0, 4, 8, 32];
 const NUMBER: u64 = 1 << 62;
 const OFFSET: u64 = 1 << 61;
 
-fn near_key(word: Word, value: u32, level: u32) -> u64 {
-    u64::from(value) >> level | (word as u64) << 40 | u64::from(level) << 48 | 1 << 63
+fn near_key(kind: u64, value: u32, level: u32) -> u64 {
+    u64::from(value) >> level | kind << 40 | u64::from(level) << 48 | 1 << 63
 }
 
 /// Most operands that lead nowhere can be told by their highest byte.
@@ -435,115 +468,6 @@ fn slot_of(key: u64, slots: &[Slot]) -> (usize, u32) {
 pub(crate) fn address(pieces: &[Piece], offset: u64) -> Option<u64> {
     let piece = pieces.iter().find(|piece| offset.wrapping_sub(piece.offset) < piece.length)?;
     Some(offset.wrapping_sub(piece.offset).wrapping_add(piece.address))
-}
-
-/// One entry for each piece of the old program that the copy touches.
-fn add_moves(pair: &Pair, place: Place, length: u64, moves: &mut Vec<Move>) {
-    for piece in &pair.old_pieces {
-        let start = place.old.max(piece.offset);
-        if start >= (place.old + length).min(piece.offset.saturating_add(piece.length)) {
-            continue;
-        }
-        let old = (start - piece.offset).wrapping_add(piece.address);
-        if let Some(new) = address(&pair.new_pieces, place.new + (start - place.old)) {
-            let end = (place.old + length).min(piece.offset.saturating_add(piece.length));
-            moves.push(Move { start, end, change: new.wrapping_sub(old) as u32 });
-        }
-    }
-}
-
-/// An old stretch, and how far its addresses moved.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Move {
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-    pub(crate) change: u32,
-}
-
-/// Old bytes that more than one copy took are where the longest of these put them: short copies are often chance. What
-/// no copy took moved with what lies before it.
-fn longest(mut moves: Vec<Move>) -> Vec<(u64, u32)> {
-    moves.sort_by_key(|one| (one.start, one.end));
-    let mut found: Vec<(u64, u32)> = Vec::with_capacity(moves.len());
-    let mut say = |start: u64, change: u32| match found.last_mut() {
-        Some(last) if last.1 == change => {}
-        Some(last) if last.0 == start => last.1 = change,
-        _ => found.push((start, change)),
-    };
-    // Stretches that reach to where we are, the longest on top.
-    let mut open: BinaryHeap<(u64, u64, u32)> = BinaryHeap::new();
-    for one in moves {
-        while let Some(&(_, end, _)) = open.peek()
-            && end <= one.start
-        {
-            open.pop();
-            // The next longest that reaches further takes over from here.
-            while open.peek().is_some_and(|&(_, other, _)| other <= end) {
-                open.pop();
-            }
-            if let Some(&(_, _, change)) = open.peek() {
-                say(end, change);
-            }
-        }
-        open.push((one.end - one.start, one.end, one.change));
-        if let Some(&(_, _, change)) = open.peek() {
-            say(one.start, change);
-        }
-    }
-    found
-}
-
-/// The stretches of old types, by number, that the copies of the types hold, in order; `change` is not set.
-pub(crate) fn renumbered<'a>(
-    pair: &'a Pair,
-    section: &'a Section,
-    copies: &'a [Copy],
-) -> impl Iterator<Item = (Move, &'a Copy)> + 'a {
-    let start = pair.old.0 + pair.types.0;
-    let first = copies.partition_point(|copy| copy.new + copy.length <= pair.new.0);
-    copies[first..].iter().take_while(|copy| copy.new < pair.new.1).filter_map(move |copy| {
-        let from = copy.old.saturating_sub(start);
-        let to = (copy.old + copy.length).checked_sub(start)?;
-        let number = |place: u64| section.types.partition_point(|&at| u64::from(at) < place) as u64 + 1;
-        let (from, to) = (number(from), number(to));
-        (from < to).then_some((Move { start: from, end: to, change: 0 }, copy))
-    })
-}
-
-/// Where something went, for every place.
-#[derive(Default)]
-struct Map {
-    /// (first place, change from there on), by place.
-    entries: Vec<(u64, u32)>,
-    /// For each page the entry that holds at its begin.
-    pages: Vec<u32>,
-}
-
-impl Map {
-    fn new(entries: Vec<(u64, u32)>, length: u64) -> Self {
-        if entries.is_empty() {
-            return Map::default();
-        }
-        let mut at = 0;
-        let page = |page: u64| {
-            while entries.get(at + 1).is_some_and(|&(start, _)| start <= page * PAGE) {
-                at += 1;
-            }
-            at as u32
-        };
-        let pages = (0..=length / PAGE).map(page).collect();
-        Map { entries, pages }
-    }
-
-    /// `None` behind the end, or if nothing is known.
-    #[inline]
-    fn at(&self, place: u64) -> Option<u32> {
-        let mut at = *self.pages.get((place / PAGE) as usize)? as usize;
-        while self.entries.get(at + 1).is_some_and(|&(start, _)| start <= place) {
-            at += 1;
-        }
-        Some(self.entries.get(at)?.1)
-    }
 }
 
 pub(crate) const RELATIVE: u8 = 1;
