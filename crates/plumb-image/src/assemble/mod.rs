@@ -25,7 +25,7 @@ use crate::effect::Effects;
 use crate::rule::account::{AccountError, Accounts, WantedUser};
 use crate::rule::drop::Dropped;
 use crate::rule::world::World;
-use crate::rule::{Report, certificate, drop, linker, tmpfile};
+use crate::rule::{Report, certificate, drop, linker, secret, tmpfile};
 use crate::tree::{Entry, Kind, Layer, Objects, Origin, Tree};
 use scripts::Scripts;
 
@@ -217,6 +217,9 @@ pub fn assemble(input: &AssembleInput<'_>, objects: &dyn Objects) -> Result<Asse
         scripts.triggers(&mut world, &packages)?;
     }
     let Scripts { mut reports, .. } = scripts;
+    let is_of_package =
+        |path: &str| packages.iter().any(|package| package.content.entries.contains_key(path));
+    reports.extend(secret::leave_out(&mut world, &is_of_package));
     reports.extend(tmpfile::apply(&mut world)?);
     for user in &input.users {
         let account = WantedUser { group: Some(user.clone()), ..WantedUser::default() };

@@ -25,7 +25,10 @@ impl Scripts<'_> {
     ) -> Result<(), AssembleError> {
         for package in packages {
             if let Some(templates) = package.content.scripts.get("templates") {
-                world.questions.load(templates);
+                world.questions.load(package.name, templates);
+            }
+            if let Some(config) = package.content.scripts.get("config") {
+                world.configs.insert(package.name.to_owned(), config.clone());
             }
         }
         for package in packages {
@@ -39,11 +42,6 @@ impl Scripts<'_> {
         world: &mut World<'_>,
         packages: &[PackageInput<'_>],
     ) -> Result<(), AssembleError> {
-        for package in packages {
-            // A `config` script only asks and answers; what it computes for that is of no other effect.
-            let Some(text) = package.content.scripts.get("config") else { continue };
-            script::run(world, Script { package: package.name, name: "config", text, triggers: "" })?;
-        }
         for package in packages {
             self.run(world, package, "postinst", "")?;
             if let Some(Choice::Rule(text)) = self.choices.get(package.name) {

@@ -412,7 +412,7 @@ fn what_belongs_to_an_instance_is_told_and_not_made() {
     assert_eq!(unhandled(&made), ["frobnicate", "echo \"$unknown\" > /etc/u"]);
     assert!(made.tree.get("/etc/secret").is_none() && made.tree.get("/etc/name").is_some());
     let told = made.notes.iter().filter(|note| matches!(note, Note::LeftToInstance { .. })).count();
-    assert_eq!(told, 3, "{:?}", made.notes);
+    assert_eq!(told, 4, "{:?}", made.notes);
 }
 
 #[test]
@@ -456,3 +456,5 @@ fn what_is_to_be_compiled_is_not_passed_over() {
     let types = ("/usr/share/mime/packages/x.xml", "<mime-info/>");
     assert_eq!(unhandled(&run(script, &[compiler, schema, types])).len(), 2);
 }
+
+mod evaluation;

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 const FIRST_ID: u32 = 100;
 /// Last such id.
 const LAST_ID: u32 = 999;
+/// All of them.
+pub(super) const GIVEN_IDS: std::ops::RangeInclusive<u32> = FIRST_ID..=LAST_ID;
 /// `nogroup`, the primary group of `adduser --system` without `--group`.
 const NOGROUP: &str = "nogroup";
 
@@ -418,6 +420,14 @@ impl Wanted {
         match field(0).trim_end_matches('!') {
             "u" => {
                 let (uid, group) = id.split_once(':').unwrap_or((id, ""));
+                // A group that has this number already is meant (sysusers.d(5)).
+                let group = FIXED_GROUPS
+                    .iter()
+                    .find(|(_, gid)| group.parse() == Ok(*gid))
+                    .map_or(group, |(name, _)| *name);
+                if self.has_user(name) && self.fixed_uid(name).is_some() {
+                    return Some(()); // as it is
+                }
                 let group_is_name = !group.is_empty() && group.parse::<u32>().is_err();
                 let primary = if group_is_name { group } else { name };
                 self.group(primary, if group_is_name { None } else { group.parse().or(uid.parse()).ok() })

@@ -64,6 +64,10 @@ fn enable(world: &mut World<'_>, source: &str, what: &str, name: &str, depth: us
     found.then_some(())
 }
 
+fn enabled_line(name: &str) -> String {
+    format!("{name} (enabled by maintainer script)\n")
+}
+
 /// `a2query -m NAME`, `-M` for the way of serving, `-a` for the version of the module interface.
 pub(super) fn query(world: &World<'_>, arguments: &[Argument]) -> Option<Outcome> {
     let arguments = known(arguments)?;
@@ -79,17 +83,17 @@ pub(super) fn query(world: &World<'_>, arguments: &[Argument]) -> Option<Outcome
         'a' => Some((Some("20120211\n".to_owned()), Some(true))),
         letter => {
             let (folder, endings) = kind(&letter.to_string())?;
-            let name = operands.first()?;
+            let Some(name) = operands.first() else {
+                let top = format!("/etc/apache2/{folder}-enabled/");
+                let end = format!(".{}", endings[0]);
+                let paths =
+                    world.tree.entries.range(top.clone()..).map_while(|(path, _)| path.strip_prefix(&top));
+                let names = paths.filter_map(|path| path.strip_suffix(&end));
+                return Some((Some(names.map(enabled_line).collect()), Some(true)));
+            };
             let path = format!("/etc/apache2/{folder}-enabled/{name}.{}", endings[0]);
             let enabled = world.tree.entries.contains_key(&path);
-            Some((
-                Some(if enabled {
-                    format!("{name} (enabled by maintainer script)\n")
-                } else {
-                    String::new()
-                }),
-                Some(enabled),
-            ))
+            Some((Some(if enabled { enabled_line(name) } else { String::new() }), Some(enabled)))
         }
     }
 }

@@ -4,106 +4,11 @@ use std::collections::BTreeMap;
 
 use super::expand::UNKNOWN_ID;
 use super::script::{Argument, Flow, MAX_CALLS, Machine, is_shell};
-use super::shell::{self, Node, Redirect, Simple};
-use super::world::World;
-use super::{command, condition, debconf, enable, filter, find, ignore, print};
+use super::secret::{self, SECRET};
+use super::shell::{self, Node, Part, Simple};
+use super::{command, condition, debconf, enable, file, filter, find, ignore, print};
 
 impl Machine<'_, '_, '_> {
-    /// Writes to standard output; `None` if what is written is not known.
-    pub(super) fn print(&mut self, text: Option<&str>) {
-        let Some(output) = self.outputs.last_mut() else { return };
-        match text {
-            Some(text) => {
-                if let Some(output) = output {
-                    output.push_str(text);
-                }
-            }
-            None => *output = None,
-        }
-    }
-
-    /// Runs `action` with its redirections. `text` is what a report says.
-    pub(super) fn redirected(
-        &mut self,
-        redirects: &[Redirect],
-        text: &str,
-        action: impl FnOnce(&mut Self) -> Flow,
-    ) -> Flow {
-        let outer = self.input.clone();
-        let mut output = None;
-        let mut random = false;
-        for redirect in redirects {
-            match (redirect.operator.as_str(), redirect.descriptor) {
-                ("<<", _) => self.input = self.value(&redirect.word),
-                ("<", None | Some(0)) => {
-                    let path = self.value(&redirect.word);
-                    if path.as_deref().is_some_and(ignore::is_random) {
-                        random = true;
-                    }
-                    self.input = path.and_then(|path| self.read(&path));
-                }
-                (">" | ">>", None | Some(1)) => {
-                    output = Some((self.value(&redirect.word), redirect.operator == ">>"));
-                }
-                // `>&2`: what people read.
-                (">&", None | Some(1)) => output = Some((Some("/dev/stderr".to_owned()), true)),
-                _ => {}
-            }
-        }
-        let Some((path, append)) = output else {
-            if random {
-                self.random();
-            }
-            let flow = action(self);
-            if !redirects.is_empty() {
-                self.input = outer;
-            }
-            return flow;
-        };
-        self.outputs.push(Some(String::new()));
-        if random {
-            self.random();
-        }
-        let flow = action(self);
-        self.input = outer;
-        let written = self.outputs.pop().flatten();
-        // Of an instance, and told: a key that goes into a file.
-        if std::mem::take(&mut self.left_to_instance) && written.is_none() {
-            return flow;
-        }
-        self.save(path.as_deref(), written.as_deref(), append, text).unwrap_or(flow)
-    }
-
-    /// Writes what was caught to a file; `None` if all is well.
-    fn save(&mut self, path: Option<&str>, written: Option<&str>, append: bool, text: &str) -> Option<Flow> {
-        if path.is_some_and(|path| path.starts_with("/dev/") || path.starts_with("/proc/")) {
-            return None;
-        }
-        let place = path.and_then(|path| self.world.target(path));
-        if place.as_deref().is_some_and(ignore::leftover) {
-            return None;
-        }
-        let is_volatile = place.as_deref().is_some_and(World::is_volatile);
-        let written = written.filter(|written| !written.contains(UNKNOWN_ID));
-        let (Some(place), Some(written), true) = (place, written, self.uncertain == 0 || is_volatile) else {
-            // A file below /run or /tmp is not there at boot whatever is in it.
-            if !path.is_some_and(World::is_volatile) {
-                self.report(text);
-            }
-            return Some(Flow::Next(None));
-        };
-        if is_volatile && self.world.is_of_boot(path.unwrap_or_default()) {
-            return None; // PID 1 writes that file at every boot
-        }
-        match command::write(self.world, self.script.package, &place, written, append) {
-            Ok(()) => None,
-            Err(error) => {
-                self.world.failure.get_or_insert(error);
-                Some(Flow::Exit(None))
-            }
-        }
-    }
-
     /// Text of a file of the image; `None` if there is none, or it is no text.
     pub(super) fn read(&mut self, path: &str) -> Option<String> {
         if path == "/dev/null" {
@@ -129,19 +34,26 @@ impl Machine<'_, '_, '_> {
     }
 
     /// Something random: only an instance may have it.
-    pub(super) fn random(&mut self) {
-        let line = "reads /dev/urandom".to_owned();
+    pub(super) fn random(&mut self, source: &str) {
+        let line = format!("reading {source}");
         self.world.left_to_instance.insert((self.script.package.to_owned(), line, ignore::KEY));
         self.left_to_instance = true;
     }
 
     pub(super) fn simple(&mut self, simple: &Simple) -> Flow {
-        self.status = Some(true);
+        let mut assigned = Some(true);
+        let mut before = Vec::new();
         for (name, word) in &simple.assigns {
             let value = self.value(word).filter(|_| self.uncertain == 0 || simple.words.len() > 1);
-            self.variables.insert(name.clone(), value);
+            if word.iter().any(|part| matches!(part, Part::Command { .. })) {
+                assigned = self.status;
+            }
+            let old = self.variables.insert(name.clone(), value);
+            // `IFS=: read x`: for that command only, if it is none that the shell calls special.
+            if !simple.words.is_empty() && !is_special(simple) {
+                before.push((name.clone(), old));
+            }
         }
-        let assigned = self.status;
         let mut arguments: Vec<Argument> = Vec::new();
         for word in &simple.words {
             match self.fields(word) {
@@ -153,12 +65,25 @@ impl Machine<'_, '_, '_> {
                 None => arguments.push(None),
             }
         }
-        self.redirected(&simple.redirects, &simple.text, |machine| {
+        if let [Some(name)] = arguments.as_slice()
+            && name == "exec"
+            && self.begin_standing(simple)
+        {
+            return Flow::Next(Some(true));
+        }
+        let flow = self.redirected(&simple.redirects, &simple.text, |machine| {
             if arguments.is_empty() {
                 return Flow::Next(if simple.words.is_empty() { assigned } else { Some(true) });
             }
             machine.command(&arguments, &simple.text)
-        })
+        });
+        for (name, old) in before.into_iter().rev() {
+            match old {
+                Some(value) => self.variables.insert(name, value),
+                None => self.variables.remove(&name),
+            };
+        }
+        flow
     }
 
     /// One command by its arguments.
@@ -186,8 +111,9 @@ impl Machine<'_, '_, '_> {
         if let Some(reason) = ignore::instance(short, rest) {
             self.world.left_to_instance.insert((self.script.package.to_owned(), text.to_owned(), reason));
             self.left_to_instance = true;
-            self.print(None);
-            return Flow::Next(None);
+            let is_maker = secret::is_maker(short, rest);
+            self.print(is_maker.then_some(&format!("{SECRET}\n")));
+            return Flow::Next(is_maker.then_some(true));
         }
         if let Some(body) = self.functions.get(&name).cloned() {
             return self.call(&body, rest.to_vec());
@@ -218,16 +144,36 @@ impl Machine<'_, '_, '_> {
             self.world.triggered.insert(named.map_or(trigger, String::as_str).to_owned());
             return Flow::Next(Some(true));
         }
-        if ignore::command(short, rest) {
+        // As `service`: nothing runs while an image is built.
+        if ignore::command(short, rest) || name.starts_with("/etc/init.d/") {
             self.print(None);
             return Flow::Next(None);
         }
-        let known: Option<Vec<String>> = rest.iter().cloned().collect();
-        let known = known.filter(|_| self.uncertain == 0);
-        let done = known.and_then(|known| command::apply(self.world, self.script.package, short, &known));
-        match done {
-            Some(()) => Flow::Next(Some(true)),
-            None => self.program(&name, rest).unwrap_or_else(|| self.unknown(text)),
+        self.change(&name, rest).unwrap_or_else(|| self.unknown(text))
+    }
+
+    /// A command that changes something, or a program of the image; `None` if it is neither.
+    fn change(&mut self, name: &str, arguments: &[Argument]) -> Option<Flow> {
+        let short = name.rsplit('/').next().unwrap_or_default();
+        let is_certain = self.uncertain == 0;
+        if matches!(short, "chown" | "chgrp") && self.asked > 0 && is_certain {
+            // Scripts ask so whether there is an account.
+            if !file::has_owner(self.world, short, arguments) {
+                return Some(Flow::Next(Some(false)));
+            }
+        }
+        if short == "htpasswd"
+            && is_certain
+            && let Some(done) = secret::password_file(self, arguments)
+        {
+            return Some(done);
+        }
+        // Nothing but a file can hold a secret.
+        let known: Option<Vec<String>> = arguments.iter().cloned().collect();
+        let known = known.filter(|known| is_certain && !known.iter().any(|word| secret::is_in(word)));
+        match known.and_then(|known| command::apply(self.world, self.script.package, short, &known)) {
+            Some(()) => Some(Flow::Next(Some(true))),
+            None => self.program(name, arguments),
         }
     }
 
@@ -331,8 +277,11 @@ impl Machine<'_, '_, '_> {
         let positional = std::mem::replace(&mut self.positional, arguments.to_vec());
         self.variables.insert("0".to_owned(), Some(path));
         self.variables.remove("OPTIND");
+        self.variables.remove("IFS");
         let directory = self.world.directory.clone();
+        let no_patterns = std::mem::take(&mut self.no_patterns);
         let flow = self.list(&nodes);
+        self.no_patterns = no_patterns;
         self.world.directory = directory;
         (self.functions, self.variables) = (functions, variables);
         (self.positional, self.uncertain) = (positional, uncertain);
@@ -369,13 +318,15 @@ impl Machine<'_, '_, '_> {
     }
 
     /// `export X=y`, `local x y=1` and their kin.
-    fn declare(&mut self, is_local: bool, arguments: &[Argument]) {
+    fn declare(&mut self, command: &str, arguments: &[Argument]) {
         for argument in arguments.iter().flatten().filter(|argument| !argument.starts_with('-')) {
             let (variable, value) = argument
                 .split_once('=')
                 .map_or((argument.as_str(), None), |(name, value)| (name, Some(value)));
-            if is_local {
-                self.make_local(variable);
+            match command {
+                "local" => self.make_local(variable),
+                "export" => _ = self.exported.insert(variable.to_owned()),
+                _ => {}
             }
             if let Some(value) = value {
                 let value = (self.uncertain == 0).then(|| value.to_owned());
@@ -405,6 +356,20 @@ impl Machine<'_, '_, '_> {
         }
     }
 
+    /// `set -f`, `set -o noglob`; nothing else of set(1) is of account here.
+    fn set_options(&mut self, arguments: &[Argument]) {
+        let mut sign = '-';
+        for option in arguments.iter().flatten() {
+            match option.as_str() {
+                "-f" => self.no_patterns = true,
+                "+f" => self.no_patterns = false,
+                "-o" | "+o" => sign = option.chars().next().unwrap_or('-'),
+                "noglob" => self.no_patterns = sign == '-',
+                _ => {}
+            }
+        }
+    }
+
     fn builtin(&mut self, name: &str, arguments: &[Argument], text: &str) -> Option<Flow> {
         let word = |at: usize| arguments.get(at).and_then(Option::as_deref);
         Some(match name {
@@ -421,12 +386,13 @@ impl Machine<'_, '_, '_> {
             "break" => Flow::Break,
             "continue" => Flow::Continue,
             "export" | "local" | "readonly" | "declare" | "typeset" => {
-                self.declare(name == "local", arguments);
+                self.declare(name, arguments);
                 Flow::Next(Some(true))
             }
             "unset" => {
                 for name in arguments.iter().flatten() {
-                    self.variables.insert(name.clone(), (self.uncertain == 0).then(String::new));
+                    let value = if name == "IFS" { " \t\n" } else { "" };
+                    self.variables.insert(name.clone(), (self.uncertain == 0).then(|| value.to_owned()));
                 }
                 Flow::Next(Some(true))
             }
@@ -458,7 +424,11 @@ impl Machine<'_, '_, '_> {
                 self.variables.insert("PWD".to_owned(), path);
                 Flow::Next(found)
             }
-            "set" | "trap" | "wait" | "hash" | "unalias" | "popd" => Flow::Next(Some(true)),
+            "set" => {
+                self.set_options(arguments);
+                Flow::Next(Some(true))
+            }
+            "trap" | "wait" | "hash" | "unalias" | "popd" => Flow::Next(Some(true)),
             "." | "source" => self.include(word(0), text),
             "echo" | "printf" => {
                 let known: Option<Vec<String>> = arguments.iter().cloned().collect();
@@ -482,7 +452,7 @@ impl Machine<'_, '_, '_> {
         };
         let found = !input.is_empty();
         let (line, rest) = input.split_once('\n').unwrap_or((&input, ""));
-        let separators = self.variables.get("IFS").cloned().flatten().unwrap_or_else(|| " \t\n".to_owned());
+        let separators = self.separators().unwrap_or_default();
         let is_space = |c: char| separators.contains(c) && c.is_whitespace();
         let mut left = line.trim_matches(is_space);
         for (at, name) in names.iter().enumerate() {
@@ -545,6 +515,9 @@ impl Machine<'_, '_, '_> {
 
     /// `. file`: a file of the image is evaluated too, so that its functions are known.
     fn include(&mut self, path: Option<&str>, text: &str) -> Flow {
+        if path == Some("/usr/share/debconf/confmodule") {
+            self.configure();
+        }
         if path.is_some_and(ignore::include) {
             return Flow::Next(Some(true));
         }
@@ -561,6 +534,17 @@ impl Machine<'_, '_, '_> {
             _ => self.unknown(text),
         }
     }
+}
+
+/// Does the command belong to those that keep the variables set before them (dash(1), "Special builtins")?
+fn is_special(simple: &Simple) -> bool {
+    let Some([Part::Text { text, quoted: false }]) = simple.words.first().map(Vec::as_slice) else {
+        return false;
+    };
+    matches!(
+        text.as_str(),
+        ":" | "." | "eval" | "exec" | "exit" | "export" | "readonly" | "return" | "set" | "shift" | "unset"
+    )
 }
 
 /// All arguments, if every one is known.

@@ -6,7 +6,7 @@ use super::account::WantedUser;
 use super::file::{get, options};
 pub(super) use super::file::{rewrite, write};
 use super::world::World;
-use super::{apache, capability, catalog, file, pam};
+use super::{apache, capability, catalog, file, lighttpd, mime, pam, sax};
 use crate::tree::Entry;
 
 /// Does one command whose arguments are all known.
@@ -59,12 +59,15 @@ pub(super) fn apply(world: &mut World<'_>, package: &str, name: &str, arguments:
             }
             _ => None,
         },
+        "lighty-enable-mod" | "lighttpd-enable-mod" => lighttpd::enable(world, &source, &arguments),
         "a2enmod" | "a2enconf" | "a2ensite" | "a2dismod" | "a2disconf" | "a2dissite" => {
             apache::switch(world, &source, name, &arguments)
         }
+        "icinga2" => enable_features(world, &source, &arguments),
+        "update-perl-sax-parsers" => sax::update(world, &source, &arguments),
         "pam-auth-update" => pam::update(world),
         "glib-compile-schemas" => nothing_to_compile(world, arguments.last()?, "", ".gschema.xml"),
-        "update-mime-database" => nothing_to_compile(world, arguments.last()?, "/packages", ".xml"),
+        "update-mime-database" => mime::update(world, &source, arguments.last()?),
         "postconf" => set_postfix(world, &arguments),
         "update-xmlcatalog" => catalog::add(world, &source, &arguments),
         "update-inetd" => add_internet_service(world, &source, &arguments),
@@ -77,6 +80,18 @@ pub(super) fn apply(world: &mut World<'_>, package: &str, name: &str, arguments:
         }
         _ => None,
     }
+}
+
+/// `icinga2 feature enable NAME…` (icinga2(8)).
+fn enable_features(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Option<()> {
+    let ["feature", "enable", names @ ..] = arguments else { return None };
+    names.iter().try_for_each(|name| {
+        let file = format!("{name}.conf");
+        world.resolve(&format!("/etc/icinga2/features-available/{file}"))?;
+        let link = Entry::symlink(format!("../features-available/{file}"));
+        world.add(&format!("/etc/icinga2/features-enabled/{file}"), link, source);
+        Some(())
+    })
 }
 
 /// A compiler of what packages put into a folder: done where there is nothing, and otherwise no rule's business.
@@ -214,7 +229,7 @@ fn configuration(world: &mut World<'_>, source: &str, arguments: &[&str]) -> Opt
         return Some(());
     }
     let [from, to] = operands[..] else { return None };
-    if world.resolve(to).is_some() { Some(()) } else { file::copy(world, source, &[from, to]) }
+    if world.resolve(to).is_some() { Some(()) } else { file::copy(world, source, &["-p", from, to]) }
 }
 
 /// `postconf -e NAME=VALUE…` (postconf(1)): lines of main.cf are replaced, or added at the end.

@@ -1,9 +1,13 @@
 //! What a maintainer script may ask, and the answer for a first installation into this tree.
 
+use std::cmp::Ordering;
+
 use plumb_debian::Version;
 
+use super::account::GIVEN_IDS;
 use super::expand::UNKNOWN_ID;
 use super::script::Argument;
+use super::secret::is_in;
 use super::world::World;
 use crate::tree::Kind;
 
@@ -49,29 +53,50 @@ pub(super) fn query(world: &World<'_>, name: &str, arguments: &[Argument]) -> Op
         "su" | "runuser" if arguments.iter().flatten().any(|argument| argument.starts_with("test -O")) => {
             Some(false)
         }
+        "su" | "runuser" => {
+            let asked = arguments.iter().flatten().find_map(|argument| argument.strip_prefix("test -r "))?;
+            let path = world.resolve(asked.trim())?;
+            let mode = world.tree.get(&path)?.mode;
+            let user =
+                arguments.last().and_then(Option::as_deref).filter(|user| world.accounts.has_user(user))?;
+            let (owner, group) = world.owner(&path)?;
+            let right = if owner == user {
+                0o400
+            } else if world.accounts.groups_of(user).contains(&group.as_str()) {
+                0o040
+            } else {
+                0o004
+            };
+            Some(mode & right != 0)
+        }
         "systemctl" if matches!(text(0), Some("is-active" | "is-enabled" | "is-failed")) => Some(false),
         _ => return None,
     })
 }
 
-/// `dpkg --compare-versions A OPERATOR B`: an empty version is earlier than any, `-nl` turns that round (dpkg(1)).
+/// `dpkg --compare-versions A OPERATOR B`: an empty version is earlier than any, for `-nl` it is later (dpkg(1)).
 fn versions(old: Option<&str>, operator: Option<&str>, new: Option<&str>) -> Option<bool> {
     let (old, operator) = (old?, operator?);
-    if old.is_empty() {
-        return match operator {
-            "lt" | "le" | "ne" | "gt-nl" | "ge-nl" | "<" | "<<" | "<=" => Some(true),
-            "lt-nl" | "le-nl" | "eq" | "gt" | "ge" | ">" | ">>" | ">=" | "=" => Some(false),
-            _ => None,
-        };
-    }
-    let (old, new): (Version, Version) = (old.parse().ok()?, new?.parse().ok()?);
-    match operator {
-        "lt" | "lt-nl" | "<<" => Some(old < new),
-        "le" | "le-nl" | "<" | "<=" => Some(old <= new),
-        "eq" | "=" => Some(old == new),
-        "ne" => Some(old != new),
-        "ge" | "ge-nl" | ">" | ">=" => Some(old >= new),
-        "gt" | "gt-nl" | ">>" => Some(old > new),
+    let (relation, empty_is_later) = match operator.strip_suffix("-nl") {
+        Some(relation) => (relation, true),
+        None => (operator, false),
+    };
+    // Of a version that is not known so much is known: it is not empty.
+    let order = match (old.is_empty(), new.map(str::is_empty)) {
+        (true, Some(true)) => Ordering::Equal,
+        (true, _) if empty_is_later => Ordering::Greater,
+        (true, _) => Ordering::Less,
+        (false, Some(true)) if empty_is_later => Ordering::Less,
+        (false, Some(true)) => Ordering::Greater,
+        (false, _) => old.parse::<Version>().ok()?.cmp(&new?.parse().ok()?),
+    };
+    match relation {
+        "lt" | "<<" => Some(order.is_lt()),
+        "le" | "<" | "<=" => Some(order.is_le()),
+        "eq" | "=" => Some(order.is_eq()),
+        "ne" => Some(order.is_ne()),
+        "ge" | ">" | ">=" => Some(order.is_ge()),
+        "gt" | ">>" => Some(order.is_gt()),
         _ => None,
     }
 }
@@ -135,6 +160,26 @@ fn is_binary(operator: &str) -> bool {
 
 fn binary(world: &World<'_>, left: &str, operator: &str, right: &str) -> Option<bool> {
     if left.contains(UNKNOWN_ID) || right.contains(UNKNOWN_ID) {
+        // Which id an account gets is not known yet; what it cannot be is.
+        let given = UNKNOWN_ID.to_string();
+        let other = if left == given { right } else { left };
+        let never = [left, right].contains(&given.as_str())
+            && other.parse::<u32>().is_ok_and(|id| !GIVEN_IDS.contains(&id));
+        return match operator {
+            "=" | "==" | "-eq" if never => Some(false),
+            "!=" | "-ne" if never => Some(true),
+            _ => None,
+        };
+    }
+    // Only chance would make a secret what a script knows.
+    if is_in(left) != is_in(right) {
+        return match operator {
+            "=" | "==" => Some(false),
+            "!=" => Some(true),
+            _ => None,
+        };
+    }
+    if is_in(left) {
         return None;
     }
     match operator {
@@ -207,6 +252,11 @@ mod tests {
         assert_eq!(versions(Some(""), Some("lt"), None), Some(true));
         assert_eq!(versions(Some(""), Some("lt-nl"), None), Some(false));
         assert_eq!(versions(None, Some("lt"), None), None);
+        assert_eq!(versions(Some("4.1"), Some("gt-nl"), Some("")), Some(false));
+        assert_eq!(versions(Some("4.1"), Some("gt"), Some("")), Some(true));
+        assert_eq!(versions(Some("4.1"), Some("lt-nl"), Some("")), Some(true));
+        assert_eq!(versions(Some(""), Some("eq"), Some("")), Some(true));
+        assert_eq!(versions(Some(""), Some("lt"), Some("")), Some(false));
         assert_eq!(versions(Some("1:2"), Some("gt"), Some("3")), Some(true));
     }
 }

@@ -10,6 +10,8 @@ use super::script::{Argument, Machine};
 pub(crate) struct Questions {
     /// Template name to fields.
     templates: BTreeMap<String, BTreeMap<String, String>>,
+    /// Package to its questions.
+    owners: BTreeMap<String, Vec<String>>,
     /// Question to template, where the two differ.
     registered: BTreeMap<String, String>,
     /// Answers that scripts set; `None` if it is not known.
@@ -18,8 +20,15 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
+    /// The answers to a package's questions are not known: what sets them cannot be followed.
+    pub(crate) fn forget(&mut self, package: &str) {
+        for question in self.owners.get(package).into_iter().flatten() {
+            self.answers.insert(question.clone(), None);
+        }
+    }
+
     /// Takes a package's `templates` (debconf-devel(7), "The Templates file").
-    pub(crate) fn load(&mut self, text: &str) {
+    pub(crate) fn load(&mut self, package: &str, text: &str) {
         for stanza in text.split("\n\n") {
             let mut fields: BTreeMap<String, String> = BTreeMap::new();
             for line in stanza.lines().filter(|line| !line.starts_with([' ', '\t', '#'])) {
@@ -28,6 +37,7 @@ impl Questions {
                 }
             }
             if let Some(name) = fields.get("template").cloned() {
+                self.owners.entry(package.to_owned()).or_default().push(name.clone());
                 self.templates.insert(name, fields);
             }
         }

@@ -2,6 +2,7 @@
 
 use super::arithmetic;
 use super::script::{Argument, MAX_VALUE_BYTES, Machine};
+use super::secret::{self, SECRET};
 use super::shell::{self, Node, Part, Word, pattern};
 
 /// Stands in texts for a user or group id, which is given after all scripts.
@@ -9,6 +10,32 @@ pub(super) const UNKNOWN_ID: char = '\u{1}';
 
 /// What one field costs besides its bytes.
 const FIELD_BYTES: usize = 64;
+
+/// One of the fields a word becomes.
+#[derive(Default)]
+struct Field {
+    text: String,
+    /// The same with all that was quoted standing for itself.
+    pattern: String,
+    has_pattern: bool,
+    is_open: bool,
+}
+
+impl Field {
+    fn push(&mut self, text: &str, quoted: bool) {
+        self.text.push_str(text);
+        for c in text.chars() {
+            let is_special = matches!(c, '*' | '?' | '[' | '\\');
+            if quoted && is_special {
+                self.pattern.push('\\');
+            }
+            // A `[` is one only with its end: `[ -e x ]` is a command.
+            self.is_open |= !quoted && c == '[';
+            self.has_pattern |= !quoted && (matches!(c, '*' | '?') || c == ']' && self.is_open);
+            self.pattern.push(c);
+        }
+    }
+}
 
 impl Machine<'_, '_, '_> {
     /// A word as one value; nothing is split.
@@ -52,8 +79,10 @@ impl Machine<'_, '_, '_> {
             let bytes: usize = self.positional.iter().flatten().map(|value| FIELD_BYTES + value.len()).sum();
             return if self.world.spend(bytes) { self.positional.iter().cloned().collect() } else { None };
         }
-        let mut fields = Vec::new();
-        let mut current: Option<String> = None;
+        let mut fields: Vec<Field> = Vec::new();
+        let mut current: Option<Field> = None;
+        let separators = self.separators()?;
+        let is_space = |c: char| c.is_ascii_whitespace() && separators.contains(c);
         let home;
         let word = match word.first() {
             Some(Part::Text { text, quoted: false }) if text.starts_with('~') => {
@@ -64,49 +93,76 @@ impl Machine<'_, '_, '_> {
         };
         for part in word {
             let value = self.part(part)?;
-            let split = match part {
-                Part::Text { .. } | Part::Opaque | Part::Arithmetic(_) => false,
-                Part::Variable { quoted, .. } | Part::Command { quoted, .. } => !quoted,
+            let (split, quoted) = match part {
+                Part::Text { quoted, .. } => (false, *quoted),
+                Part::Opaque | Part::Arithmetic(_) => (false, true),
+                Part::Variable { quoted, .. } | Part::Command { quoted, .. } => (!quoted, *quoted),
             };
             if !split {
-                current.get_or_insert_default().push_str(&value);
+                current.get_or_insert_default().push(&value, quoted);
                 continue;
             }
-            if value.starts_with(char::is_whitespace) {
-                fields.extend(current.take());
-            }
-            for (at, piece) in value.split_whitespace().enumerate() {
-                if at > 0 {
-                    fields.extend(current.take());
+            // Spaces end a field, whatever their number; any other separator ends one each (dash(1), "Field Splitting").
+            let mut rest = value.as_str();
+            while let Some(cut) = rest.find(|c| separators.contains(c)) {
+                if cut > 0 {
+                    current.get_or_insert_default().push(&rest[..cut], false);
                 }
-                current.get_or_insert_default().push_str(piece);
-            }
-            if value.ends_with(char::is_whitespace) {
+                let after = rest[cut..].trim_start_matches(is_space);
+                let hard = after.chars().next().filter(|c| separators.contains(*c));
+                if hard.is_some() {
+                    current.get_or_insert_default();
+                }
                 fields.extend(current.take());
+                rest = hard.map_or(after, |c| after[c.len_utf8()..].trim_start_matches(is_space));
+            }
+            if !rest.is_empty() {
+                current.get_or_insert_default().push(rest, false);
             }
         }
         fields.extend(current);
-        if !self.world.spend(fields.len() * FIELD_BYTES) {
-            return None;
-        }
-        let unquoted = |part: &Part| matches!(part, Part::Text { text, quoted: false } if text.contains(['*', '?', '[']));
-        if word.iter().any(unquoted)
-            && let Some(pattern) = self.pattern(word).filter(|pattern| pattern.starts_with('/'))
-        {
-            // The number of slashes decides nearly always, so a path costs little more than a look at it.
-            if !self.world.spend(self.world.tree.entries.len() * pattern.len().max(FIELD_BYTES)) {
-                return None;
-            }
-            let found = self.world.tree.entries.keys().filter(|path| matches_path(&pattern, path));
-            let found: Vec<String> = found.cloned().collect();
-            if !self.world.spend(found.iter().map(|path| FIELD_BYTES + path.len()).sum()) {
-                return None;
-            }
-            if !found.is_empty() {
-                return Some(found);
+        let mut out = Vec::new();
+        for field in fields {
+            match self.paths(&field)? {
+                found if found.is_empty() => out.push(field.text),
+                found => out.extend(found),
             }
         }
-        Some(fields)
+        self.world.spend(out.iter().map(|field| FIELD_BYTES + field.len()).sum()).then_some(out)
+    }
+
+    /// What splits an unquoted value; `None` if it is not known.
+    pub(super) fn separators(&self) -> Argument {
+        self.variables.get("IFS").cloned().unwrap_or_else(|| Some(" \t\n".to_owned()))
+    }
+
+    /// The paths that a field with a pattern stands for; empty if it has none, or nothing fits.
+    fn paths(&self, field: &Field) -> Option<Vec<String>> {
+        if !field.has_pattern || self.no_patterns {
+            return Some(Vec::new());
+        }
+        // The parents without a pattern may be links.
+        let first = field.pattern.find(['*', '?', '[', '\\']).unwrap_or_default();
+        let cut = field.pattern[..first].rfind('/').map_or(0, |slash| slash + 1);
+        let (parent, rest) = field.pattern.split_at(cut);
+        let Some(place) = self.world.resolve(if parent.is_empty() { "." } else { parent }) else {
+            return Some(Vec::new());
+        };
+        let place = place.trim_end_matches('/');
+        let pattern = format!("{place}/{rest}");
+        let below = format!("{place}/");
+        let entries = &self.world.tree.entries;
+        let inside =
+            entries.range(below.clone()..).map(|(path, _)| path).take_while(|path| path.starts_with(&below));
+        let (mut seen, mut found) = (0, Vec::new());
+        for path in inside {
+            seen += 1;
+            if matches_path(&pattern, path) {
+                found.push(format!("{parent}{}", &path[below.len()..]));
+            }
+        }
+        // The number of slashes decides nearly always, so a path costs little more than a look at it.
+        self.world.spend(seen * pattern.len().max(FIELD_BYTES)).then_some(found)
     }
 
     /// `~user/file`: the home of an account.
@@ -131,8 +187,14 @@ impl Machine<'_, '_, '_> {
             Part::Variable { name, change, .. } => {
                 let value = self.variable(name);
                 match change {
+                    // `${name[1]}` of bash: of an array that nobody has set.
+                    Some((operator, _)) if operator == "element" => {
+                        (!self.variables.contains_key(name)).then(String::new)
+                    }
                     None => value,
-                    Some((operator, _)) if operator == "length" => Some(value?.chars().count().to_string()),
+                    Some((operator, _)) if operator == "length" => {
+                        Some(value.filter(|value| !secret::is_in(value))?.chars().count().to_string())
+                    }
                     Some((operator, word)) => self.changed(name, value?, operator, word),
                 }
             }
@@ -149,7 +211,11 @@ impl Machine<'_, '_, '_> {
     fn variable(&self, name: &str) -> Argument {
         match name {
             "#" => Some(self.positional.len().to_string()),
-            "@" | "*" => self.positional.iter().cloned().collect::<Option<Vec<_>>>().map(|all| all.join(" ")),
+            "@" | "*" => {
+                let between =
+                    if name == "@" { " ".to_owned() } else { self.separators()?.chars().take(1).collect() };
+                self.positional.iter().cloned().collect::<Option<Vec<_>>>().map(|all| all.join(&between))
+            }
             "0" => self.variables.get("0").cloned().unwrap_or_else(|| {
                 Some(format!("/var/lib/dpkg/info/{}.{}", self.script.package, self.script.name))
             }),
@@ -159,6 +225,12 @@ impl Machine<'_, '_, '_> {
             _ => match name.parse::<usize>() {
                 Ok(0) => None, // `${00}`: every shell says something else
                 Ok(at) => self.positional.get(at - 1).cloned().unwrap_or_else(|| Some(String::new())),
+                Err(_)
+                    if name == "RANDOM"
+                        && self.script.text.lines().next().is_some_and(|first| first.contains("bash")) =>
+                {
+                    Some(SECRET.to_string())
+                }
                 Err(_) => self.variables.get(name).cloned().unwrap_or_else(|| Some(String::new())),
             },
         }
@@ -182,7 +254,7 @@ impl Machine<'_, '_, '_> {
                 }
             }
             "#" | "##" | "%" | "%%" => {
-                let pattern = self.pattern(word)?;
+                let pattern = self.pattern(word).filter(|_| !secret::is_in(&value))?;
                 // Every cut is tried, and each try may take the product of both lengths.
                 if !self.world.spend(value.len().saturating_pow(2).saturating_mul(pattern.len())) {
                     return None;

@@ -68,7 +68,7 @@ pub(super) fn write(
 /// Replaces the text of a file, as `sed -i` does; mode, owner and origin stay.
 pub(super) fn rewrite(world: &mut World<'_>, path: &str, text: &str) -> Option<()> {
     let (old, origin) = world.tree.entries.get(path)?.clone();
-    match world.objects.put(&mut text.as_bytes()) {
+    match world.keep(text.as_bytes()) {
         Ok((digest, size)) => {
             let entry = Entry { kind: Kind::File { digest, size }, link_group: None, ..old };
             world.tree.insert(path, entry, origin);
@@ -169,6 +169,18 @@ pub(super) fn change_owner(world: &mut World<'_>, group_only: bool, arguments: &
     let (user, group) = (user.map(str::to_owned), group.map(str::to_owned));
     let (user, group) = (user.as_deref(), group.as_deref());
     paths.iter().try_for_each(|path| set_owner(world, path, user, group, recursive))
+}
+
+/// Do the accounts exist that chown(1) or chgrp(1) would give files to?
+pub(super) fn has_owner(world: &World<'_>, command: &str, arguments: &[Option<String>]) -> bool {
+    let Some(owner) = arguments.iter().flatten().find(|word| !word.starts_with('-')) else { return true };
+    let is_number = |name: &str| name.is_empty() || name.parse::<u32>().is_ok();
+    let has_group = |name: &str| is_number(name) || world.accounts.has_group(name);
+    if command == "chgrp" {
+        return has_group(owner);
+    }
+    let (user, group) = owner.split_once([':', '.']).unwrap_or((owner, ""));
+    (is_number(user) || world.accounts.has_user(user)) && has_group(group)
 }
 
 pub(super) fn set_owner(

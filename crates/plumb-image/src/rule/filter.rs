@@ -5,8 +5,9 @@ use super::expand::UNKNOWN_ID;
 use super::print::escaped;
 use super::regex::{Grammar, compile, literal};
 use super::script::{Argument, Machine};
+use super::secret::{self, SECRET};
 use super::sed::Sed;
-use super::{command, condition, query};
+use super::{command, condition, perl, pixbuf, query, sum};
 use crate::tree::Kind;
 
 /// What a command writes and its status, each unknown if it is not known.
@@ -20,6 +21,15 @@ fn good(text: impl Into<String>) -> Outcome {
 
 /// Runs one; `None` for another command.
 pub(super) fn run(machine: &mut Machine<'_, '_, '_>, name: &str, arguments: &[Argument]) -> Option<Outcome> {
+    if let Some(outcome) = secret::filter(machine, name, arguments) {
+        return Some(outcome);
+    }
+    let input = machine.input.clone();
+    let made = run_one(machine, name, arguments)?;
+    Some(secret::believed(name, input.as_deref(), made))
+}
+
+fn run_one(machine: &mut Machine<'_, '_, '_>, name: &str, arguments: &[Argument]) -> Option<Outcome> {
     if let Some(outcome) = query::run(machine, name, arguments) {
         return Some(outcome);
     }
@@ -49,6 +59,10 @@ pub(super) fn run(machine: &mut Machine<'_, '_, '_>, name: &str, arguments: &[Ar
             | "mktemp"
             | "tempfile"
             | "rev"
+            | "perl"
+            | "md5sum"
+            | "sha256sum"
+            | "gdk-pixbuf-query-loaders"
     );
     if !is_text {
         return None;
@@ -61,10 +75,13 @@ pub(super) fn run(machine: &mut Machine<'_, '_, '_>, name: &str, arguments: &[Ar
     match name {
         "grep" | "egrep" | "fgrep" => Some(grep(machine, name, &arguments).unwrap_or(UNKNOWN)),
         "sed" => sed(machine, &arguments),
+        "perl" => perl::run(machine, &arguments),
         "tee" => tee(machine, &arguments),
         "mktemp" | "tempfile" => Some(temporary(machine, &arguments)),
         "cmp" | "diff" => Some(compare(machine, &arguments).unwrap_or(UNKNOWN)),
         "awk" | "mawk" | "gawk" => Some(awk(machine, &arguments).unwrap_or(UNKNOWN)),
+        "md5sum" | "sha256sum" => Some(sum::run(machine, name, &arguments).unwrap_or(UNKNOWN)),
+        "gdk-pixbuf-query-loaders" => pixbuf::cache(machine.world, &arguments).map(good),
         "seq" => Some(sequence(&arguments).unwrap_or(UNKNOWN)),
         "expr" => Some(expression(&arguments).unwrap_or(UNKNOWN)),
         _ => Some(lines(machine, name, &arguments).unwrap_or(UNKNOWN)),
@@ -112,7 +129,7 @@ fn value<'a>(options: &[(char, &'a str)], letter: char) -> Option<&'a str> {
 }
 
 /// Texts of files, or of standard input without any; inner `None` for a file that is not there.
-fn inputs(machine: &mut Machine<'_, '_, '_>, files: &[&str]) -> Option<Vec<Option<String>>> {
+pub(super) fn inputs(machine: &mut Machine<'_, '_, '_>, files: &[&str]) -> Option<Vec<Option<String>>> {
     if files.is_empty() {
         // Whoever reads standard input takes all of it.
         let input = machine.input.clone()?;
@@ -122,10 +139,9 @@ fn inputs(machine: &mut Machine<'_, '_, '_>, files: &[&str]) -> Option<Vec<Optio
     let mut texts = Vec::new();
     for file in files {
         if super::ignore::is_random(file) {
-            machine.random();
-            return None;
-        }
-        if *file == "-" {
+            machine.random("/dev/urandom");
+            texts.push(Some(SECRET.to_string()));
+        } else if *file == "-" {
             texts.push(Some(machine.input.clone()?));
         } else if file.starts_with("/proc/") || file.starts_with("/sys/") {
             return None;
@@ -294,7 +310,7 @@ fn sed(machine: &mut Machine<'_, '_, '_>, arguments: &[String]) -> Option<Outcom
                 continue;
             };
             let text = machine.read(&place)?;
-            let changed = sed.edit(&text, quiet);
+            let changed = sed.edit(&text, quiet)?;
             if changed != text {
                 command::rewrite(machine.world, &place, &changed)?;
             }
@@ -305,7 +321,8 @@ fn sed(machine: &mut Machine<'_, '_, '_>, arguments: &[String]) -> Option<Outcom
     let Some(texts) = inputs(machine, &files) else { return Some(UNKNOWN) };
     let missing = texts.iter().any(Option::is_none);
     let text: String = texts.into_iter().flatten().collect();
-    Some((Some(sed.edit(&text, quiet)), Some(!missing)))
+    let Some(text) = sed.edit(&text, quiet) else { return Some(UNKNOWN) };
+    Some((Some(text), Some(!missing)))
 }
 
 fn tee(machine: &mut Machine<'_, '_, '_>, arguments: &[String]) -> Option<Outcome> {

@@ -15,8 +15,11 @@ enum Test {
     /// Alternatives, each a list of which all must hold.
     Any(Vec<Vec<Test>>),
     Owner(String),
+    Group(String),
     Regex(regex_lite::Regex),
     Kind(char),
+    /// `-xtype`: what a link leads to; one that leads nowhere is one.
+    TargetKind(char),
     Name(String),
     Path(String),
     Empty,
@@ -121,6 +124,15 @@ pub(super) fn run(machine: &mut Machine<'_, '_, '_>, arguments: &[Argument], tex
     Some(Flow::Next(Some(!missing)))
 }
 
+/// As `-type` names it.
+fn letter(entry: &Entry) -> char {
+    match entry.kind {
+        Kind::Directory => 'd',
+        Kind::File { .. } => 'f',
+        Kind::Symlink { .. } => 'l',
+    }
+}
+
 impl Test {
     fn holds(&self, world: &World<'_>, shown: &str, entry: &Entry, path: &str) -> bool {
         match self {
@@ -130,11 +142,12 @@ impl Test {
                 alternatives.iter().any(all)
             }
             Test::Owner(name) => world.owner(path).is_some_and(|(user, _)| user == *name),
+            Test::Group(name) => world.owner(path).is_some_and(|(_, group)| group == *name),
             Test::Regex(regex) => regex.is_match(shown),
-            Test::Kind(kind) => match entry.kind {
-                Kind::Directory => *kind == 'd',
-                Kind::File { .. } => *kind == 'f',
-                Kind::Symlink { .. } => *kind == 'l',
+            Test::Kind(kind) => letter(entry) == *kind,
+            Test::TargetKind(kind) => match world.resolve(path).and_then(|path| world.tree.get(&path)) {
+                Some(target) => letter(target) == *kind,
+                None => *kind == 'l',
             },
             Test::Name(name) => pattern::matches(name, shown.rsplit('/').next().unwrap_or_default()),
             Test::Path(name) => pattern::matches(name, shown),
@@ -214,6 +227,7 @@ fn tests<'a>(
                 continue;
             }
             "-type" => Test::Kind(rest.next()?.chars().next()?),
+            "-xtype" => Test::TargetKind(rest.next()?.chars().next()?),
             "-name" => Test::Name(rest.next()?.to_owned()),
             "-path" | "-wholename" => Test::Path(rest.next()?.to_owned()),
             "-regex" => Test::Regex(compile(&format!("^{}$", rest.next()?), Grammar::Basic, false)?),
@@ -221,6 +235,11 @@ fn tests<'a>(
             "-user" => Test::Owner(rest.next()?.to_owned()),
             "-uid" => match rest.next()? {
                 "0" => Test::Owner("root".to_owned()),
+                _ => return None,
+            },
+            "-group" => Test::Group(rest.next()?.to_owned()),
+            "-gid" => match rest.next()? {
+                "0" => Test::Group("root".to_owned()),
                 _ => return None,
             },
             "-empty" => Test::Empty,

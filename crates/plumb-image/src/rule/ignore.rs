@@ -38,7 +38,6 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("gio-querymodules", "", "a cache; GIO reads the folder without it"),
     ("gtk-query-immodules-2.0", "", "input methods; there is no display in an image"),
     ("gtk-query-immodules-3.0", "", "input methods; there is no display in an image"),
-    ("ucfq", "", "there is no ucf database in an image"),
     ("log_daemon_msg", "", "writes a message only"),
     ("log_action_begin_msg", "", "writes a message only"),
     ("log_action_end_msg", "", "writes a message only"),
@@ -79,7 +78,6 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("lsof", "", "computes only"),
     ("fuser", "", "computes only"),
     ("lsb_release", "", "computes only"),
-    ("md5sum", "", "computes only"),
     ("sha512sum", "", "computes only"),
     ("dmesg", "", "computes only"),
     ("lsmod", "", "computes only"),
@@ -114,7 +112,6 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("sleep", "", "nothing to wait for"),
     ("sync", "", "nothing to wait for"),
     ("sha1sum", "", "computes only"),
-    ("sha256sum", "", "computes only"),
     ("ps", "", "computes only"),
     ("ss", "", "computes only"),
     ("getcap", "", "computes only"),
@@ -124,24 +121,13 @@ const COMMANDS: &[(&str, &str, &str)] = &[
 /// Package (a trailing `*` matches any rest), script, reason why all of it is covered.
 #[rustfmt::skip]
 const SCRIPTS: &[(&str, &str, &str)] = &[
-    ("dash", "preinst", "rule `sh` links /bin/sh"),
     ("dash", "postinst", "rule `sh` links /bin/sh"),
-    ("libc6", "preinst", "checks the running system before an upgrade"),
     ("libc6", "postinst", "restarts services after an upgrade; rule `linker` writes the cache"),
-    ("libpam-runtime", "postinst", "rule `pam` writes the common profiles"),
     ("ca-certificates", "postinst", "rule `certificates` writes the bundle and links"),
     ("ucf", "preinst", "moves files of earlier versions"),
-    ("ucf", "postinst", "there is no ucf database in an image"),
     ("dpkg", "postinst", "repairs the database of earlier versions"),
-    ("usrmerge", "preinst", "an image always has a merged /usr"),
-    ("usrmerge", "postinst", "an image always has a merged /usr"),
     ("systemd", "preinst", "nothing of an earlier version is there"),
     ("systemd", "postinst", "accounts and directories come from sysusers.d and tmpfiles.d, nobody logs in on a terminal"),
-    ("systemd-sysv", "postinst", "PID 1 is Plumb's"),
-    ("udev", "postinst", "PID 1 is Plumb's; there is no udev database"),
-    ("udev", "preinst", "PID 1 is Plumb's"),
-    ("initramfs-tools", "postinst", "the initramfs is written by Plumb"),
-    ("initramfs-tools-core", "postinst", "the initramfs is written by Plumb"),
     ("linux-image-*", "preinst", "the kernel is a part of the image of its own"),
     ("linux-image-*", "postinst", "the kernel is a part of the image of its own"),
     ("python3-distutils", "postinst", "byte code is not kept in an image"),
@@ -172,6 +158,10 @@ const OF_INSTANCE: &[(&str, &str, &str)] = &[
     ("openssl", "x509", KEY),
     ("openssl", "dhparam", KEY),
     ("openssl", "rand", KEY),
+    ("mkimapdcert", "", KEY),
+    ("mkpop3dcert", "", KEY),
+    ("mkesmtpdcert", "", KEY),
+    ("schleuder", "cert", KEY),
     ("certtool", "", KEY),
     ("rndc-confgen", "", KEY),
     ("tsig-keygen", "", KEY),
@@ -184,6 +174,8 @@ const OF_INSTANCE: &[(&str, &str, &str)] = &[
     ("mcookie", "", KEY),
     ("uuidgen", "", KEY),
     ("dbc_go", "", DATABASE),
+    ("update-davical-database", "", DATABASE),
+    ("rake", "db:init", DATABASE),
     ("saslpasswd2", "", DATABASE),
     ("sqlite3", "", DATABASE),
     ("psql", "", DATABASE),
@@ -216,6 +208,17 @@ const EXIM_VALUES: &str = r#"while read -r line; do
     esac
 done"#;
 
+/// privoxy's perl program: the addresses it is called with stand in place of the first line that has one.
+const PRIVOXY_ADDRESSES: &str = r#"done=
+while IFS= read -r line; do
+    if echo "$line" | grep -q '^[[:space:]]*listen-address[[:space:]]'; then
+        [ -n "$done" ] || for address in $RET; do echo "listen-address  $address"; done
+        done=1
+    else
+        printf '%s\n' "$line"
+    fi
+done"#;
+
 /// Lines of single packages (the source line, or the command with its arguments) and what is evaluated instead.
 #[rustfmt::skip]
 const INSTEAD: &[(&str, &str, &str, &str)] = &[
@@ -227,6 +230,16 @@ const INSTEAD: &[(&str, &str, &str, &str)] = &[
     ("squid-openssl", "grepconf cache_effective_group proxy", "echo proxy", "the package's configuration names none"),
     ("squid-openssl", "grepconf2 cache_dir /var/spool/squid", "echo /var/spool/squid", "the package's configuration names none"),
     ("exim4-config", "awk '", EXIM_VALUES, "the same in the language of the rules"),
+    ("libpaper1", "locale width", "echo 210", "of the language C, in which nobody has chosen another"),
+    ("libpaper1", "locale height", "echo 297", "of the language C, in which nobody has chosen another"),
+    ("libpaper1", r#"LC_ALL=C awk -v w="$w" -v h="$h" 'NF == 3 && int($2*72/2.54 + 0.5) == w && int($3*72/2.54 + 0.5) == h {"#,
+        "echo a4", "the size of those"),
+    ("policyd-rate-limit", "policyd-rate-limit --get-config user", "echo policyd-rate-limit", "the package's default"),
+    ("policyd-rate-limit", "policyd-rate-limit --get-config group", "echo policyd-rate-limit", "the package's default"),
+    ("pgpool2", r#"perl -e 'use lib "/usr/share/postgresql-common";use PgCommon;printf "%s\n", next_free_port;'"#,
+        "echo 5432", "the first, as there is no cluster yet"),
+    ("ddclient", "date", "echo 'Thu Jan  1 00:00:00 UTC 1970'", "in a comment; an image has no date"),
+    ("privoxy", "perl -le '", PRIVOXY_ADDRESSES, "the same in the language of the rules"),
     ("chrony", "chronyd -p", "cat /etc/chrony/chrony.conf", "prints the configuration"),
     ("mariadb-server", r"find $mysql_datadir -follow -not -group mysql -print0 2>/dev/null \",
         "chgrp -R mysql $mysql_datadir", "whatever is not of the server's group becomes so"),
@@ -238,6 +251,23 @@ const INSTEAD: &[(&str, &str, &str, &str)] = &[
     ("mariadb-server", "find $mysql_statedir ! -uid 0 -print0 -or ! -gid 0 -print0 | xargs -0 -r sudo chown 0:0",
         "chown -R root:root $mysql_statedir", "whatever is not root's becomes root's"),
 ];
+
+/// Scripts in another language (package, script, the same in the language of the rules, what it is at a first
+/// installation with nobody to answer questions).
+#[rustfmt::skip]
+const TRANSLATED: &[(&str, &str, &str, &str)] = &[
+    ("postfix", "config", "#!/bin/sh\n. /usr/share/debconf/confmodule\n\
+        db_set postfix/destinations '$myhostname, localdomain, localhost, localhost.localdomain, localhost'\n\
+        db_set postfix/protocols all\n", "what it finds for the name `localhost`"),
+    ("krb5-config", "postinst", "#!/bin/sh\n[ -e /etc/krb5.conf ] || cp /usr/share/kerberos-configs/krb5.conf.template /etc/krb5.conf\n",
+        "the template; without a realm nothing is put into it"),
+];
+
+/// This script in the language of the rules, if it is in another.
+pub(super) fn translated(package: &str, script: &str) -> Option<&'static str> {
+    let found = TRANSLATED.iter().find(|(name, which, ..)| *name == package && *which == script);
+    found.map(|(_, _, text, _)| *text)
+}
 
 /// Devices that give what is never twice the same.
 pub(super) fn is_random(path: &str) -> bool {

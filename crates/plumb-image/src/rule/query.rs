@@ -3,6 +3,7 @@
 use super::call::known;
 use super::expand::UNKNOWN_ID;
 use super::filter::{Outcome, id_text, letters, program};
+use super::postfix;
 use super::script::{Argument, Machine};
 use super::world::World;
 use crate::tree::Kind;
@@ -70,11 +71,16 @@ pub(super) fn run(machine: &mut Machine<'_, '_, '_>, name: &str, arguments: &[Ar
                 "a name is given to each instance; `localhost` stands in its place",
             );
             machine.world.left_to_instance.insert(told);
-            let domain = name == "dnsdomainname" || word(0) == Some("-d");
+            if matches!(word(0), Some("--nis" | "--yp" | "-y")) {
+                return Some(bad());
+            }
+            let domain = name == "dnsdomainname" || matches!(word(0), Some("-d" | "--domain"));
             good(if domain { "\n" } else { "localhost\n" })
         }
         // Nothing runs while an image is built.
         "ps" | "pidof" | "pgrep" | "lsof" | "fuser" | "ss" | "netstat" => bad(),
+        // There is no network.
+        "host" | "dig" | "nslookup" | "ldapsearch" => bad(),
         "run-parts" if word(0).is_some_and(|folder| is_empty(machine.world, folder)) => good(""),
         "pg_lsclusters" => good(""), // there is no cluster yet
         "pam_getenv" => good(""),
@@ -91,6 +97,11 @@ pub(super) fn run(machine: &mut Machine<'_, '_, '_>, name: &str, arguments: &[Ar
             })
         }
         "a2query" => super::apache::query(machine.world, arguments).unwrap_or(UNKNOWN),
+        "postconf" if arguments.iter().flatten().any(|word| word.starts_with("-h")) => {
+            known(arguments).and_then(|known| postfix::get(machine.world, &known)).unwrap_or(UNKNOWN)
+        }
+        "getfacl" => access_list(machine.world, arguments).unwrap_or(UNKNOWN),
+        "ucfq" => registered(machine.world, arguments).unwrap_or(UNKNOWN),
         "getopt" => super::getopt::run(arguments).unwrap_or(UNKNOWN),
         "pwd" => good(format!("{}\n", machine.world.directory)),
         "ls" => list(machine.world, arguments).unwrap_or(UNKNOWN),
@@ -114,6 +125,36 @@ pub(super) fn run(machine: &mut Machine<'_, '_, '_>, name: &str, arguments: &[Ar
         "true" => good(""),
         _ => return None,
     })
+}
+
+/// `getfacl -c FILE`: no file has more than its mode.
+fn access_list(world: &World<'_>, arguments: &[Argument]) -> Option<Outcome> {
+    let arguments = known(arguments)?;
+    let (options, operands) = letters(&arguments, "", &[("omit-header", 'c'), ("absolute-names", 'p')])?;
+    let [path] = operands[..] else { return None };
+    if !options.iter().any(|(letter, _)| *letter == 'c') {
+        return None;
+    }
+    let Some(mode) = world.resolve(path).and_then(|path| world.tree.get(&path)).map(|entry| entry.mode)
+    else {
+        return Some(bad());
+    };
+    let rights = |shift: u32| {
+        let bit = |bit: u32, c: char| if mode >> shift & bit == 0 { '-' } else { c };
+        format!("{}{}{}", bit(4, 'r'), bit(2, 'w'), bit(1, 'x'))
+    };
+    Some(good(format!("user::{}\ngroup::{}\nother::{}\n\n", rights(6), rights(3), rights(0))))
+}
+
+/// `ucfq -w FILE…`: of files that are not there, ucf(1) knows nothing; `FILE:PACKAGE:EXISTS:CHANGED` (ucfq(1)).
+fn registered(world: &World<'_>, arguments: &[Argument]) -> Option<Outcome> {
+    let arguments = known(arguments)?;
+    let (options, operands) = letters(&arguments, "", &[("with-colons", 'w')])?;
+    let is_new = operands.iter().all(|path| world.resolve(path).is_none());
+    if options.iter().all(|(letter, _)| *letter != 'w') || !is_new {
+        return None;
+    }
+    Some(good(operands.iter().map(|path| format!("{path}::No:No\n")).collect::<String>()))
 }
 
 fn is_empty(world: &World<'_>, folder: &str) -> bool {
@@ -255,6 +296,17 @@ fn list(world: &World<'_>, arguments: &[Argument]) -> Option<Outcome> {
     Some((Some(out), Some(status)))
 }
 
+/// Is this path one that a package has? `None` for a pattern.
+fn is_of_package(world: &World<'_>, words: &[&str]) -> Option<bool> {
+    let [path] = words else { return None };
+    if !path.starts_with('/') || path.contains(['*', '?', '[']) {
+        return None;
+    }
+    let place = world.place(path.trim_end_matches('/'))?;
+    let found = world.tree.entries.get(&place);
+    Some(found.is_some_and(|(_, origin)| world.packages.contains_key(&origin.source)))
+}
+
 fn packages(world: &World<'_>, name: &str, arguments: &[Argument]) -> Option<Outcome> {
     let known_arguments = known(arguments);
     let Some(arguments) = known_arguments else { return Some(UNKNOWN) };
@@ -280,7 +332,7 @@ fn packages(world: &World<'_>, name: &str, arguments: &[Argument]) -> Option<Out
             let list: String = paths.map(|(path, _)| format!("{path}\n")).collect();
             (Some(list), Some(version.is_some()))
         }
-        ("dpkg" | "dpkg-query", "-S" | "--search") => UNKNOWN,
+        ("dpkg" | "dpkg-query", "-S" | "--search") => (None, is_of_package(world, &words[1..])),
         ("dpkg" | "dpkg-query", _) => match version {
             None => bad(),
             Some(version) => {

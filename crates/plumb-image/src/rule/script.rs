@@ -5,13 +5,13 @@
 //! condition is only looked through: its commands change nothing and are reported unless they are known to be
 //! irrelevant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
 use super::shell::{self, Node, Word, pattern};
 use super::world::{UMASK, World};
-use super::{Report, ignore};
+use super::{Report, ignore, secret};
 
 /// Most commands one script may execute here: the longest ones of Debian need some thousand; a loop ends here.
 const MAX_STEPS: usize = 100_000;
@@ -56,6 +56,10 @@ pub(super) struct Machine<'w, 'o, 's> {
     pub(super) variables: BTreeMap<String, Argument>,
     pub(super) positional: Vec<Argument>,
     pub(super) functions: BTreeMap<String, Rc<[Node]>>,
+    /// `set -f`: patterns stand for themselves.
+    pub(super) no_patterns: bool,
+    /// Names of the variables that programs see.
+    pub(super) exported: BTreeSet<String>,
     /// How many unknown conditions the current command is behind.
     pub(super) uncertain: usize,
     pub(super) calls: usize,
@@ -69,8 +73,12 @@ pub(super) struct Machine<'w, 'o, 's> {
     pub(super) status: Option<bool>,
     /// `$?`, if `status` is false.
     pub(super) code: i64,
+    /// How many commands around this one ask for its status, so that a failure is an answer.
+    pub(super) asked: usize,
+    /// Where the script's own standard output goes, if it was sent somewhere (`exec > FILE`), and the line that did.
+    pub(super) standing: Option<(String, String)>,
     /// How many pipes the current command is in.
-    pipes: usize,
+    pub(super) pipes: usize,
     /// The current command made what belongs to an instance.
     pub(super) left_to_instance: bool,
     steps: usize,
@@ -82,8 +90,19 @@ pub(super) struct Machine<'w, 'o, 's> {
 ///
 /// # Errors
 /// What reading or keeping file contents says.
-#[expect(clippy::too_many_lines, reason = "a script's beginning and its end")]
 pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Option<Report>> {
+    world.begin_work();
+    evaluate(world, script, &BTreeMap::new(), 0)
+}
+
+/// A script with the variables of its environment, behind so many unknown conditions.
+#[expect(clippy::too_many_lines, reason = "a script's beginning and its end")]
+fn evaluate(
+    world: &mut World<'_>,
+    script: Script<'_>,
+    inherited: &BTreeMap<String, Argument>,
+    uncertain: usize,
+) -> io::Result<Option<Report>> {
     let report = |unhandled: Vec<String>| {
         (!unhandled.is_empty()).then(|| Report {
             package: script.package.to_owned(),
@@ -94,6 +113,10 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
     if ignore::script(script.package, script.name) {
         return Ok(None);
     }
+    let script = match ignore::translated(script.package, script.name) {
+        Some(text) => Script { text, ..script },
+        None => script,
+    };
     if !script.text.starts_with("#!") || script.text.contains('\0') {
         return Ok(report(vec!["it is a program, not a script".to_owned()]));
     }
@@ -110,17 +133,18 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
         "triggers" => ("triggered", script.triggers),
         _ => ("configure", ""),
     };
-    world.begin_work();
     script.package.clone_into(&mut world.package);
     world.umask = UMASK;
     "/".clone_into(&mut world.directory);
     let mut machine = Machine {
         world,
         script,
-        variables: BTreeMap::new(),
+        variables: inherited.clone(),
+        no_patterns: false,
+        exported: inherited.keys().cloned().collect(),
         positional: vec![Some(action.to_owned()), Some(second.to_owned())],
         functions: BTreeMap::new(),
-        uncertain: 0,
+        uncertain,
         calls: 0,
         locals: Vec::new(),
         depth: 0,
@@ -128,6 +152,8 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
         outputs: Vec::new(),
         status: Some(true),
         code: 1,
+        asked: 0,
+        standing: None,
         pipes: 0,
         left_to_instance: false,
         steps: 0,
@@ -141,11 +167,13 @@ pub(crate) fn run(world: &mut World<'_>, script: Script<'_>) -> io::Result<Optio
         ("DPKG_ROOT", ""),
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ("HOME", "/root"),
+        ("IFS", " \t\n"),
     ];
     for (name, value) in environment {
         machine.variables.insert(name.to_owned(), Some(value.to_owned()));
     }
     let flow = machine.list(&nodes);
+    machine.end_standing();
     if flow == Flow::Exit(Some(false)) {
         machine.report("it ends with a failure here, which an installation would not");
     }
@@ -171,10 +199,39 @@ pub(super) fn is_shell(text: &str) -> bool {
 }
 
 impl Machine<'_, '_, '_> {
+    /// debconf's frontend runs a package's `config` script before each of its scripts that asks something, in the
+    /// environment of that script. It only asks and answers; what it computes for that is of no other effect.
+    pub(super) fn configure(&mut self) {
+        let package = self.script.package;
+        let asks = matches!(self.script.name, "preinst" | "postinst" | "triggers");
+        let Some(text) = self.world.configs.get(package).filter(|_| asks).cloned() else { return };
+        let text = ignore::translated(package, "config").map_or(text, str::to_owned);
+        if !is_shell(&text) {
+            self.world.questions.forget(package);
+            return;
+        }
+        let exported = self.variables.iter().filter(|(name, _)| self.exported.contains(*name));
+        let environment = exported.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let (umask, directory) = (self.world.umask, self.world.directory.clone());
+        let script = Script { package, name: "config", text: &text, triggers: "" };
+        if let Err(error) = evaluate(self.world, script, &environment, self.uncertain) {
+            self.world.failure.get_or_insert(error);
+        }
+        (self.world.umask, self.world.directory) = (umask, directory);
+    }
+
     pub(super) fn report(&mut self, line: &str) {
         if self.unhandled.len() < MAX_KEPT_LINES && !self.unhandled.iter().any(|known| known == line) {
             self.unhandled.push(line.to_owned());
         }
+    }
+
+    /// Runs something whose status is a question.
+    fn asking(&mut self, action: impl FnOnce(&mut Self) -> Flow) -> Flow {
+        self.asked += 1;
+        let flow = action(self);
+        self.asked -= 1;
+        flow
     }
 
     /// Looks through commands that may or may not run.
@@ -262,7 +319,7 @@ impl Machine<'_, '_, '_> {
                 })
             }
             Node::Chain { first, rest } => self.chain(first, rest),
-            Node::Not(inner) => match self.node(inner) {
+            Node::Not(inner) => match self.asking(|machine| machine.node(inner)) {
                 Flow::Next(status) => Flow::Next(status.map(|status| !status)),
                 flow => flow,
             },
@@ -291,13 +348,16 @@ impl Machine<'_, '_, '_> {
     }
 
     fn chain(&mut self, first: &Node, rest: &[(bool, Node)]) -> Flow {
-        let mut flow = self.node(first);
-        for (and, node) in rest {
+        let mut flow = self.asking(|machine| machine.node(first));
+        for (at, (and, node)) in rest.iter().enumerate() {
+            let is_last = at + 1 == rest.len();
             if let Flow::Next(status) = flow {
                 self.status = status;
             }
             match flow {
-                Flow::Next(Some(status)) if status == *and => flow = self.node(node),
+                Flow::Next(Some(status)) if status == *and => {
+                    flow = if is_last { self.node(node) } else { self.asking(|machine| machine.node(node)) }
+                }
                 Flow::Next(Some(_)) => {}
                 Flow::Next(None) => {
                     let uncertain = self.uncertain;
@@ -316,7 +376,7 @@ impl Machine<'_, '_, '_> {
     fn conditional(&mut self, arms: &[(Vec<Node>, Vec<Node>)], otherwise: &[Node]) -> Flow {
         let mut uncertain = false;
         for (condition, body) in arms {
-            let status = match self.list(condition) {
+            let status = match self.asking(|machine| machine.list(condition)) {
                 Flow::Next(status) => status,
                 flow => return flow,
             };
@@ -342,8 +402,15 @@ impl Machine<'_, '_, '_> {
 
     fn case(&mut self, word: &Word, arms: &[(Vec<Word>, Vec<Node>)]) -> Flow {
         let value = self.value(word);
+        // Only chance would make a secret what a script knows; what form it has is not known.
+        let is_secret = value.as_deref().is_some_and(secret::is_in);
         for (patterns, body) in arms {
             let patterns: Vec<Argument> = patterns.iter().map(|word| self.pattern(word)).collect();
+            let has_form = |found: &String| found != "*" && found.contains(['*', '?', '[']);
+            if is_secret && patterns.iter().flatten().any(has_form) {
+                self.maybe(body);
+                continue;
+            }
             match &value {
                 Some(value) => {
                     let mut patterns = patterns.iter().flatten();
@@ -384,7 +451,7 @@ impl Machine<'_, '_, '_> {
             if !self.count_step() {
                 return Flow::Exit(None);
             }
-            let status = match self.list(condition) {
+            let status = match self.asking(|machine| machine.list(condition)) {
                 Flow::Next(status) => status,
                 flow => return flow,
             };

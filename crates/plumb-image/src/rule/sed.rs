@@ -8,6 +8,8 @@ use super::regex::{Grammar, compile};
 
 /// Deepest nesting of `{ … }`.
 const MAX_DEPTH: usize = 8;
+/// How often the commands may begin again (`D`) beyond once a line: a script that does so without end ends here.
+const MAX_AGAIN: usize = 1000;
 
 /// A script that was understood.
 #[derive(Debug)]
@@ -34,9 +36,19 @@ struct Command {
 
 #[derive(Debug)]
 enum Action {
-    Substitute { find: Regex, replacement: Vec<Piece>, all: bool, nth: usize, print: bool },
+    Substitute {
+        find: Regex,
+        replacement: Vec<Piece>,
+        all: bool,
+        nth: usize,
+        print: bool,
+    },
     Transliterate(Vec<(char, char)>),
     Delete,
+    /// `D`: the first of several lines goes, and the commands begin again with the rest.
+    DeleteFirst,
+    /// `N`: the next line is added.
+    Join,
     Print,
     Quit,
     Append(String),
@@ -55,6 +67,7 @@ enum Piece {
 enum Next {
     Go,
     Drop,
+    Again,
     Quit,
 }
 
@@ -66,42 +79,55 @@ impl Sed {
         (parser.at == parser.text.len()).then_some(Sed { commands })
     }
 
-    /// The text after editing; `quiet` is `-n`.
-    pub(super) fn edit(&self, text: &str, quiet: bool) -> String {
+    /// The text after editing; `quiet` is `-n`. `None` for commands that begin again without end.
+    pub(super) fn edit(&self, text: &str, quiet: bool) -> Option<String> {
         let lines: Vec<&str> = text.lines().collect();
         let mut out = String::new();
-        for (at, line) in lines.iter().enumerate() {
-            let mut state = State {
-                line: (*line).to_owned(),
-                number: at + 1,
-                last: at + 1 == lines.len(),
-                out: &mut out,
-                after: String::new(),
-            };
+        let (mut number, mut kept) = (0, None);
+        let mut again = 0;
+        while kept.is_some() || number < lines.len() {
+            let line = kept.take().unwrap_or_else(|| {
+                number += 1;
+                lines[number - 1].to_owned()
+            });
+            let mut state = State { line, number, lines: &lines, out: &mut out, after: String::new() };
             let next = run(&self.commands, &mut state);
-            let State { line, after, .. } = state;
-            if !quiet && !matches!(next, Next::Drop) {
+            let State { line, after, number: at, .. } = state;
+            number = at;
+            if !quiet && !matches!(next, Next::Drop | Next::Again) {
                 out.push_str(&line);
                 out.push('\n');
             }
             out.push_str(&after);
-            if matches!(next, Next::Quit) {
-                break;
+            match next {
+                Next::Quit => break,
+                Next::Again if again < lines.len() + MAX_AGAIN => {
+                    again += 1;
+                    kept = Some(line);
+                }
+                Next::Again => return None,
+                Next::Go | Next::Drop => {}
             }
         }
         if !text.ends_with('\n') && out.ends_with('\n') {
             out.pop();
         }
-        out
+        Some(out)
     }
 }
 
 struct State<'o> {
     line: String,
     number: usize,
-    last: bool,
+    lines: &'o [&'o str],
     out: &'o mut String,
     after: String,
+}
+
+impl State<'_> {
+    fn is_last(&self) -> bool {
+        self.number >= self.lines.len()
+    }
 }
 
 fn run(commands: &[Command], state: &mut State<'_>) -> Next {
@@ -125,6 +151,18 @@ fn run(commands: &[Command], state: &mut State<'_>) -> Next {
                 state.line = state.line.chars().map(of).collect();
             }
             Action::Delete => return Next::Drop,
+            Action::DeleteFirst => {
+                let Some(cut) = state.line.find('\n') else { return Next::Drop };
+                state.line.drain(..=cut);
+                return Next::Again;
+            }
+            Action::Join => {
+                // GNU sed ends with what it has where there is no next line.
+                let Some(next) = state.lines.get(state.number) else { return Next::Quit };
+                state.line.push('\n');
+                state.line.push_str(next);
+                state.number += 1;
+            }
             Action::Print => {
                 state.out.push_str(&state.line);
                 state.out.push('\n');
@@ -190,7 +228,7 @@ impl Command {
     fn applies(&self, state: &State<'_>) -> bool {
         let is = |address: &Address| match address {
             Address::Line(number) => *number == state.number,
-            Address::Last => state.last,
+            Address::Last => state.is_last(),
             Address::Match(regex) => regex.is_match(&state.line),
         };
         let hit = match (&self.from, &self.to) {
@@ -201,14 +239,14 @@ impl Command {
                     Address::Line(number) => state.number >= *number,
                     to => is(to),
                 };
-                self.active.set(!over && !state.last);
+                self.active.set(!over && !state.is_last());
                 true
             }
             (Some(from), Some(to)) => {
                 let begins = is(from) || matches!(from, Address::Line(0)) && state.number == 1;
                 let one_line = matches!(to, Address::Line(number) if *number <= state.number)
                     || matches!(from, Address::Line(0)) && is(to);
-                self.active.set(begins && !one_line && !state.last);
+                self.active.set(begins && !one_line && !state.is_last());
                 begins
             }
         };
@@ -281,6 +319,8 @@ impl Parser {
                 Action::Transliterate(from.chars().zip(to.chars()).collect())
             }
             'd' => Action::Delete,
+            'D' => Action::DeleteFirst,
+            'N' => Action::Join,
             'p' => Action::Print,
             'q' => Action::Quit,
             'a' => Action::Append(self.line()),
@@ -476,7 +516,7 @@ mod tests {
     use super::*;
 
     fn edit(script: &str, text: &str) -> String {
-        Sed::parse(script, Grammar::Basic).unwrap_or_else(|| panic!("{script}")).edit(text, false)
+        Sed::parse(script, Grammar::Basic).unwrap_or_else(|| panic!("{script}")).edit(text, false).unwrap()
     }
 
     #[test]
@@ -489,7 +529,12 @@ mod tests {
         assert_eq!(edit("1i top\n/b/c other", "a\nb\n"), "top\na\nother\n");
         assert_eq!(edit("/a/!s/[/]/x/", "a/\nb/\n"), "a/\nbx\n");
         assert_eq!(edit("1,2c both", "a\nb\nc\n"), "both\nc\n");
-        assert!(Sed::parse("N;s/a/b/", Grammar::Basic).is_none());
+        assert_eq!(edit("s/[ \\t][ \\t]*/ /g", "html  \t= x\n"), "html = x\n");
+        assert_eq!(edit("N;s/a\\nb/x/", "a\nb\nc\n"), "x\nc\n");
+        assert_eq!(edit("/^$/N;/\\n$/D", "a\n\n\n\nb\n\nc\n"), "a\n\nb\n\nc\n");
+        assert_eq!(edit("s/xx/\\nyyyx/;D", "xx\n"), "");
+        assert_eq!(Sed::parse("s/^/y\\n/;D", Grammar::Basic).unwrap().edit("a\n", false), None);
+        assert!(Sed::parse("x;s/a/b/", Grammar::Basic).is_none());
         assert!(Sed::parse("s/a", Grammar::Basic).is_none());
         assert!(Sed::parse(&"{".repeat(100_000), Grammar::Basic).is_none());
     }

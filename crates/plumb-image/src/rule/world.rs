@@ -9,6 +9,9 @@ use plumb_model::definition::Init;
 use super::account::{Accounts, Wanted};
 use super::alternative::Alternatives;
 use super::debconf::Questions;
+use super::secret;
+use plumb_model::Digest;
+
 use crate::tree::{Entry, Kind, Layer, MAX_LINKS, Objects, Origin, Tree, normal_parts};
 
 /// Longest text file a rule reads: configuration and scripts are far below.
@@ -62,12 +65,16 @@ pub(crate) struct World<'a> {
     pub(crate) boot_directories: BTreeMap<String, BootDirectory>,
     /// Packages of the closure with their versions.
     pub(crate) packages: BTreeMap<String, String>,
+    /// `config` scripts by package.
+    pub(crate) configs: BTreeMap<String, String>,
     /// debconf's answers.
     pub(crate) questions: Questions,
     /// Triggers that scripts activated by name.
     pub(crate) triggered: BTreeSet<String>,
     /// What is made for each instance and never for an image: package, line, reason.
     pub(crate) left_to_instance: BTreeSet<(String, String, &'static str)>,
+    /// Contents that hold a secret.
+    pub(crate) secrets: BTreeSet<Digest>,
     /// Paths with a dpkg-statoverride(1).
     pub(crate) overrides: BTreeSet<String>,
     /// Number of temporary files that scripts made.
@@ -99,9 +106,11 @@ impl<'a> World<'a> {
             diversions: BTreeMap::new(),
             boot_directories: BTreeMap::new(),
             packages: BTreeMap::new(),
+            configs: BTreeMap::new(),
             questions: Questions::default(),
             triggered: BTreeSet::new(),
             left_to_instance: BTreeSet::new(),
+            secrets: BTreeSet::new(),
             overrides: BTreeSet::new(),
             temporary: 0,
             as_user: None,
@@ -223,10 +232,19 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Writes a file owned by root.
-    pub(crate) fn write(&mut self, path: &str, text: &[u8], mode: u32, origin: &Origin) -> io::Result<()> {
+    /// Keeps a content that a script made.
+    pub(crate) fn keep(&mut self, text: &[u8]) -> io::Result<(Digest, u64)> {
         self.spend(text.len());
         let (digest, size) = self.objects.put(&mut &*text)?;
+        if secret::is_in_bytes(text) {
+            self.secrets.insert(digest);
+        }
+        Ok((digest, size))
+    }
+
+    /// Writes a file owned by root.
+    pub(crate) fn write(&mut self, path: &str, text: &[u8], mode: u32, origin: &Origin) -> io::Result<()> {
+        let (digest, size) = self.keep(text)?;
         self.insert(path, Entry::file(digest, size, mode), origin.clone());
         Ok(())
     }

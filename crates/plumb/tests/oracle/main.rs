@@ -28,13 +28,15 @@ use testkit::World;
 
 const PLUMB: &str = env!("CARGO_BIN_EXE_plumb");
 
-/// Machines: a web server, those whose packages do much at installation (accounts, PAM, keys, databases, capabilities), and
-/// packages that every Debian system has, which images of servers mostly leave out.
-const SETS: [(&str, &str); 5] = [
+/// Machines: a web server, those whose packages do much at installation (accounts, PAM, keys, databases, capabilities), those
+/// whose effects are rules of their own (debconf's settings, a script in Perl, switches of modules), and packages that every
+/// Debian system has, which images of servers mostly leave out.
+const SETS: [(&str, &str); 6] = [
     ("web", "\"nginx-light\""),
     ("ssh", "\"openssh-server\""),
     ("dns", "\"bind9\""),
     ("db", "\"postgresql-15\""),
+    ("mail", "\"exim4-daemon-light\", \"krb5-config\", \"libpaper1\", \"lighttpd\""),
     ("os", OS),
 ];
 

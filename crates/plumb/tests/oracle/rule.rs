@@ -50,6 +50,8 @@ const RULES: &[Rule] = &[
         &["/etc/debian_version", "/usr/lib/os-release"]),
     Rule::new("defaults", "the same without comments and without the services of NIS and of NSS databases",
         &[Content, Added], &["/etc/fstab", "/etc/gai.conf", "/etc/networks", "/etc/nsswitch.conf"]),
+    Rule::new("boot", "systemd-tmpfiles, which does not run at an installation, makes them so at boot", &[Mode],
+        &["/var/cache/lighttpd", "/var/cache/lighttpd/*"]),
     Rule::new("machine", "what PID 1 runs", &[Added], &["/usr/lib/plumb", "/usr/lib/plumb/*"]),
     Rule::new("package list", "only for scanners: of the packages in the image, and of files that are there",
         &[Content, Added], &["/var/lib/dpkg/*"]),

@@ -38,8 +38,15 @@ pub(crate) fn configured(world: &World, lock: &Lock, machine: &LockedMachine) ->
     let suite = &lock.sources.first().context("a lock has sources")?.suite;
     let made = folder.path().join("root.tar");
     let names = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(",");
-    let mode = if rustix::process::geteuid().is_root() { "root" } else { "unshare" };
-    let mut command = Command::new("mmdebstrap");
+    // The name that our rules answer with: scripts write it to files.
+    let (mut command, mode) = if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("unshare");
+        command.args(["--uts", "mmdebstrap"]);
+        (command, "root")
+    } else {
+        (Command::new("mmdebstrap"), "unshare") // whose namespaces have a name of their own
+    };
+    command.arg("--setup-hook=hostname localhost");
     command.args(["--variant=custom", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]);
     command.arg(format!("--mode={mode}")).arg(format!("--include={names}")).arg(suite).arg(&made);
     command.arg(format!("deb [trusted=yes] copy:{} ./", folder.path().display()));

@@ -259,12 +259,34 @@ impl Lexer<'_> {
         }
     }
 
+    /// The commands between backquotes: a backslash stands there for itself but before `$`, a backquote and another one
+    /// (dash(1), "Command Substitution").
+    fn backquoted(&mut self, quoted: bool) -> Result<String, ParseError> {
+        let mut body = String::new();
+        let mut rest = self.source[self.at + 1..].char_indices();
+        while let Some((at, c)) = rest.next() {
+            match c {
+                '`' => {
+                    self.at += at + 2;
+                    return Ok(body);
+                }
+                '\\' => {
+                    let next = rest.next().map(|(_, c)| c).ok_or_else(|| self.error("unclosed backquote"))?;
+                    if !(matches!(next, '$' | '`' | '\\') || next == '"' && quoted) {
+                        body.push('\\');
+                    }
+                    body.push(next);
+                }
+                c => body.push(c),
+            }
+        }
+        Err(self.error("unclosed backquote"))
+    }
+
     fn dollar(&mut self, word: &mut Word, quoted: bool) -> Result<(), ParseError> {
         if self.peek(0) == b'`' {
-            let start = self.at + 1;
-            let length = self.source[start..].find('`').ok_or_else(|| self.error("unclosed backquote"))?;
-            self.at = start + length + 1;
-            return self.command(word, &self.source[start..start + length], quoted);
+            let body = self.backquoted(quoted)?;
+            return self.command(word, &body, quoted);
         }
         match self.peek(1) {
             b'(' if self.peek(2) == b'(' => {
@@ -340,6 +362,26 @@ impl Lexer<'_> {
     }
 
     /// The inside of `${…}`.
+    /// What is left of a word inside braces.
+    fn rest_of_braces(&mut self) -> Result<Word, ParseError> {
+        let mut word = Word::new();
+        while self.at < self.text.len() {
+            let plain = |b: &u8| b" \t\n;&|()<>".contains(b);
+            let count = self.text[self.at..].iter().take_while(|b| plain(b)).count();
+            if count == 0 {
+                let start = self.at;
+                word.extend(self.word()?);
+                if self.at == start {
+                    return Ok(vec![Part::Opaque]);
+                }
+                continue;
+            }
+            word.push(Part::Text { text: self.source[self.at..self.at + count].to_owned(), quoted: false });
+            self.at += count;
+        }
+        Ok(word)
+    }
+
     fn braced(&self, body: &str, quoted: bool) -> Result<Part, ParseError> {
         let name_length = body.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
         let (name, rest) = body.split_at(name_length);
@@ -357,6 +399,7 @@ impl Lexer<'_> {
             .find(|operator| rest.starts_with(operator));
         let change = match operator {
             None if rest.is_empty() => None,
+            None if rest.starts_with('[') && rest.ends_with(']') => Some(("element".to_owned(), Vec::new())),
             None => return Ok(Part::Opaque),
             Some(operator) => {
                 let argument = &rest[operator.len()..];
@@ -374,13 +417,8 @@ impl Lexer<'_> {
                 }
                 let mut word = inner.word()?;
                 if inner.at < argument.len() {
-                    // Spaces and operators inside the braces are plain text.
-                    let text = argument[inner.at..].to_owned();
-                    word.push(if text.contains(['$', '`']) {
-                        Part::Opaque
-                    } else {
-                        Part::Text { text: text.replace(['"', '\''], ""), quoted: true }
-                    });
+                    // Spaces and operators inside the braces are plain text, but what else stands there is as ever.
+                    word.extend(inner.rest_of_braces()?);
                 }
                 Some((operator.to_owned(), word))
             }

@@ -29,29 +29,57 @@ fn step(pattern: &[u8], byte: u8) -> Option<usize> {
         b'*' => None,
         b'?' => Some(1),
         b'\\' => (pattern.get(1) == Some(&byte)).then_some(2),
-        b'[' => {
-            let Some(end) = pattern.iter().skip(2).position(|b| *b == b']').map(|at| at + 2) else {
-                return (byte == b'[').then_some(1);
-            };
-            let inside = &pattern[1..end];
-            let (inside, negated) = match inside.first() {
-                Some(b'!' | b'^') => (&inside[1..], true),
-                _ => (inside, false),
-            };
-            let mut found = false;
-            let mut at = 0;
-            while at < inside.len() {
-                if at + 2 < inside.len() && inside[at + 1] == b'-' {
-                    found |= (inside[at]..=inside[at + 2]).contains(&byte);
-                    at += 3;
-                } else {
-                    found |= inside[at] == byte;
-                    at += 1;
-                }
-            }
-            (found != negated).then_some(end + 1)
-        }
+        b'[' => match bracket(pattern, byte) {
+            Some((width, found)) => found.then_some(width),
+            None => (byte == b'[').then_some(1),
+        },
         literal => (literal == byte).then_some(1),
+    }
+}
+
+/// The width of `[…]` and whether it takes `byte`; `None` if it has no end.
+fn bracket(pattern: &[u8], byte: u8) -> Option<(usize, bool)> {
+    let negated = matches!(pattern.get(1), Some(b'!' | b'^'));
+    let first = if negated { 2 } else { 1 };
+    let (mut at, mut found) = (first, false);
+    loop {
+        match *pattern.get(at)? {
+            b']' if at > first => return Some((at + 1, found != negated)),
+            b'[' if pattern.get(at + 1) == Some(&b':') => {
+                let rest = &pattern[at + 2..];
+                let end = rest.windows(2).position(|pair| pair == b":]")?;
+                found |= is_of_class(&rest[..end], byte);
+                at += end + 4;
+            }
+            mut low => {
+                if low == b'\\' && pattern.get(at + 1).is_some() {
+                    at += 1;
+                    low = pattern[at];
+                }
+                let high = pattern.get(at + 2).filter(|high| pattern[at + 1] == b'-' && **high != b']');
+                found |= (low..=*high.unwrap_or(&low)).contains(&byte);
+                at += if high.is_some() { 3 } else { 1 };
+            }
+        }
+    }
+}
+
+/// `[:class:]` of the language C.
+fn is_of_class(name: &[u8], byte: u8) -> bool {
+    match name {
+        b"alnum" => byte.is_ascii_alphanumeric(),
+        b"alpha" => byte.is_ascii_alphabetic(),
+        b"blank" => matches!(byte, b' ' | b'\t'),
+        b"cntrl" => byte.is_ascii_control(),
+        b"digit" => byte.is_ascii_digit(),
+        b"graph" => byte.is_ascii_graphic(),
+        b"lower" => byte.is_ascii_lowercase(),
+        b"print" => byte.is_ascii_graphic() || byte == b' ',
+        b"punct" => byte.is_ascii_punctuation(),
+        b"space" => byte.is_ascii_whitespace() || byte == 11,
+        b"upper" => byte.is_ascii_uppercase(),
+        b"xdigit" => byte.is_ascii_hexdigit(),
+        _ => false,
     }
 }
 
@@ -65,6 +93,17 @@ mod tests {
             [("*", ""), ("a*c", "abbc"), ("[a-c]?", "bz"), ("[!0-9]*", "x1"), ("*-", "nginx-")]
         {
             assert!(matches(pattern, text), "{pattern} {text}");
+            assert!(
+                matches("[[:space:]]*", "\tx")
+                    && matches("a[![:digit:]_]", "ab")
+                    && !matches("[[:alpha:]]", "1")
+            );
+            assert!(
+                matches("[]a]", "]")
+                    && matches("[a-]", "-")
+                    && matches("[\\*]", "*")
+                    && !matches("[\\*]", "\\")
+            );
         }
         for (pattern, text) in [("", "a"), ("a*c", "abcd"), ("[a-c]", "d"), ("?", ""), ("*a", "b")] {
             assert!(!matches(pattern, text), "{pattern} {text}");
