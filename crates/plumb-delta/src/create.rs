@@ -21,8 +21,10 @@ use crate::{CreateError, Object, Objects};
 const SMALL: u64 = 1 << 20;
 /// A block is full with so many bytes of small objects: what a pull of one of them costs at most.
 const SOLID: u64 = 16 << 20;
-/// If a block takes more than this share of its objects, it is also tried without anything old.
-const DOUBTFUL: u64 = 6;
+/// zstd cannot make less of anything: 4 bytes of a block of 128 KiB.
+const LEAST_SHARE: u64 = 32 << 10;
+/// The best compression leaves more than this part of what the fastest leaves; of programs about two thirds.
+const FASTEST: u64 = 3;
 
 /// The delta that makes `new` out of `old`. Objects that are in both do not travel, and no digest travels twice.
 ///
@@ -165,7 +167,7 @@ impl<'a> Maker<'a> {
         let mut packed = pack_all(&streams)?;
         let made_of_old = !self.origins.is_empty();
         let unreadable = streams.copies.len().max(streams.modes.len()) as u64 > PLAN_BYTES;
-        if unreadable || made_of_old && length(&packed) > size / DOUBTFUL {
+        if unreadable || made_of_old && is_doubtful(length(&packed), size, &whole)? {
             let mut plain = Streams::default();
             whole.iter().for_each(|data| plain.whole(data));
             let other = pack_all(&plain)?;
@@ -206,6 +208,18 @@ fn pack_all(streams: &Streams) -> Result<[Packed; STREAMS], CreateError> {
     let pack = |bytes: &[u8]| pack(bytes).map_err(|source| CreateError::Compress { source });
     let Streams { copies, modes, gaps, lengths, fixes, literals } = streams;
     Ok([pack(copies)?, pack(modes)?, pack(gaps)?, pack(lengths)?, pack(fixes)?, pack(literals)?])
+}
+
+/// Whether the objects might be less without anything old.
+fn is_doubtful(packed: u64, size: u64, whole: &[Vec<u8>]) -> Result<bool, CreateError> {
+    if packed < size / LEAST_SHARE {
+        return Ok(false);
+    }
+    let mut fastest = 0;
+    for data in whole {
+        fastest += crate::stream::fast_length(data).map_err(|source| CreateError::Compress { source })?;
+    }
+    Ok(packed > fastest / FASTEST)
 }
 
 fn length(packed: &[Packed; STREAMS]) -> u64 {

@@ -66,6 +66,11 @@ pub(crate) fn pack(bytes: &[u8]) -> io::Result<Packed> {
     Ok(best)
 }
 
+/// About how much of `bytes` would be left, found out quickly.
+pub(crate) fn fast_length(bytes: &[u8]) -> io::Result<u64> {
+    Ok(zstd::bulk::compress(bytes, 1)?.len() as u64)
+}
+
 fn zstd(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let level = if bytes.len() > LARGE { LARGE_LEVEL } else { LEVEL };
     let mut compressor = zstd::bulk::Compressor::new(level)?;

@@ -152,6 +152,15 @@ fn where_nothing_is_alike_the_full_form_is_sent() {
 }
 
 #[test]
+fn where_all_of_it_is_less_all_of_it_is_sent() {
+    let old: Vec<u8> = (0..40_000u32).flat_map(|at| noise(u64::from(at), 2)).collect();
+    let new = b"the same line again and again\n".repeat(3000);
+    let delta = check(&[("a", &old)], &[("a", &new)]);
+    assert!(Delta::open(&delta).unwrap().bases().is_empty());
+    assert!(delta.len() < 250, "{}", delta.len());
+}
+
+#[test]
 fn many_small_objects_share_a_block() {
     let files = |version: u64| -> Vec<(String, Vec<u8>)> {
         (0..1500).map(|at| (format!("{at}.txt"), [noise(at, 30), noise(at * version, 8)].concat())).collect()
