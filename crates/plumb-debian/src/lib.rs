@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+pub mod changelog;
 pub mod control;
 pub mod date;
 pub mod index;

@@ -19,6 +19,7 @@ pub mod initramfs;
 pub mod inventory;
 pub mod kernel;
 pub mod layer;
+pub mod library;
 pub mod module;
 pub mod rule;
 pub mod tree;

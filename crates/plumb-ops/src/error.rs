@@ -351,6 +351,24 @@ pub enum OpsError {
         /// Application.
         app: AppName,
     },
+    /// Nothing to compare a first release with.
+    #[error("`{release}` is the first release; there is none before it")]
+    FirstRelease {
+        /// The release.
+        release: ReleaseName,
+    },
+    /// A text that names nothing that can be compared.
+    #[error("`{what}` is neither a release, nor a folder with a definition, nor the name of a deployment")]
+    NotComparable {
+        /// The text.
+        what: String,
+    },
+    /// Changes without a cause.
+    #[error("{} of the changes have no cause that Plumb knows: {}", .changes.len(), .changes.join(", "))]
+    Unattributed {
+        /// Where they are.
+        changes: Vec<String>,
+    },
     /// There is no such deployment.
     #[error("there is no deployment `{deployment}` on this host")]
     NoDeployment {

@@ -62,6 +62,16 @@ impl OpsError {
         Some(match self {
             OpsError::NoRelease { release } => format!("`plumb log {}` lists the releases", release.app),
             OpsError::NotADefinition { .. } => "`plumb log` lists the releases".to_owned(),
+            OpsError::FirstRelease { release } => {
+                format!("`plumb show {release}` shows what it consists of")
+            }
+            OpsError::NotComparable { .. } => {
+                "write a release like `shop@3`, a folder like `./shop`, or the name of a deployment"
+                    .to_owned()
+            }
+            OpsError::Unattributed { .. } => {
+                "this is an error of Plumb's; please report it with the output of `--json`".to_owned()
+            }
             OpsError::NoReleases { .. } => "`plumb release` in the application's folder makes one".to_owned(),
             OpsError::NoInventory { .. } | OpsError::NoRecipe { .. } => {
                 "`plumb release` in the application's folder makes a release that has one".to_owned()

@@ -130,7 +130,7 @@ impl Plumb<'_> {
 }
 
 /// What the definition and its images amount to; `own_number` is what a fence of "this" means.
-fn content(definition: &Definition, images: &[BuiltImage], own_number: u64) -> Content {
+pub(crate) fn content(definition: &Definition, images: &[BuiltImage], own_number: u64) -> Content {
     let machines = images.iter().filter_map(|image| {
         let machine = definition.machines.get(&image.machine)?;
         let publish = machine.publish.iter().map(|publish| Publish {

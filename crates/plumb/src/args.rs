@@ -65,6 +65,8 @@ pub enum Command {
     Footprint(Footprint),
     /// Show why a package, file or kernel module is in an image
     Why(Why),
+    /// Show what changed between two releases, folders or deployments, and why
+    Diff(Diff),
     /// Check that a release is what it was; with `--rebuild`, that building it again gives the same bytes
     Verify(Verify),
     /// Do all that is missing until the application runs: lock, build, release, start
@@ -199,6 +201,27 @@ pub struct Why {
     /// Only this machine
     #[arg(long)]
     pub machine: Option<MachineName>,
+}
+
+/// `plumb diff`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb diff                      what releasing this folder would change\n  plumb diff shop@3               what shop@3 changed\n  plumb diff shop@1 shop@3 --html change.html"
+)]
+pub struct Diff {
+    /// A release such as `shop@2`, a folder with `plumb.toml`, or a deployment
+    #[arg(default_value = ".", value_name = "RELEASE|DIR|DEPLOYMENT")]
+    pub one: String,
+    /// What it is compared with. Without it: a folder with the newest release, a release with the one before it, a
+    /// deployment with the newest release
+    #[arg(value_name = "RELEASE|DIR|DEPLOYMENT")]
+    pub other: Option<String>,
+    /// List every file
+    #[arg(long)]
+    pub files: bool,
+    /// Write it as one self-contained page, to read and to keep
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `plumb verify`.

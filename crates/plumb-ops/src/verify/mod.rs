@@ -174,7 +174,7 @@ impl Plumb<'_> {
     }
 
     /// The recipe of an image, as kept.
-    fn recorded(&self, image: &Image) -> Result<Recorded, OpsError> {
+    pub(crate) fn recorded(&self, image: &Image) -> Result<Recorded, OpsError> {
         let bytes = self.store.read_bytes(&image.recipe, RECIPE_LIMIT)?;
         serde_json::from_slice(&bytes).map_err(|error| OpsError::Build {
             machine: image.machine.clone(),

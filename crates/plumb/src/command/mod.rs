@@ -1,6 +1,7 @@
 //! One file per command: calls one use case, renders what it returns.
 
 mod console;
+pub(crate) mod diff;
 mod down;
 mod footprint;
 mod init;
@@ -56,6 +57,7 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Show(arguments) => release::show(&session, arguments),
         Command::Footprint(arguments) => footprint::run(&session, arguments),
         Command::Why(arguments) => why::run(&session, arguments),
+        Command::Diff(arguments) => diff::run(&session, arguments),
         Command::Verify(arguments) => verify::run(&session, arguments),
         Command::Up(arguments) => up::up(&session, arguments),
         Command::Upgrade(arguments) => up::upgrade(&session, arguments),

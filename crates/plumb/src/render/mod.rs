@@ -1,6 +1,7 @@
 //! How values become text: tables, sizes, times, errors.
 
 mod live;
+pub mod page;
 
 use std::error::Error as _;
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
         OpsError::Document { .. } | OpsError::Unverified { .. } | OpsError::ScriptsDiffer { .. } => {
             ExitCode::from(EXIT_VERIFICATION)
         }
+        OpsError::Unattributed { .. } => ExitCode::from(EXIT_BUG),
         _ => ExitCode::FAILURE,
     }
 }

@@ -1,0 +1,285 @@
+//! What differs between two releases, folders or deployments: reads both sides, and lets `plumb-diff` decide.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use plumb_debian::{PackageName, changelog};
+use plumb_diff::{Diff, Side, SideMachine};
+use plumb_guest_proto::{MACHINE_SPEC_PATH, MachineSpec};
+use plumb_image::library;
+use plumb_image::tree::{Kind, Tree};
+use plumb_model::definition::Definition;
+use plumb_model::lock::{Lock, LockedPackage};
+use plumb_model::release::{Content, ReleaseName};
+use plumb_model::{DeploymentName, MachineName};
+
+use crate::build::MANIFEST_LIMIT;
+use crate::contents::{StoreObjects, known_content};
+use crate::error::OpsError;
+use crate::project::{DEFINITION, Project};
+use crate::subject::roots;
+use crate::{Plumb, release};
+
+/// Longest lock that is read from the store: one of 10,000 packages has 3 MB.
+const LOCK_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// Longest changelog that is looked at, unpacked: the kernel's of ten years has 10 MB.
+const CHANGELOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// One side as it is named on a command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compared {
+    /// A release of the store.
+    Release(ReleaseName),
+    /// A folder with a definition, as it would be released now.
+    Folder(PathBuf),
+    /// The release that a deployment runs.
+    Deployment(DeploymentName),
+}
+
+impl Compared {
+    /// `shop@3`, a folder, or else a deployment.
+    ///
+    /// # Errors
+    /// [`OpsError::NotComparable`] if it can be none of them.
+    pub fn parse(text: &str) -> Result<Compared, OpsError> {
+        if let Ok(release) = text.parse() {
+            return Ok(Compared::Release(release));
+        }
+        let path = Path::new(text);
+        if text.contains('/') || text == "." || text == ".." || path.join(DEFINITION).is_file() {
+            return Ok(Compared::Folder(path.to_owned()));
+        }
+        let refused = |_| OpsError::NotComparable { what: text.to_owned() };
+        text.parse().map(Compared::Deployment).map_err(refused)
+    }
+}
+
+impl Plumb<'_> {
+    /// What changed from one to the other, and why. Without a second one it is: of a folder, what releasing it would
+    /// change; of a release, what it changed; of a deployment, what the newest release would change.
+    ///
+    /// # Errors
+    /// [`OpsError`]; [`OpsError::FirstRelease`] for a first release.
+    pub fn diff(&self, one: &Compared, other: Option<&Compared>) -> Result<Diff, OpsError> {
+        let (before, after) = match other {
+            Some(other) => (self.side(one)?, self.side(other)?),
+            None => self.natural_sides(one)?,
+        };
+        let (mut before, mut after) = (before, after);
+        let names: Vec<MachineName> =
+            before.machines.keys().filter(|name| after.machines.contains_key(*name)).cloned().collect();
+        for name in names {
+            if let (Some(one), Some(other)) = (before.machines.get_mut(&name), after.machines.get_mut(&name))
+            {
+                self.read_libraries(&name, one, other)?;
+            }
+        }
+        let mut diff = plumb_diff::diff(&before, &after);
+        self.add_vulnerabilities(&mut diff, &before.lock, &after.lock)?;
+        Ok(diff)
+    }
+
+    fn natural_sides(&self, one: &Compared) -> Result<(Side, Side), OpsError> {
+        match one {
+            Compared::Release(name) => {
+                let number = name.number - 1;
+                let previous = ReleaseName { app: name.app.clone(), number };
+                // A release that is not there is told before it is asked what was before it.
+                let after = self.side(one)?;
+                if number == 0 {
+                    return Err(OpsError::FirstRelease { release: name.clone() });
+                }
+                Ok((self.side(&Compared::Release(previous))?, after))
+            }
+            Compared::Folder(folder) => {
+                let project = Project::load(folder)?;
+                let newest = self.newest_release(&project.definition.app)?.name();
+                Ok((self.side(&Compared::Release(newest))?, self.side(one)?))
+            }
+            Compared::Deployment(_) => {
+                let before = self.side(one)?;
+                let newest = self.newest_release(&before.lock.app)?.name();
+                Ok((before, self.side(&Compared::Release(newest))?))
+            }
+        }
+    }
+
+    fn side(&self, compared: &Compared) -> Result<Side, OpsError> {
+        match compared {
+            Compared::Release(name) => self.side_of_release(name, name.to_string()),
+            Compared::Deployment(name) => {
+                let current = self.known(name)?.current;
+                let release = current.ok_or_else(|| OpsError::NotRunning { deployment: name.clone() })?;
+                self.side_of_release(&release, format!("{name} ({release})"))
+            }
+            Compared::Folder(folder) => {
+                let project = Project::load(folder)?;
+                let (lock, built) = self.build_locked(&project)?;
+                let number = self.store.releases(&project.definition.app)?.last().map_or(1, |last| last + 1);
+                let content = release::content(&project.definition, &built, number);
+                let name = format!("{} (here)", project.definition.app);
+                self.make_side(name, project.definition, lock, content)
+            }
+        }
+    }
+
+    fn side_of_release(&self, name: &ReleaseName, label: String) -> Result<Side, OpsError> {
+        let release = self.read_release(name)?;
+        let definition = self.definition_of(&release)?;
+        let text = self.store.read_bytes(&release.lock, LOCK_LIMIT)?;
+        let lock = Lock::parse(&String::from_utf8_lossy(&text))
+            .map_err(|source| OpsError::Lock { path: PathBuf::from(name.to_string()), source })?;
+        self.make_side(label, definition, lock, release.content)
+    }
+
+    fn make_side(
+        &self,
+        name: String,
+        definition: Definition,
+        lock: Lock,
+        content: Content,
+    ) -> Result<Side, OpsError> {
+        let mut machines = BTreeMap::new();
+        for (machine, entry) in &content.machines {
+            let asked = definition.machines.get(machine).map(roots).unwrap_or_default();
+            let image = self.image(&entry.image)?;
+            let inventory = self.inventory(machine, &image)?;
+            let tree = inventory.tree();
+            let recorded = self.recorded(&image)?;
+            let measured = self.measured(&entry.image)?.map(|seen| plumb_diff::Measured {
+                memory_used_kib: seen.memory_used_kib,
+                ready_ms: seen.ready_ms,
+            });
+            let found = SideMachine {
+                dependencies: self.dependencies(machine, &inventory)?,
+                roots: asked,
+                spec: self.spec(machine, &tree)?,
+                libraries: BTreeMap::new(),
+                accounts: self.accounts(machine, &tree)?,
+                rules: recorded.rules,
+                guest: recorded.guest,
+                measured,
+                inventory,
+                image,
+            };
+            machines.insert(machine.clone(), found);
+        }
+        Ok(Side { name, definition, lock, content, machines })
+    }
+
+    /// A file of an image as text; nothing if it has none.
+    fn text_of(&self, machine: &MachineName, tree: &Tree, path: &str) -> Result<String, OpsError> {
+        let entry = tree.resolve(path).and_then(|path| tree.get(&path));
+        let Some(Kind::File { digest, .. }) = entry.map(|entry| &entry.kind) else {
+            return Ok(String::new());
+        };
+        let bytes = self.store.read_bytes(digest, MANIFEST_LIMIT)?;
+        String::from_utf8(bytes)
+            .map_err(|error| OpsError::Build { machine: machine.clone(), source: Box::new(error) })
+    }
+
+    fn spec(&self, machine: &MachineName, tree: &Tree) -> Result<MachineSpec, OpsError> {
+        let text = self.text_of(machine, tree, MACHINE_SPEC_PATH)?;
+        serde_json::from_str(&text)
+            .map_err(|error| OpsError::Build { machine: machine.clone(), source: Box::new(error) })
+    }
+
+    /// passwd(5) and group(5), line by line.
+    fn accounts(&self, machine: &MachineName, tree: &Tree) -> Result<BTreeMap<String, String>, OpsError> {
+        let mut accounts = BTreeMap::new();
+        for (kind, path) in [("user", "/etc/passwd"), ("group", "/etc/group")] {
+            for line in self.text_of(machine, tree, path)?.lines() {
+                if let Some((name, rest)) = line.split_once(':') {
+                    let said = rest.strip_prefix("x:").unwrap_or(rest);
+                    accounts.insert(format!("{kind} {name}"), said.to_owned());
+                }
+            }
+        }
+        Ok(accounts)
+    }
+
+    /// Names of the shared libraries of what one of the two has and the other has not.
+    fn read_libraries(
+        &self,
+        machine: &MachineName,
+        one: &mut SideMachine,
+        other: &mut SideMachine,
+    ) -> Result<(), OpsError> {
+        let objects = StoreObjects(&self.store);
+        let names = |tree: &Tree| {
+            library::names(tree, &objects)
+                .map_err(|error| OpsError::Build { machine: machine.clone(), source: Box::new(error) })
+        };
+        let (before, after) = (&one.inventory.entries, &other.inventory.entries);
+        let only = |mine: &plumb_diff::Entries, theirs: &plumb_diff::Entries| {
+            let differs =
+                mine.iter().filter(|(path, it)| theirs.get(*path).map(|it| &it.0.kind) != Some(&it.0.kind));
+            Tree { entries: differs.map(|(path, it)| (path.clone(), it.clone())).collect() }
+        };
+        let (of_one, of_other) = (names(&only(before, after))?, names(&only(after, before))?);
+        one.libraries = of_one;
+        other.libraries = of_other;
+        Ok(())
+    }
+
+    /// What the changelogs of the packages say about the versions between.
+    fn add_vulnerabilities(&self, diff: &mut Diff, before: &Lock, after: &Lock) -> Result<(), OpsError> {
+        for change in diff.machines.values_mut().flat_map(|machine| &mut machine.packages) {
+            let (Some(one), Some(other)) =
+                (before.package(change.name.as_str()), after.package(change.name.as_str()))
+            else {
+                continue;
+            };
+            let (older, newer, lock) = if one.version < other.version {
+                (&one.version, other, after)
+            } else {
+                (&other.version, one, before)
+            };
+            let text = self.changelog(newer, lock)?;
+            let named = changelog::vulnerabilities(&text, older, &newer.version).into_iter().collect();
+            if one.version < other.version {
+                change.fixes = named;
+            } else {
+                change.brings_back = named;
+            }
+        }
+        Ok(())
+    }
+
+    /// The changelog of a package, as it lies in its `.deb`; nothing if the package is not in the store, or has another
+    /// one's (Debian policy 12.3: its documentation folder may be a link to that of a package of the same source).
+    fn changelog(&self, package: &LockedPackage, lock: &Lock) -> Result<String, OpsError> {
+        let Some(content) = known_content(&self.store, package)? else { return Ok(String::new()) };
+        let folder = format!("/usr/share/doc/{}", package.name);
+        if let Some(Kind::Symlink { target }) = content.entries.get(&folder).map(|entry| &entry.kind) {
+            let other = target.rsplit('/').next().and_then(|name| name.parse::<PackageName>().ok());
+            let other = other.filter(|name| *name != package.name);
+            let other = other.and_then(|name| lock.package(name.as_str()));
+            return other.map_or(Ok(String::new()), |other| self.changelog_at(other));
+        }
+        self.changelog_at(package)
+    }
+
+    fn changelog_at(&self, package: &LockedPackage) -> Result<String, OpsError> {
+        let Some(content) = known_content(&self.store, package)? else { return Ok(String::new()) };
+        let path = |name: &str| format!("/usr/share/doc/{}/{name}", package.name);
+        let found = ["changelog.Debian.gz", "changelog.gz"].map(path);
+        let entry = found.iter().find_map(|path| content.entries.get(path));
+        let Some(Kind::File { digest, .. }) = entry.map(|entry| &entry.kind) else {
+            return Ok(String::new());
+        };
+        let unreadable = |source| OpsError::Unpack {
+            package: format!("{} {}", package.name, package.version),
+            source: Box::new(source),
+        };
+        let mut bytes = Vec::new();
+        GzDecoder::new(self.store.open_object(digest)?)
+            .take(CHANGELOG_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
