@@ -128,9 +128,20 @@ fn print(results: &BTreeMap<String, Rehearsal>, with_lines: bool) {
     let count = |of: fn(&Rehearsal) -> bool| results.values().filter(|rehearsal| of(rehearsal)).count();
     println!();
     println!("{} packages of the list", results.len());
-    println!("{} have effects that no rule covers", count(|rehearsal| !rehearsal.uncovered.is_empty()));
+    println!(
+        "{} have effects that no rule covers, and stop with a choice: `script.PACKAGE = \"skip\"`, a rule, `scripts = \"run\"`",
+        count(|rehearsal| !rehearsal.uncovered.is_empty())
+    );
     println!("{} have programs that cannot run", count(|rehearsal| !rehearsal.missing.is_empty()));
     println!("{} have no tree", count(|rehearsal| rehearsal.failure.is_some()));
     let good = results.len() - stopped.len();
-    println!("{good} build without a choice: {:.1} %", 100.0 * good as f64 / results.len().max(1) as f64);
+    let share = |number: usize| 100.0 * number as f64 / results.len().max(1) as f64;
+    println!("{good} build without a choice: {:.1} %", share(good));
+    let made = |name: &&String| !stopped.contains_key(name) && !results[*name].left_out.is_empty();
+    let with_notice = results.keys().filter(made).count();
+    println!(
+        "{with_notice} of these leave keys, passwords, names or databases to the instance, and say so; {} need nothing: {:.1} %",
+        good - with_notice,
+        share(good - with_notice)
+    );
 }

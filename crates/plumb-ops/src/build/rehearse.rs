@@ -10,7 +10,7 @@ use plumb_model::MachineName;
 use plumb_model::lock::LockedPackage;
 use rayon::prelude::*;
 
-use super::notice::missing_text;
+use super::notice::{left_out, missing_text};
 use super::recipe::Job;
 use super::supply::Supply;
 use crate::Plumb;
@@ -26,6 +26,8 @@ pub struct Rehearsal {
     pub packages: usize,
     /// Effects of maintainer scripts that no rule covers.
     pub uncovered: Vec<Report>,
+    /// What each instance must make itself, as the build says it.
+    pub left_out: Vec<String>,
     /// Programs whose interpreter or library is not in the image.
     pub missing: Vec<String>,
     /// Why there is no tree at all.
@@ -72,6 +74,7 @@ impl Plumb<'_> {
         let mut rehearsal = Rehearsal { packages: packages.len(), ..Rehearsal::default() };
         match assemble::assemble(&input, &objects) {
             Ok(assembled) => {
+                rehearsal.left_out = left_out(&assembled);
                 rehearsal.uncovered = assembled.reports;
                 let missing = closure::check(&assembled.tree, &objects, &BTreeSet::new());
                 let missing = missing.map_err(|source| OpsError::Build {

@@ -29,14 +29,18 @@ use testkit::World;
 const PLUMB: &str = env!("CARGO_BIN_EXE_plumb");
 
 /// Machines: a web server, those whose packages do much at installation (accounts, PAM, keys, databases, capabilities), those
-/// whose effects are rules of their own (debconf's settings, a script in Perl, switches of modules), and packages that every
-/// Debian system has, which images of servers mostly leave out.
-const SETS: [(&str, &str); 6] = [
+/// whose effects are rules of their own (debconf's settings, a script in Perl, switches of modules, types of files, secrets),
+/// and packages that every Debian system has, which images of servers mostly leave out.
+const SETS: [(&str, &str); 7] = [
     ("web", "\"nginx-light\""),
     ("ssh", "\"openssh-server\""),
     ("dns", "\"bind9\""),
     ("db", "\"postgresql-15\""),
     ("mail", "\"exim4-daemon-light\", \"krb5-config\", \"libpaper1\", \"lighttpd\""),
+    (
+        "more",
+        "\"postfix\", \"nbd-server\", \"librsvg2-common\", \"libxml-libxml-perl\", \"shadowsocks-libev\", \"libapache2-mod-php8.2\", \"apache2\"",
+    ),
     ("os", OS),
 ];
 
