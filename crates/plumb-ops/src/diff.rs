@@ -107,7 +107,7 @@ impl Plumb<'_> {
         }
     }
 
-    fn side(&self, compared: &Compared) -> Result<Side, OpsError> {
+    pub(crate) fn side(&self, compared: &Compared) -> Result<Side, OpsError> {
         match compared {
             Compared::Release(name) => self.side_of_release(name, name.to_string()),
             Compared::Deployment(name) => {
@@ -171,7 +171,7 @@ impl Plumb<'_> {
     }
 
     /// A file of an image as text; nothing if it has none.
-    fn text_of(&self, machine: &MachineName, tree: &Tree, path: &str) -> Result<String, OpsError> {
+    pub(crate) fn text_of(&self, machine: &MachineName, tree: &Tree, path: &str) -> Result<String, OpsError> {
         let entry = tree.resolve(path).and_then(|path| tree.get(&path));
         let Some(Kind::File { digest, .. }) = entry.map(|entry| &entry.kind) else {
             return Ok(String::new());

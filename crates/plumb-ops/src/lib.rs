@@ -20,6 +20,7 @@ mod observe;
 mod progress;
 mod project;
 mod release;
+mod sbom;
 mod subject;
 mod systemd;
 pub mod template;
@@ -52,6 +53,7 @@ pub use plumb_target::{InstanceTimings, TimingStep, connect, keeper};
 pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent};
 pub use project::Project;
 pub use release::ReleaseOutcome;
+pub use sbom::BillForm;
 pub use verify::{Problem, Rebuilt, Verification};
 pub use why::{Why, WhyKind, WhyLink, WhyUse};
 

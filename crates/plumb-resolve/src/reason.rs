@@ -82,6 +82,12 @@ impl Dependencies {
         links
     }
 
+    /// The packages of the set that answer what `name` needs, sorted.
+    #[must_use]
+    pub fn needs(&self, name: &PackageName) -> BTreeSet<PackageName> {
+        self.edges.get(name).into_iter().flatten().map(|link| link.package.clone()).collect()
+    }
+
     /// The shortest way from a root to `name`; of equal ones the first by name. Empty if nothing leads there.
     #[must_use]
     pub fn chain(&self, roots: &[RootRequest], name: &PackageName) -> Vec<Link> {

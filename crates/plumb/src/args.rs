@@ -65,6 +65,8 @@ pub enum Command {
     Footprint(Footprint),
     /// Show why a package, file or kernel module is in an image
     Why(Why),
+    /// Print the software bill of materials of a release
+    Sbom(Sbom),
     /// Show what changed between two releases, folders or deployments, and why
     Diff(Diff),
     /// Check that a release is what it was; with `--rebuild`, that building it again gives the same bytes
@@ -201,6 +203,27 @@ pub struct Why {
     /// Only this machine
     #[arg(long)]
     pub machine: Option<MachineName>,
+}
+
+/// `plumb sbom`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  plumb sbom shop@2 > shop.cdx.json")]
+pub struct Sbom {
+    /// A release such as `shop@2`, a folder with `plumb.toml`, or a deployment
+    #[arg(default_value = ".", value_name = "RELEASE|DIR|DEPLOYMENT")]
+    pub what: String,
+    /// In which form
+    #[arg(long = "format", value_enum, default_value = "cyclonedx")]
+    pub form: Form,
+}
+
+/// Forms of a bill of materials.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Form {
+    /// CycloneDX 1.6, JSON
+    Cyclonedx,
+    /// SPDX 2.3, JSON
+    Spdx,
 }
 
 /// `plumb diff`.

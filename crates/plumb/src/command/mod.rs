@@ -10,6 +10,7 @@ mod logs;
 mod manual;
 mod ps;
 mod release;
+mod sbom;
 mod up;
 mod verify;
 mod why;
@@ -57,6 +58,7 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Show(arguments) => release::show(&session, arguments),
         Command::Footprint(arguments) => footprint::run(&session, arguments),
         Command::Why(arguments) => why::run(&session, arguments),
+        Command::Sbom(arguments) => sbom::run(&session, arguments),
         Command::Diff(arguments) => diff::run(&session, arguments),
         Command::Verify(arguments) => verify::run(&session, arguments),
         Command::Up(arguments) => up::up(&session, arguments),

@@ -1,0 +1,286 @@
+//! The software bill of materials of a release: what is in each machine, by exact version and digest, and what needs what.
+//!
+//! ```text
+//!  release ─ lock, package list, inventory ─► Bill ─┬─ cyclonedx ─► CycloneDX 1.6, JSON
+//!                                                   └─ spdx ──────► SPDX 2.3, JSON
+//! ```
+//! A bill is made from what is inside the images, so it says the same as a scanner that looks into one: Debian packages from
+//! the package list, Python projects from `*.dist-info/METADATA`, packages of npm from `node_modules/*/package.json`. The
+//! same release gives the same bytes.
+
+mod cyclonedx;
+mod spdx;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_debian::Paragraphs;
+use plumb_diff::{Side, SideMachine};
+use plumb_image::tree::Kind;
+use plumb_model::{Digest, MachineName};
+use serde_json::Value;
+
+use crate::Plumb;
+use crate::diff::Compared;
+use crate::error::OpsError;
+
+/// Largest file of metadata that is read: the longest README inside a METADATA is below 1 MB.
+const METADATA_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The package list of an image.
+const STATUS: &str = "/var/lib/dpkg/status";
+
+/// A form of a bill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BillForm {
+    /// CycloneDX 1.6 (ECMA-424), JSON.
+    CycloneDx,
+    /// SPDX 2.3 (ISO/IEC 5962 is 2.2.1), JSON.
+    Spdx,
+}
+
+/// What a release consists of.
+pub(crate) struct Bill {
+    /// `shop@3`.
+    pub(crate) name: String,
+    /// Application.
+    pub(crate) app: String,
+    /// Seconds since 1970: when its newest archive index was made, so that a bill does not depend on when it is asked for.
+    pub(crate) date_s: i64,
+    /// Follows from what the machines consist of.
+    pub(crate) id: Digest,
+    pub(crate) machines: Vec<BillMachine>,
+}
+
+/// One machine.
+pub(crate) struct BillMachine {
+    pub(crate) name: MachineName,
+    /// Digest of the verified root.
+    pub(crate) root: Digest,
+    /// Debian suite.
+    pub(crate) suite: String,
+    pub(crate) components: Vec<Component>,
+}
+
+/// One package of a machine.
+pub(crate) struct Component {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// Package URL (purl-spec).
+    pub(crate) purl: String,
+    /// Digest of the file it was unpacked from.
+    pub(crate) sha256: Option<String>,
+    /// Where that file is.
+    pub(crate) location: Option<String>,
+    /// Names of the components of the same machine that it needs.
+    pub(crate) needs: BTreeSet<String>,
+}
+
+impl Plumb<'_> {
+    /// The bill of a release, or of a folder as it would be released now.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn sbom(&self, of: &Compared, form: BillForm) -> Result<Value, OpsError> {
+        let side = self.side(of)?;
+        let mut machines = Vec::new();
+        for (name, machine) in &side.machines {
+            machines.push(BillMachine {
+                name: name.clone(),
+                root: machine.image.root.digest,
+                suite: side.definition.base.suite.clone(),
+                components: self.components(&side, name, machine)?,
+            });
+        }
+        let parts: Vec<String> =
+            machines.iter().map(|machine| format!("{} {}", machine.name, machine.root)).collect();
+        let bill = Bill {
+            name: side.name.clone(),
+            app: side.definition.app.to_string(),
+            date_s: side.lock.sources.iter().map(|source| source.date).max().unwrap_or_default(),
+            id: Digest::of(format!("{}\n{}", side.name, parts.join("\n")).as_bytes()),
+            machines,
+        };
+        Ok(match form {
+            BillForm::CycloneDx => cyclonedx::document(&bill),
+            BillForm::Spdx => spdx::document(&bill),
+        })
+    }
+
+    fn components(
+        &self,
+        side: &Side,
+        name: &MachineName,
+        machine: &SideMachine,
+    ) -> Result<Vec<Component>, OpsError> {
+        let status = self.text_of(name, &machine.inventory.tree(), STATUS)?;
+        let sources = sources(&status);
+        let kernel = side.lock.machines.get(name).map(|locked| locked.kernel.clone());
+        let packages = machine.image.packages.keys().map(ToString::to_string).chain(kernel);
+        let mut found = Vec::new();
+        for package in packages.filter_map(|package| side.lock.package(&package)) {
+            let archive = side.lock.sources.iter().find(|source| source.suite == package.suite);
+            let qualifiers = Qualifiers {
+                arch: &package.architecture,
+                distro: &side.definition.base.suite,
+                upstream: sources.get(package.name.as_str()).map(String::as_str),
+            };
+            let needs = machine.dependencies.needs(&package.name);
+            found.push(Component {
+                name: package.name.to_string(),
+                version: package.version.to_string(),
+                purl: debian_purl(package.name.as_str(), package.version.as_str(), &qualifiers),
+                sha256: Some(package.digest.hex()),
+                location: archive.map(|archive| format!("{}/{}", archive.uri, package.file)),
+                needs: needs.into_iter().map(|name| name.to_string()).collect(),
+            });
+        }
+        found.extend(self.of_languages(name, machine)?);
+        Ok(found)
+    }
+
+    /// Python projects and packages of npm that lie in the image.
+    fn of_languages(&self, name: &MachineName, machine: &SideMachine) -> Result<Vec<Component>, OpsError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
+            machine: name.clone(),
+            source,
+        };
+        let mut found = BTreeMap::new();
+        for (path, (entry, origin)) in &machine.inventory.entries {
+            let Kind::File { digest, .. } = &entry.kind else { continue };
+            // What a Debian package brings is that package.
+            if origin.source != "app" {
+                continue;
+            }
+            let read = || self.store.read_bytes(digest, METADATA_BYTES);
+            let (kind, named) = if path.ends_with(".dist-info/METADATA") {
+                ("pypi", python(&String::from_utf8_lossy(&read()?)))
+            } else if path.contains("/node_modules/") && path.ends_with("/package.json") {
+                let value: Value =
+                    serde_json::from_slice(&read()?).map_err(|error| failed(Box::new(error)))?;
+                ("npm", npm(&value))
+            } else {
+                continue;
+            };
+            // Many a package.json in a package only says how its files are to be read, and names nothing.
+            let Some((name, version)) = named else { continue };
+            let purl = format!("pkg:{kind}/{}@{}", path_of(&name), encoded(&version));
+            found.entry(purl.clone()).or_insert(Component {
+                name,
+                version,
+                purl,
+                sha256: None,
+                location: None,
+                needs: BTreeSet::new(),
+            });
+        }
+        Ok(found.into_values().collect())
+    }
+}
+
+/// Name of the source package of each package that has another name for it: `Source:` of deb-control(5).
+fn sources(status: &str) -> BTreeMap<String, String> {
+    let stanzas = Paragraphs::new(status).filter_map(Result::ok);
+    let pair = |stanza: plumb_debian::Paragraph<'_>| {
+        let source = stanza.get("Source")?.split_whitespace().next()?.to_owned();
+        Some((stanza.get("Package")?.to_owned(), source))
+    };
+    stanzas.filter_map(pair).collect()
+}
+
+struct Qualifiers<'a> {
+    arch: &'a str,
+    distro: &'a str,
+    upstream: Option<&'a str>,
+}
+
+/// `pkg:deb/debian/libssl3@3.0.17-1?arch=amd64&distro=bookworm&upstream=openssl` (purl-spec, type `deb`).
+fn debian_purl(name: &str, version: &str, qualifiers: &Qualifiers<'_>) -> String {
+    let mut purl = format!(
+        "pkg:deb/debian/{}@{}?arch={}&distro={}",
+        encoded(name),
+        encoded(version),
+        encoded(qualifiers.arch),
+        encoded(qualifiers.distro)
+    );
+    if let Some(upstream) = qualifiers.upstream {
+        purl.push_str(&format!("&upstream={}", encoded(upstream)));
+    }
+    purl
+}
+
+/// Percent-encoding of purl-spec: everything but letters, digits and `.-_~:`.
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b".-_~:".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// `@scope/name` of npm keeps its slash.
+fn path_of(name: &str) -> String {
+    name.split('/').map(encoded).collect::<Vec<_>>().join("/")
+}
+
+/// `Name:` and `Version:` of core metadata (PEP 566), the name in its normal form (PEP 503).
+fn python(metadata: &str) -> Option<(String, String)> {
+    let head = metadata.lines().take_while(|line| !line.is_empty());
+    let field = |key: &str| head.clone().find_map(|line| line.strip_prefix(key)).map(str::trim);
+    let name = field("Name:")?.to_lowercase().replace(['_', '.'], "-");
+    Some((name, field("Version:")?.to_owned()))
+}
+
+fn npm(package: &Value) -> Option<(String, String)> {
+    let text = |key: &str| package.get(key).and_then(Value::as_str).map(str::to_owned);
+    Some((text("name")?, text("version")?))
+}
+
+/// A UUID that follows from the bill (RFC 9562, version 8).
+fn uuid(id: &Digest) -> String {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&id.as_bytes()[..16]);
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = hex::encode(bytes);
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// RFC 3339, in UTC.
+fn timestamp(seconds: i64) -> String {
+    crate::clock::utc(seconds, "%Y-%m-%dT%H:%M:%SZ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn package_urls() {
+        let qualifiers = Qualifiers { arch: "amd64", distro: "bookworm", upstream: Some("gcc-12") };
+        assert_eq!(
+            debian_purl("libstdc++6", "1:12.2.0-14+deb12u1~x", &qualifiers),
+            "pkg:deb/debian/libstdc%2B%2B6@1:12.2.0-14%2Bdeb12u1~x?arch=amd64&distro=bookworm&upstream=gcc-12"
+        );
+        assert_eq!(path_of("@types/node"), "%40types/node");
+    }
+
+    #[test]
+    fn names_in_metadata() {
+        let metadata = "Metadata-Version: 2.1\nName: Flask_Thing.x\nVersion: 1.0\n\nName: other\n";
+        assert_eq!(python(metadata), Some(("flask-thing-x".into(), "1.0".into())));
+        assert_eq!(python("Name: x\n\nVersion: 1\n"), None);
+        assert_eq!(npm(&serde_json::json!({"type": "module"})), None);
+        let status = "Package: a\nSource: src (1.0)\n\nPackage: b\nVersion: 1\n";
+        assert_eq!(sources(status), BTreeMap::from([("a".to_owned(), "src".to_owned())]));
+    }
+
+    #[test]
+    fn an_id_is_a_uuid() {
+        let id = uuid(&Digest::of(b"x"));
+        assert_eq!((id.len(), id.as_bytes()[14], id.matches('-').count()), (36, b'8', 4));
+    }
+}
