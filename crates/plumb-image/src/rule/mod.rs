@@ -24,7 +24,6 @@ mod getopt;
 pub(crate) mod ignore;
 mod lighttpd;
 pub(crate) mod linker;
-mod md5;
 mod mime;
 mod mode;
 pub(crate) mod pam;
