@@ -11,7 +11,7 @@ pub(super) const MERGED: [(&str, &str); 4] =
     [("/bin", "usr/bin"), ("/lib", "usr/lib"), ("/lib64", "usr/lib64"), ("/sbin", "usr/sbin")];
 
 /// `/bin/sh` to `/usr/bin/sh`.
-pub(super) fn merged(path: &str) -> String {
+pub(crate) fn merged(path: &str) -> String {
     for (old, _) in MERGED {
         if path.strip_prefix(old).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             return format!("/usr{path}");

@@ -3,7 +3,7 @@
 //! The order: diversions (from `preinst`), merge, skeleton, accounts, `postinst`, tmpfiles.d, drop rules,
 //! alternatives, certificates, the user's files, linker cache, owners, package list.
 
-mod merge;
+pub(crate) mod merge;
 mod scripted;
 mod scripts;
 mod skeleton;

@@ -6,7 +6,8 @@ use super::filter::{Outcome, id_text, letters, program};
 use super::postfix;
 use super::script::{Argument, Machine};
 use super::world::World;
-use crate::tree::Kind;
+use crate::assemble::merge::merged;
+use crate::tree::{Kind, Origin};
 
 const UNKNOWN: Outcome = (None, None);
 
@@ -296,15 +297,20 @@ fn list(world: &World<'_>, arguments: &[Argument]) -> Option<Outcome> {
     Some((Some(out), Some(status)))
 }
 
-/// Is this path one that a package has? `None` for a pattern.
+/// Is this path one that a package has? `None` for a pattern. A folder is also its who has a file below it, as dpkg
+/// lists a file's folders with it; so is a folder that a merged `/usr` made a link (`/lib64`).
 fn is_of_package(world: &World<'_>, words: &[&str]) -> Option<bool> {
     let [path] = words else { return None };
     if !path.starts_with('/') || path.contains(['*', '?', '[']) {
         return None;
     }
-    let place = world.place(path.trim_end_matches('/'))?;
-    let found = world.tree.entries.get(&place);
-    Some(found.is_some_and(|(_, origin)| world.packages.contains_key(&origin.source)))
+    let place = merged(&world.place(path.trim_end_matches('/'))?);
+    let of_package = |(_, origin): &(_, Origin)| world.packages.contains_key(&origin.source);
+    let Some(found) = world.tree.entries.get(&place) else { return Some(false) };
+    let below = format!("{place}/");
+    let mut inside =
+        world.tree.entries.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));
+    Some(of_package(found) || inside.any(|(_, entry)| of_package(entry)))
 }
 
 fn packages(world: &World<'_>, name: &str, arguments: &[Argument]) -> Option<Outcome> {

@@ -35,7 +35,7 @@ fn questions_about_files_and_ids() {
 adduser --system --group daemon-of-x
 [ \"$(id -u daemon-of-x)\" = 0 ] && echo root
 [ \"$(id -u daemon-of-x)\" -ne 65534 ] && echo somebody
-for path in /usr/share/x/ /usr/share/of-nobody /etc/rule; do
+for path in /usr/share/x/ /usr/share/of-nobody /etc/rule /lib /lib64; do
     dpkg-query -S $path >/dev/null 2>&1 && echo $path
 done
 echo abc | md5sum | cut -d' ' -f1
@@ -47,9 +47,12 @@ md5sum /etc/missing || echo missing
 ";
     let text = out(
         &[("postinst", &format!("echo 1 > /etc/rule\n{{ {script} }} > /etc/out\n"))],
-        &[("/usr/share/x/file", ""), ("/etc/abc", "abc\n")],
+        &[("/usr/share/x/file", ""), ("/lib/x", ""), ("/etc/abc", "abc\n")],
     );
-    assert_eq!(text, "somebody\n/usr/share/x/\n0bee89b07a248e27c83fc3d5951213c1\nsame\nother\nmissing\n");
+    assert_eq!(
+        text,
+        "somebody\n/usr/share/x/\n/lib\n0bee89b07a248e27c83fc3d5951213c1\nsame\nother\nmissing\n"
+    );
 }
 
 #[test]
