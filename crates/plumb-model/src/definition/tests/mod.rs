@@ -475,7 +475,7 @@ fn unknown_keys() {
               |
             4 | qwertz = 1
               | ^^^^^^
-            hint: Known keys: app, cpus, instances, keep, memory, middleware, needs, oci, os, publish, script, scripts, service, volume, without."#]],
+            hint: Known keys: app, cpus, init, instances, keep, lockdown, memory, middleware, needs, oci, os, publish, script, scripts, service, volume, without."#]],
     );
     check_machine(
         "service.nginx = { ready = { htp = \":80\" }, user = \"a\", command = \"x\" }",
