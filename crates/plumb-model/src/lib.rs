@@ -13,4 +13,7 @@ pub mod release;
 
 pub use canonical::{Document, DocumentError};
 pub use digest::{Digest, DigestError};
-pub use name::{AppName, DeploymentName, InstanceName, MachineName, NameError, ServiceName, VolumeName};
+pub use name::{
+    AppName, ChannelName, DeploymentName, EvidenceName, InstanceName, MachineName, NameError, ServiceName,
+    SignerName, VolumeName,
+};

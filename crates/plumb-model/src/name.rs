@@ -83,6 +83,9 @@ name!(/** Name of a machine of an application. */ MachineName, "machine name");
 name!(/** Name of a service of a machine. */ ServiceName, "service name");
 name!(/** Name of a volume of a machine. */ VolumeName, "volume name");
 name!(/** Name of a deployment on this host. */ DeploymentName, "deployment name");
+name!(/** Name of a channel of an application. */ ChannelName, "channel name");
+name!(/** Name of a kind of evidence. */ EvidenceName, "name of evidence");
+name!(/** Name of a key in the trust of an application. */ SignerName, "name of a signer");
 name!(/** Name of an instance: machine name, `-`, number from 1. */ InstanceName, "instance name");
 
 impl InstanceName {

@@ -3,6 +3,7 @@
 //! ```text
 //! app, fence                              Definition
 //! [base]                                  Base
+//! [channel.NAME]                          ChannelPolicy  read in channel.rs
 //! [machine.NAME]                          Machine    read in machine.rs
 //!   app.TARGET                            AppContent read in content.rs
 //!   volume.NAME                           Volume
@@ -14,6 +15,7 @@
 //! Reading goes on after an error, so that all of them are told at once. What concerns one machine is checked where
 //! it is read; what concerns several (`needs`, published ports, names) is checked in check.rs.
 
+mod channel;
 mod check;
 mod content;
 mod diagnostic;
@@ -31,11 +33,12 @@ use plumb_debian::PackageName;
 use serde::{Serialize, Serializer};
 use toml::de::DeTable;
 
-use crate::{AppName, Digest, MachineName, ServiceName, VolumeName};
+use crate::{AppName, ChannelName, Digest, MachineName, ServiceName, VolumeName};
 use diagnostic::{Report, quoted};
 use machine::Draft;
 use table::{Field, Table};
 
+pub use channel::{ChannelPolicy, Requirement};
 pub use diagnostic::{DefinitionErrors, Diagnostic};
 
 /// Largest definition that is read. One of a hundred machines has some 30 KiB; a file beyond this is not a definition.
@@ -64,6 +67,9 @@ pub struct Definition {
     pub machines: BTreeMap<MachineName, Machine>,
     /// How far back a rollback is safe for the data.
     pub fence: Option<Fence>,
+    /// What channels ask of a release.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub channels: BTreeMap<ChannelName, ChannelPolicy>,
 }
 
 /// The release below which a rollback is refused.
@@ -363,14 +369,15 @@ impl Definition {
 }
 
 fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
-    root.allow(&["app", "base", "fence", "machine"], report);
+    root.allow(&["app", "base", "channel", "fence", "machine"], report);
     let app = root.required("app", "\"shop\"", report).and_then(|field| field.parsed("\"shop\"", report));
     let fence = root.get("fence").and_then(|field| read_fence(&field, report));
     let base = read_base(root.get("base").as_ref(), report);
+    let channels = channel::read(root, report);
     let drafts = read_machines(root, report);
     check::machines(&drafts, report);
     let machines = drafts.into_iter().map(|(name, draft)| (name, draft.machine)).collect();
-    Some(Definition { app: app?, base: base?, machines, fence })
+    Some(Definition { app: app?, base: base?, machines, fence, channels })
 }
 
 fn read_fence(field: &Field<'_>, report: &mut Report<'_>) -> Option<Fence> {

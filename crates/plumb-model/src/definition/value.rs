@@ -67,6 +67,11 @@ pub(super) fn duration_ms(field: &Field<'_>, max_ms: u64, report: &mut Report<'_
     }
 }
 
+/// A time like `24h` or `7d` in seconds; `None` if it is something else or nothing.
+pub(super) fn span_s(text: &str) -> Option<u64> {
+    measure(text, &[("s", 1), ("min", 60), ("h", 3600), ("d", 86_400)]).filter(|seconds| *seconds > 0)
+}
+
 /// `text` as an absolute path in its one form: no `.`, `..`, empty part or `/` at the end. `Err` says what is wrong.
 pub(super) fn absolute_path(text: &str) -> Result<String, String> {
     let path = format!("/{}", text.trim_matches('/'));
