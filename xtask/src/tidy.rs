@@ -9,7 +9,18 @@ use anyhow::{Context, Result, bail};
 /// Crates by layer; a crate may depend on lower layers, and within its layer on those named before it.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["plumb-debian", "plumb-guest-proto", "plumb-model"]),
-    (1, &["plumb-content", "plumb-delta", "plumb-resolve", "plumb-image", "plumb-plan", "plumb-diff"]),
+    (
+        1,
+        &[
+            "plumb-content",
+            "plumb-delta",
+            "plumb-resolve",
+            "plumb-image",
+            "plumb-plan",
+            "plumb-diff",
+            "plumb-trust",
+        ],
+    ),
     (2, &["plumb-store", "plumb-fetch", "plumb-target", "plumb-state"]),
     (3, &["plumb-ops"]),
     (4, &["plumb", "plumb-guest"]),
@@ -26,6 +37,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("plumb-delta", &["rustix", "ureq", "tempfile", "plumb-store", "plumb-image"]),
     ("plumb-resolve", &["rustix", "ureq", "tempfile", "plumb-store"]),
     ("plumb-plan", &["rustix", "ureq", "tempfile", "plumb-store", "plumb-target"]),
+    ("plumb-trust", &["rustix", "ureq", "tempfile", "plumb-store"]),
     ("plumb-diff", &["rustix", "ureq", "tempfile", "plumb-store"]),
     ("plumb-guest", &["plumb-model", "plumb-debian", "ureq", "regex"]),
 ];

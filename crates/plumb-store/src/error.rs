@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use plumb_model::{AppName, Digest};
+use plumb_model::{AppName, ChannelName, Digest};
 
 use crate::Holder;
 
@@ -102,6 +102,22 @@ pub enum Error {
         /// The number.
         number: u64,
     },
+    /// Somebody else promoted at the same time.
+    #[error("channel `{channel}` of `{app}` was moved by somebody else meanwhile")]
+    ChannelMoved {
+        /// The application.
+        app: AppName,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// There is another root of trust of this version.
+    #[error("the trust of `{app}` has another version {version} already")]
+    TrustMoved {
+        /// The application.
+        app: AppName,
+        /// The version.
+        version: u64,
+    },
     /// Somebody else holds the lock.
     #[error("{name} is in use by {holder}")]
     Busy {
@@ -139,6 +155,10 @@ impl Error {
                 "Use the version of Plumb that wrote this store, or set `PLUMB_HOME` to another directory."
                     .into(),
             ),
+            Error::ChannelMoved { app, .. } => {
+                Some(format!("`plumb channel {app}` shows where it points to now"))
+            }
+            Error::TrustMoved { app, .. } => Some(format!("`plumb trust {app}` shows who is trusted now")),
             Error::Busy { .. } => Some("Wait until it has ended, then run the command again.".into()),
             _ => None,
         }

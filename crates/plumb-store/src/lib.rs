@@ -6,6 +6,9 @@
 //!   objects/<2 hex>/<62 hex>     0444, named by the SHA-256 of its bytes; never changed, only removed
 //!   entries/<kind>/<key>         small named values, replaced atomically
 //!   releases/<app>/<number>      0444, immutable: a number is given once
+//!   statements/<app>/<number>/<64 hex>    0444, signed: what was said about the release
+//!   channels/<app>/<channel>/<sequence>   0444, signed: the last one is what the channel points to
+//!   trust/<app>/<version>        0444, signed: whose signatures count
 //!   locks/<name>                 flock(2); holds "<pid> (<command>)" while taken
 //!   partial/<64 hex>             a download in progress, named by the digest that its whole will have
 //!   damaged/<64 hex>.<n>         objects whose bytes no longer had their digest, kept for a look
@@ -26,7 +29,9 @@ mod lock;
 mod object;
 mod partial;
 mod place;
+mod record;
 mod release;
+mod vouch;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -53,7 +58,18 @@ const FORMAT: &[u8] = b"1\n";
 const FORMAT_LIMIT_BYTES: u64 = 32;
 
 /// The directories of the layout.
-const PLACES: [&str; 7] = ["objects", "entries", "releases", "locks", "partial", "damaged", "tmp"];
+const PLACES: [&str; 10] = [
+    "objects",
+    "entries",
+    "releases",
+    "statements",
+    "channels",
+    "trust",
+    "locks",
+    "partial",
+    "damaged",
+    "tmp",
+];
 
 /// A store below one root directory. Cheap to clone; every method may be called from any thread and any process.
 #[derive(Clone, Debug)]

@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use expect_test::{Expect, expect};
-use plumb_model::{AppName, Digest};
+use plumb_model::{AppName, ChannelName, Digest};
 
 use super::*;
 
@@ -242,6 +243,33 @@ fn a_release_number_is_given_once() {
     assert_eq!(store.releases(&shop()).unwrap(), [1, 2, 9, 10]);
     assert_eq!(store.apps().unwrap(), [shop()]);
     assert_eq!(files(&store.root().join("tmp")).len(), 0);
+}
+
+#[test]
+fn what_was_vouched_for_is_kept_as_it_was() {
+    let (_dir, store) = store();
+    let channel: ChannelName = "prod".parse().expect("name");
+    let digest = store.add_statement(&shop(), 3, b"signed").expect("added");
+    assert_eq!(store.add_statement(&shop(), 3, b"signed").expect("again"), digest);
+    assert_eq!(store.statements(&shop(), 3).expect("listed"), [digest]);
+    assert_eq!(store.statement(&shop(), 3, &digest).expect("read").as_deref(), Some(&b"signed"[..]));
+    assert_eq!(store.statement(&shop(), 4, &digest).expect("read"), None);
+    let path = store.root().join("statements/shop/3").join(digest.hex());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("writable");
+    std::fs::write(&path, b"forged").expect("written");
+    assert!(matches!(store.statement(&shop(), 3, &digest), Err(Error::WrongDigest { .. })));
+
+    store.add_promotion(&shop(), &channel, 1, b"one").expect("added");
+    assert!(matches!(store.add_promotion(&shop(), &channel, 1, b"one"), Err(Error::ChannelMoved { .. })));
+    assert_eq!(store.channels(&shop()).expect("listed"), std::slice::from_ref(&channel));
+    assert_eq!(store.promotions(&shop(), &channel).expect("listed"), [1]);
+    assert_eq!(store.promotion(&shop(), &channel, 1).expect("read").as_deref(), Some(&b"one"[..]));
+
+    store.add_root(&shop(), 1, b"root").expect("added");
+    store.add_root(&shop(), 1, b"root").expect("the same again");
+    assert!(matches!(store.add_root(&shop(), 1, b"other"), Err(Error::TrustMoved { .. })));
+    assert_eq!(store.roots(&shop()).expect("listed"), [1]);
+    assert_eq!(store.root_of_trust(&shop(), 1).expect("read").as_deref(), Some(&b"root"[..]));
 }
 
 #[test]
