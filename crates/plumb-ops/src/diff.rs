@@ -1,6 +1,6 @@
 //! What differs between two releases, folders or deployments: reads both sides, and lets `plumb-diff` decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use crate::build::MANIFEST_LIMIT;
 use crate::contents::{StoreObjects, known_content};
 use crate::error::OpsError;
 use crate::project::{DEFINITION, Project};
-use crate::subject::roots;
+use crate::subject::{STATUS, roots};
 use crate::{Plumb, release};
 
 /// Longest lock that is read from the store: one of 10,000 packages has 3 MB.
@@ -27,6 +27,9 @@ const LOCK_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// Longest changelog that is looked at, unpacked: the kernel's of ten years has 10 MB.
 const CHANGELOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The files of an image that are read to compare it.
+const DOCUMENTS: [&str; 4] = [MACHINE_SPEC_PATH, STATUS, "/etc/passwd", "/etc/group"];
 
 /// One side as it is named on a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +151,8 @@ impl Plumb<'_> {
             let image = self.image(&entry.image)?;
             let inventory = self.inventory(machine, &image)?;
             let tree = inventory.tree();
+            let read: BTreeSet<String> = DOCUMENTS.iter().filter_map(|path| tree.resolve(path)).collect();
+            self.carve(machine, (&image, &inventory), &|path| read.contains(path))?;
             let recorded = self.recorded(&image)?;
             let measured = self.measured(&entry.image)?.map(|seen| plumb_diff::Measured {
                 memory_used_kib: seen.memory_used_kib,
@@ -214,10 +219,17 @@ impl Plumb<'_> {
                 .map_err(|error| OpsError::Build { machine: machine.clone(), source: Box::new(error) })
         };
         let (before, after) = (&one.inventory.entries, &other.inventory.entries);
+        let differs = |mine: &plumb_diff::Entries, theirs: &plumb_diff::Entries, path: &str| {
+            mine.get(path).map(|it| &it.0.kind) != theirs.get(path).map(|it| &it.0.kind)
+        };
+        for (mine, theirs) in [(&*one, &*other), (&*other, &*one)] {
+            let (mine, theirs) = (mine, &theirs.inventory.entries);
+            let wanted = |path: &str| differs(&mine.inventory.entries, theirs, path);
+            self.carve(machine, (&mine.image, &mine.inventory), &wanted)?;
+        }
         let only = |mine: &plumb_diff::Entries, theirs: &plumb_diff::Entries| {
-            let differs =
-                mine.iter().filter(|(path, it)| theirs.get(*path).map(|it| &it.0.kind) != Some(&it.0.kind));
-            Tree { entries: differs.map(|(path, it)| (path.clone(), it.clone())).collect() }
+            let entries = mine.iter().filter(|(path, _)| differs(mine, theirs, path));
+            Tree { entries: entries.map(|(path, it)| (path.clone(), it.clone())).collect() }
         };
         let (of_one, of_other) = (names(&only(before, after))?, names(&only(after, before))?);
         one.libraries = of_one;

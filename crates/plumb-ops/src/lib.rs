@@ -1,6 +1,7 @@
 //! The use cases: load, decide, do, save. They return values, never text.
 
 mod build;
+mod carve;
 mod clock;
 mod content;
 mod contents;
@@ -19,6 +20,7 @@ mod machine;
 mod observe;
 mod progress;
 mod project;
+mod reach;
 mod release;
 mod sbom;
 mod subject;

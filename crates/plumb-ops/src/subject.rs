@@ -23,7 +23,7 @@ const DEFINITION_LIMIT: u64 = 16 * 1024 * 1024;
 const INVENTORY_LIMIT: u64 = 512 * 1024 * 1024;
 
 /// The package list of an image.
-const STATUS: &str = "/var/lib/dpkg/status";
+pub(crate) const STATUS: &str = "/var/lib/dpkg/status";
 
 /// Images with the definition they were made from.
 pub(crate) struct Subject {

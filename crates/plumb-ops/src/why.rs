@@ -151,6 +151,7 @@ impl Plumb<'_> {
                 continue;
             }
             let inventory = self.inventory(name, image)?;
+            self.carve(name, (image, &inventory), &|_| true)?;
             let dependencies = self.dependencies(name, &inventory)?;
             let roots = subject.definition.machines.get(name).map(roots).unwrap_or_default();
             let scene = Scene { machine: name, image, inventory, roots, dependencies };

@@ -116,6 +116,7 @@ impl Plumb<'_> {
         definition: Option<&Machine>,
     ) -> Result<MachineFootprint, OpsError> {
         let inventory = self.inventory(name, image)?;
+        self.carve(name, (image, &inventory), &|_| true)?;
         let content = self.content_of(name, image, &inventory)?;
         let roots = definition.map(roots).unwrap_or_default();
         let failed =

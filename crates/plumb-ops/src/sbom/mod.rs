@@ -75,6 +75,9 @@ pub(crate) struct Component {
     pub(crate) needs: BTreeSet<String>,
 }
 
+/// The file of a Python project that says what it is (PEP 376).
+const PYTHON: &str = ".dist-info/METADATA";
+
 impl Plumb<'_> {
     /// The bill of a release, or of a folder as it would be released now.
     ///
@@ -144,6 +147,7 @@ impl Plumb<'_> {
             machine: name.clone(),
             source,
         };
+        self.carve(name, (&machine.image, &machine.inventory), &names_a_project)?;
         let mut found = BTreeMap::new();
         for (path, (entry, origin)) in &machine.inventory.entries {
             let Kind::File { digest, .. } = &entry.kind else { continue };
@@ -152,9 +156,9 @@ impl Plumb<'_> {
                 continue;
             }
             let read = || self.store.read_bytes(digest, METADATA_BYTES);
-            let (kind, named) = if path.ends_with(".dist-info/METADATA") {
+            let (kind, named) = if path.ends_with(PYTHON) {
                 ("pypi", python(&String::from_utf8_lossy(&read()?)))
-            } else if path.contains("/node_modules/") && path.ends_with("/package.json") {
+            } else if names_a_project(path) {
                 let value: Value =
                     serde_json::from_slice(&read()?).map_err(|error| failed(Box::new(error)))?;
                 ("npm", npm(&value))
@@ -175,6 +179,11 @@ impl Plumb<'_> {
         }
         Ok(found.into_values().collect())
     }
+}
+
+/// Whether a file is one that says which project of another language lies beside it.
+fn names_a_project(path: &str) -> bool {
+    path.ends_with(PYTHON) || path.contains("/node_modules/") && path.ends_with("/package.json")
 }
 
 /// Name of the source package of each package that has another name for it: `Source:` of deb-control(5).

@@ -3,7 +3,7 @@
 mod damage;
 mod rebuild;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_image::compare::Difference;
 use plumb_model::image::Image;
@@ -31,6 +31,8 @@ pub struct Verification {
     pub problems: Vec<Problem>,
     /// Machines built again, if that was asked for.
     pub rebuilt: Vec<Rebuilt>,
+    #[serde(skip)]
+    checked: BTreeSet<Digest>,
 }
 
 /// An object that is not what it should be.
@@ -83,9 +85,11 @@ impl Plumb<'_> {
             bytes: 0,
             problems: Vec::new(),
             rebuilt: Vec::new(),
+            checked: BTreeSet::new(),
         };
         self.check_chain(&release, &mut found)?;
         let images = self.check_objects(&release, &mut found)?;
+        self.check_rest(&release, &mut found)?;
         if rebuild && found.problems.is_empty() {
             found.rebuilt = self.rebuild(&release, &images)?;
         }
@@ -151,6 +155,19 @@ impl Plumb<'_> {
         Ok(images)
     }
 
+    /// Whatever else the release reaches. It can only be told once the documents that name it are good.
+    fn check_rest(&self, release: &Release, found: &mut Verification) -> Result<(), OpsError> {
+        if !found.problems.is_empty() {
+            return Ok(());
+        }
+        for object in self.reach(release)? {
+            if !found.checked.contains(&object.digest) {
+                self.check_object(None, &object.name, &object.digest, found)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hashes one object; says whether it is good.
     fn check_object(
         &self,
@@ -160,6 +177,7 @@ impl Plumb<'_> {
         found: &mut Verification,
     ) -> Result<bool, OpsError> {
         found.objects += 1;
+        found.checked.insert(*digest);
         found.bytes += self.store.size(digest)?.unwrap_or_default();
         let reason = match self.store.verify(digest) {
             Ok(()) => return Ok(true),
