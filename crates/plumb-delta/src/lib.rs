@@ -80,7 +80,7 @@ mod search;
 mod stream;
 mod symbol;
 mod varint;
-mod verity;
+pub mod verity;
 
 use std::fs::File;
 use std::io;

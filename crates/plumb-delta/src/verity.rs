@@ -12,15 +12,16 @@ const BLOCK: usize = 4096;
 const HASH: usize = 32;
 
 /// Hashes of the lowest level, growing with the data.
-#[derive(Default)]
-pub(crate) struct Tree {
+#[derive(Debug, Default)]
+pub struct Tree {
     lowest: Vec<u8>,
     /// A block that is not full yet.
     part: Vec<u8>,
 }
 
 /// Bytes of data and bytes of tree, if an object of `length` bytes can be data with a tree behind it.
-pub(crate) fn split(length: u64) -> Option<(u64, u64)> {
+#[must_use]
+pub fn split(length: u64) -> Option<(u64, u64)> {
     if length == 0 || !length.is_multiple_of(BLOCK as u64) {
         return None;
     }
@@ -47,7 +48,7 @@ fn blocks(mut data: u64) -> u64 {
 
 impl Tree {
     /// Takes the next bytes of the data.
-    pub(crate) fn push(&mut self, mut data: &[u8]) {
+    pub fn push(&mut self, mut data: &[u8]) {
         if !self.part.is_empty() {
             let (head, rest) = data.split_at(data.len().min(BLOCK - self.part.len()));
             self.part.extend_from_slice(head);
@@ -66,7 +67,8 @@ impl Tree {
     }
 
     /// The tree over everything that was taken, which has to be whole blocks.
-    pub(crate) fn finish(self) -> Vec<u8> {
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
         let mut levels = vec![self.lowest];
         loop {
             let last = levels.last_mut().map(|level| {

@@ -69,7 +69,7 @@ pub(crate) fn scan(tree: &Tree, objects: &dyn Objects) -> io::Result<BTreeMap<Di
     digests.dedup();
     let found: io::Result<Vec<Option<(Digest, Binary)>>> = digests
         .into_par_iter()
-        .map(|digest| Ok(read(&File::open(objects.path(&digest)?)?)?.map(|binary| (digest, binary))))
+        .map(|digest| Ok(read(&objects.open(&digest)?)?.map(|binary| (digest, binary))))
         .collect();
     Ok(found?.into_iter().flatten().collect())
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::path::PathBuf;
 
 use plumb_model::Digest;
 use tempfile::TempDir;
@@ -32,10 +31,8 @@ impl Objects for Folder {
         Ok((digest, bytes.len() as u64))
     }
 
-    fn path(&self, digest: &Digest) -> io::Result<PathBuf> {
-        let path = self.0.path().join(digest.hex());
-        fs::metadata(&path)?;
-        Ok(path)
+    fn open(&self, digest: &Digest) -> io::Result<fs::File> {
+        fs::File::open(self.0.path().join(digest.hex()))
     }
 }
 

@@ -5,8 +5,8 @@
 //! [`Tree::close`] was called.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
 
 use plumb_model::Digest;
 use serde::{Deserialize, Serialize};
@@ -22,21 +22,19 @@ pub trait Objects: Sync {
     /// Whatever reading `source` or writing the object says.
     fn put(&self, source: &mut dyn Read) -> io::Result<(Digest, u64)>;
 
-    /// Where the object lies as a plain file, for copying without a detour through memory. That it is there shows when
-    /// the file is opened: everything is opened once, and looking before would double the calls.
+    /// The object as an open file, for copying without a detour through memory.
     ///
     /// # Errors
-    /// If these objects lie in no files of their own.
-    fn path(&self, digest: &Digest) -> io::Result<PathBuf>;
+    /// What opening it says, or if these objects lie in no files of their own.
+    fn open(&self, digest: &Digest) -> io::Result<File>;
 
     /// The whole object in memory.
     ///
     /// # Errors
-    /// As [`Objects::path`], or if the object is larger than `limit_bytes`.
+    /// As [`Objects::open`], or if the object is larger than `limit_bytes`.
     fn read(&self, digest: &Digest, limit_bytes: u64) -> io::Result<Vec<u8>> {
-        let file = std::fs::File::open(self.path(digest)?)?;
         let mut bytes = Vec::new();
-        file.take(limit_bytes + 1).read_to_end(&mut bytes)?;
+        self.open(digest)?.take(limit_bytes + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit_bytes {
             return Err(io::Error::other(format!("object {digest} is larger than {limit_bytes} bytes")));
         }

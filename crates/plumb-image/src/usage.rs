@@ -98,7 +98,7 @@ pub fn uses(tree: &Tree, objects: &dyn Objects) -> io::Result<Vec<Use>> {
 pub fn is_elf(objects: &dyn Objects, digest: &Digest) -> io::Result<bool> {
     use std::io::Read as _;
     let mut head = Vec::new();
-    std::fs::File::open(objects.path(digest)?)?.take(4).read_to_end(&mut head)?;
+    objects.open(digest)?.take(4).read_to_end(&mut head)?;
     Ok(head == b"\x7fELF")
 }
 

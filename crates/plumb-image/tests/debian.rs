@@ -28,8 +28,8 @@ impl Objects for Folder {
         Ok((digest, bytes.len() as u64))
     }
 
-    fn path(&self, digest: &Digest) -> io::Result<PathBuf> {
-        Ok(self.0.join(digest.hex()))
+    fn open(&self, digest: &Digest) -> io::Result<fs::File> {
+        fs::File::open(self.0.join(digest.hex()))
     }
 }
 

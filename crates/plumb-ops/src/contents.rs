@@ -1,7 +1,7 @@
 //! The store as the door to file contents, and packages taken apart once and for all.
 
+use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
 
 use plumb_image::deb::{Limits, PackageContent, unpack};
 use plumb_image::tree::{Kind, Objects};
@@ -25,8 +25,8 @@ impl Objects for StoreObjects<'_> {
         self.0.put_reader(source).map_err(io::Error::other)
     }
 
-    fn path(&self, digest: &Digest) -> io::Result<PathBuf> {
-        Ok(self.0.path(digest))
+    fn open(&self, digest: &Digest) -> io::Result<File> {
+        self.0.open_object(digest).map_err(io::Error::other)
     }
 }
 

@@ -95,7 +95,7 @@ impl Executor<'_, '_> {
     fn start(&self, boot: &BootSpec, spec: &InstanceSpec) -> Result<(), OpsError> {
         self.tell(&boot.instance, InstanceStep::Starting);
         let image = self.plumb.image(&boot.image)?;
-        let path = |digest| self.plumb.store.path(digest);
+        let path = |digest| self.plumb.store.ready(digest);
         let known = self.locked.target.volumes()?;
         let mut volumes = Vec::new();
         for attachment in &spec.volumes {
@@ -118,9 +118,9 @@ impl Executor<'_, '_> {
             label: boot.boot.to_string(),
             image: Some(ImagePaths {
                 digest: boot.image.to_string(),
-                kernel: path(&image.kernel.digest),
-                initrd: path(&image.initrd.digest),
-                root: path(&image.root.digest),
+                kernel: path(&image.kernel.digest)?,
+                initrd: path(&image.initrd.digest)?,
+                root: path(&image.root.digest)?,
                 cmdline: image.cmdline,
             }),
             memory_mib: u64::from(boot.memory_mib),

@@ -1,6 +1,6 @@
 //! Entries: small named values that change, such as the last accepted state of an archive.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 use crate::{Error, Result, Store, place};
@@ -43,16 +43,19 @@ impl Store {
         let fail = |source| Error::write(what.as_str(), &path, source);
         let now = durability == Durability::Now;
         let dir = self.root().join("entries").join(kind);
-        if place::create_dir(&dir).map_err(fail)? && now {
-            place::sync_dir(&self.root().join("entries")).map_err(fail)?;
+        self.enter()?;
+        place::create_dir(self.gate(), &dir).map_err(fail)?;
+        if now {
+            // Also if it was there: who made it may have died before this.
+            place::sync_dir(self.gate(), &self.root().join("entries")).map_err(fail)?;
         }
         let scratch = &self.inner.scratch;
         let (mut file, name) = scratch.create(0o644).map_err(fail)?;
-        let written = file
-            .write_all(value)
-            .and_then(|()| if now { file.sync_all() } else { Ok(()) })
-            .and_then(|()| std::fs::rename(scratch.path_of(&name), &path))
-            .and_then(|()| if now { place::sync_dir(&dir) } else { Ok(()) });
+        let written = scratch
+            .append(&name, &mut file, value)
+            .and_then(|()| if now { scratch.sync(&name, &file) } else { Ok(()) })
+            .and_then(|()| scratch.publish(&name, &path))
+            .and_then(|()| if now { place::sync_dir(self.gate(), &dir) } else { Ok(()) });
         written.map_err(|source| {
             // The rename may have happened already; otherwise the draft goes. Either way the first error counts.
             let _ = scratch.discard(&name);
@@ -66,6 +69,7 @@ impl Store {
     /// [`Error::BadName`] or [`Error::Read`].
     pub fn entry(&self, kind: &str, key: &str) -> Result<Option<Vec<u8>>> {
         let path = self.entry_path(kind, key)?;
+        self.enter()?;
         match place::read_limited(&path, ENTRY_LIMIT_BYTES) {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -91,14 +95,13 @@ impl Store {
     /// [`Error::BadName`] or [`Error::Write`].
     pub fn remove_entry(&self, kind: &str, key: &str) -> Result<()> {
         let path = self.entry_path(kind, key)?;
-        match std::fs::remove_file(&path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        match place::remove_file(self.gate(), &path) {
+            Ok(_) => Ok(()),
             Err(source) => Err(Error::write(format!("entry `{kind}/{key}`"), &path, source)),
         }
     }
 
-    fn entry_path(&self, kind: &str, key: &str) -> Result<PathBuf> {
+    pub(crate) fn entry_path(&self, kind: &str, key: &str) -> Result<PathBuf> {
         check_name("entry kind", kind)?;
         check_name("entry key", key)?;
         Ok(self.root().join("entries").join(kind).join(key))

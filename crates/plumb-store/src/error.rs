@@ -37,7 +37,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The store was written by another version of Plumb.
-    #[error("`{}` says store format `{found}`, this version of Plumb knows format `1`", path.display())]
+    #[error("`{}` says store format `{found}`, this version of Plumb knows formats `1` and `2`", path.display())]
     UnknownFormat {
         /// The `format` file.
         path: PathBuf,
@@ -59,6 +59,22 @@ pub enum Error {
         found: Digest,
         /// Where the bytes are now.
         moved_to: PathBuf,
+    },
+    /// The folded form of an object does not make it.
+    #[error("the folded object `{digest}` is damaged: {reason}; it was moved to `{}`", moved_to.display())]
+    DamagedFold {
+        /// The object.
+        digest: Digest,
+        /// What is wrong.
+        reason: String,
+        /// Where the folded file is now.
+        moved_to: PathBuf,
+    },
+    /// An object does not come back from the form it would be folded to: the pieces named for it are not in it.
+    #[error("object `{digest}` cannot be folded: it is not made of the pieces that were named")]
+    Unfoldable {
+        /// The object.
+        digest: Digest,
     },
     /// An object is larger than the reader allows.
     #[error("object `{digest}` has {size} bytes, more than the {limit} allowed here")]

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! <root>/                        0700
-//!   format                       "1\n"; another number is refused
+//!   format                       "1\n", or "2\n" once there is something in folded/; another number is refused
 //!   objects/<2 hex>/<62 hex>     0444, named by the SHA-256 of its bytes; never changed, only removed
+//!   folded/<2 hex>/<62 hex>      0444, the same object in few bytes (`fold/mod.rs`); beside the plain one or in its place
 //!   entries/<kind>/<key>         small named values, replaced atomically
 //!   releases/<app>/<number>      0444, immutable: a number is given once
 //!   statements/<app>/<number>/<64 hex>    0444, signed: what was said about the release
 //!   channels/<app>/<channel>/<sequence>   0444, signed: the last one is what the channel points to
 //!   trust/<app>/<version>        0444, signed: whose signatures count
 //!   locks/<name>                 flock(2); holds "<pid> (<command>)" while taken
+//!   locks/use                    flock(2): shared by who uses objects, exclusive by who removes them (`hold.rs`)
 //!   partial/<64 hex>             a download in progress, named by the digest that its whole will have
 //!   damaged/<64 hex>.<n>         objects whose bytes no longer had their digest, kept for a look
 //!   tmp/<pid>-<n>/<n>            files being written; the directory is flocked by its process, so that what a dead
@@ -25,12 +27,16 @@
 
 mod entry;
 mod error;
+mod fold;
+mod gate;
+mod hold;
 mod lock;
 mod object;
 mod partial;
 mod place;
 mod record;
 mod release;
+mod stored;
 mod vouch;
 
 use std::io;
@@ -42,24 +48,31 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{CWD, Mode, OFlags};
 
 pub use error::Error;
+pub use fold::{Piece, Tree};
+pub use gate::{Change, Gate};
+pub use hold::Alone;
 pub use lock::{Holder, LockGuard};
 pub use object::ObjectWriter;
 pub use partial::Partial;
+pub use stored::{Form, Leftover, Stored};
 
+use hold::Hold;
 use place::Scratch;
 
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The layout drawn at the head of this module.
+/// The layout drawn at the head of this module, without folded objects and with them.
 const FORMAT: &[u8] = b"1\n";
+const FORMAT_FOLDED: &[u8] = b"2\n";
 
 /// Longest `format` file that is read: a number of a few digits; more is not ours.
 const FORMAT_LIMIT_BYTES: u64 = 32;
 
 /// The directories of the layout.
-const PLACES: [&str; 10] = [
+const PLACES: [&str; 11] = [
     "objects",
+    "folded",
     "entries",
     "releases",
     "statements",
@@ -79,10 +92,13 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
+    gate: Arc<dyn Gate>,
     root: PathBuf,
     root_fd: OwnedFd,
     objects_fd: OwnedFd,
+    folded_fd: OwnedFd,
     scratch: Scratch,
+    hold: Hold,
     /// Numbers damaged objects, so that a second loss of the same object does not overwrite the first.
     damaged: AtomicU64,
 }
@@ -95,17 +111,27 @@ impl Store {
     /// [`Error::UnknownFormat`] if another version of Plumb wrote it, [`Error::Write`] or [`Error::Read`] naming the
     /// path otherwise.
     pub fn open(root: &Path) -> Result<Store> {
+        Store::open_behind(root, Arc::new(gate::Open))
+    }
+
+    /// As [`Store::open`]; `gate` is asked before each change of the disk.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and whatever the gate says.
+    pub fn open_behind(root: &Path, gate: Arc<dyn Gate>) -> Result<Store> {
         let what = "the store's directories";
         place::create_private_dirs(root).map_err(|source| Error::write(what, root, source))?;
-        check_format(root)?;
+        check_format(&*gate, root)?;
         for name in PLACES {
             let path = root.join(name);
-            place::create_dir(&path).map_err(|source| Error::write(what, &path, source))?;
+            place::create_dir(&*gate, &path).map_err(|source| Error::write(what, &path, source))?;
         }
         let root_fd = open_dir(root)?;
         let objects_fd = open_dir(&root.join("objects"))?;
-        let scratch = Scratch::open(&root.join("tmp"))?;
-        let inner = Inner { root: root.to_owned(), root_fd, objects_fd, scratch, damaged: AtomicU64::new(0) };
+        let folded_fd = open_dir(&root.join("folded"))?;
+        let scratch = Scratch::open(&gate, &root.join("tmp"))?;
+        let (root, hold, damaged) = (root.to_owned(), Hold::new(), AtomicU64::new(0));
+        let inner = Inner { gate, root, root_fd, objects_fd, folded_fd, scratch, hold, damaged };
         Ok(Store { inner: Arc::new(inner) })
     }
 
@@ -120,29 +146,39 @@ impl Store {
     /// # Errors
     /// [`Error::Write`] if the kernel reports that something could not be written back.
     pub fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.inner.root_fd)
-            .map_err(|errno| Error::write("the store's changes", self.root(), errno.into()))
+        let synced = self.gate().before(&Change::SyncAll(self.root()));
+        synced
+            .and_then(|()| Ok(rustix::fs::syncfs(&self.inner.root_fd)?))
+            .map_err(|source| Error::write("the store's changes", self.root(), source))
+    }
+
+    fn gate(&self) -> &dyn Gate {
+        &*self.inner.gate
     }
 }
 
 /// Checks the format number, writing ours into a store that has none yet.
-fn check_format(root: &Path) -> Result<()> {
+fn check_format(gate: &dyn Gate, root: &Path) -> Result<()> {
     let path = root.join("format");
     match place::read_limited(&path, FORMAT_LIMIT_BYTES) {
-        Ok(found) if found == FORMAT => Ok(()),
+        Ok(found) if found == FORMAT || found == FORMAT_FOLDED => Ok(()),
+        // A power cut before anything was made durable leaves the file without its byte; nothing else is there then.
+        Ok(found) if found.is_empty() => write_format(gate, root, FORMAT),
         Ok(found) => {
             let found = String::from_utf8_lossy(&found).trim().to_owned();
             Err(Error::UnknownFormat { path, found })
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Two processes may create the same store at the same time: both rename the same bytes into place.
-            let draft = root.join(format!("format.{}", std::process::id()));
-            place::write_synced(&draft, FORMAT)
-                .and_then(|()| std::fs::rename(&draft, &path))
-                .map_err(|source| Error::write("the store's format", &path, source))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(gate, root, FORMAT),
         Err(source) => Err(Error::read("the store's format", &path, source)),
     }
+}
+
+/// Two processes may write the format at the same time: both rename the same bytes into place.
+fn write_format(gate: &dyn Gate, root: &Path, format: &[u8]) -> Result<()> {
+    let (path, draft) = (root.join("format"), root.join(format!("format.{}", std::process::id())));
+    place::write_synced(gate, &draft, format)
+        .and_then(|()| place::rename(gate, &draft, &path))
+        .map_err(|source| Error::write("the store's format", &path, source))
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd> {
@@ -150,5 +186,7 @@ fn open_dir(path: &Path) -> Result<OwnedFd> {
         .map_err(|errno| Error::read("the store's directories", path, errno.into()))
 }
 
+#[cfg(test)]
+mod fold_tests;
 #[cfg(test)]
 mod tests;

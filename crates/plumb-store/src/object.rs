@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use plumb_model::Digest;
@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use crate::gate::Change;
 use crate::{Error, Result, Store, place};
 
 /// What is held in memory before an object gets a file. Most files of a package are smaller, and then an object that is
@@ -57,7 +58,7 @@ impl Store {
         ObjectWriter { store: self.clone(), hash: Sha256::new(), size: 0, buffer: Vec::new(), draft: None }
     }
 
-    /// Whether the object is in the store. Its bytes are not looked at: see [`Store::verify`].
+    /// Whether the object is in the store, plain or folded. Its bytes are not looked at: see [`Store::verify`].
     #[must_use]
     pub fn contains(&self, digest: &Digest) -> bool {
         matches!(self.size(digest), Ok(Some(_)))
@@ -68,6 +69,15 @@ impl Store {
     /// # Errors
     /// [`Error::Read`] if the file system cannot say.
     pub fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.enter()?;
+        match self.plain_size(digest)? {
+            Some(size) => Ok(Some(size)),
+            None => self.folded_size(digest),
+        }
+    }
+
+    /// The length of the object's own file, if it has one.
+    pub(crate) fn plain_size(&self, digest: &Digest) -> Result<Option<u64>> {
         match rustix::fs::statat(&self.inner.objects_fd, object_name(digest), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat.st_size.unsigned_abs())),
             Err(Errno::NOENT) => Ok(None),
@@ -75,21 +85,42 @@ impl Store {
         }
     }
 
-    /// Where the object is (or would be), for programs that need a file name. Never write to it.
+    /// Where the plain object is, or would be. Never write to it; and it may be folded: for programs that need a file,
+    /// there is [`Store::ready`].
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.root().join("objects").join(object_name(digest))
     }
 
-    /// Opens the object for reading.
+    /// The object as a plain file, unfolded if need be, for programs that need a file name. Never write to it.
     ///
     /// # Errors
-    /// [`Error::Missing`] if it is not in the store, [`Error::Read`] otherwise.
+    /// [`Error::Missing`], [`Error::Damaged`], [`Error::Read`] or [`Error::Write`].
+    pub fn ready(&self, digest: &Digest) -> Result<PathBuf> {
+        self.enter()?;
+        if self.plain_size(digest)?.is_none() {
+            self.unfold(digest)?;
+        }
+        Ok(self.path(digest))
+    }
+
+    /// Opens the object for reading. A folded one is unfolded into a file without a name.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it is not in the store, [`Error::Damaged`] or [`Error::Read`] otherwise.
     pub fn open_object(&self, digest: &Digest) -> Result<File> {
+        self.enter()?;
+        match self.open_plain(digest)? {
+            Some(file) => Ok(file),
+            None => self.unfolded(digest),
+        }
+    }
+
+    pub(crate) fn open_plain(&self, digest: &Digest) -> Result<Option<File>> {
         let path = self.path(digest);
         match File::open(&path) {
-            Ok(file) => Ok(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::Missing { digest: *digest }),
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::read(format!("object `{digest}`"), &path, source)),
         }
     }
@@ -99,44 +130,58 @@ impl Store {
     /// # Errors
     /// [`Error::Missing`], [`Error::TooLarge`] or [`Error::Read`].
     pub fn read_bytes(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
-        let file = self.open_object(digest)?;
-        let fail = |source| Error::read(format!("object `{digest}`"), &self.path(digest), source);
-        let size = file.metadata().map_err(fail)?.len();
+        let size = self.size(digest)?.ok_or(Error::Missing { digest: *digest })?;
         if size > limit {
             return Err(Error::TooLarge { digest: *digest, size, limit });
         }
+        let file = self.open_object(digest)?;
+        let fail = |source| Error::read(format!("object `{digest}`"), &self.path(digest), source);
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         file.take(limit).read_to_end(&mut bytes).map_err(fail)?;
         Ok(bytes)
     }
 
-    /// Hashes the object again. A damaged one is moved to `damaged/`, so that it can be fetched or built anew.
+    /// Hashes the object again, in each form it has. A damaged one is moved to `damaged/`, so that it can be fetched or
+    /// built anew.
     ///
     /// # Errors
     /// [`Error::Damaged`] with the place it was moved to, [`Error::Missing`] or [`Error::Read`].
     pub fn verify(&self, digest: &Digest) -> Result<()> {
-        let mut file = self.open_object(digest)?;
+        self.enter()?;
+        let Some(mut file) = self.open_plain(digest)? else { return self.verify_folded(digest) };
         let mut hash = Sha256::new();
         io::copy(&mut file, &mut HashSink(&mut hash))
             .map_err(|source| Error::read(format!("object `{digest}`"), &self.path(digest), source))?;
         let found = Digest::from_bytes(hash.finalize().into());
-        if found == *digest {
-            return Ok(());
+        if found != *digest {
+            let moved_to = self.set_aside(digest)?;
+            return Err(Error::Damaged { digest: *digest, found, moved_to });
         }
-        let moved_to = self.set_aside(digest)?;
-        Err(Error::Damaged { digest: *digest, found, moved_to })
+        match self.verify_folded(digest) {
+            Err(Error::Missing { .. }) => Ok(()),
+            other => other,
+        }
     }
 
-    /// Moves an object that is known to be wrong to `damaged/`. Returns where it is now.
+    /// Moves an object that is known to be wrong to `damaged/`: the plain one, or the folded one if there is no other.
+    /// Returns where it is now.
     ///
     /// # Errors
     /// [`Error::Missing`] or [`Error::Write`].
     pub fn set_aside(&self, digest: &Digest) -> Result<PathBuf> {
+        match self.set_file_aside(digest, &self.path(digest)) {
+            Err(Error::Missing { .. }) => self.set_file_aside(digest, &self.folded_path(digest)),
+            other => other,
+        }
+    }
+
+    pub(crate) fn set_file_aside(&self, digest: &Digest, path: &Path) -> Result<PathBuf> {
         loop {
             let number = self.inner.damaged.fetch_add(1, Ordering::Relaxed);
             let target = self.root().join("damaged").join(format!("{}.{number}", digest.hex()));
             // link(2), unlike rename(2), does not overwrite what an earlier process put there.
-            match fs::hard_link(self.path(digest), &target) {
+            let linked = self.gate().before(&Change::Link(path, &target));
+            match linked.and_then(|()| fs::hard_link(path, &target)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -146,21 +191,19 @@ impl Store {
                     return Err(Error::write(format!("damaged object `{digest}`"), &target, source));
                 }
             }
-            let path = self.path(digest);
-            return match fs::remove_file(&path) {
-                Ok(()) => Ok(target),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(target),
-                Err(source) => Err(Error::write(format!("damaged object `{digest}`"), &path, source)),
-            };
+            place::remove_file(self.gate(), path)
+                .map_err(|source| Error::write(format!("damaged object `{digest}`"), path, source))?;
+            return Ok(target);
         }
     }
 
     /// A file in `tmp/` for the object `label`.
-    fn draft(&self, label: &Digest) -> Result<Draft> {
+    pub(crate) fn draft(&self, label: &Digest) -> Result<Draft> {
         self.draft_for(&format!("object `{label}`"))
     }
 
     fn draft_for(&self, what: &str) -> Result<Draft> {
+        self.enter()?;
         let scratch = &self.inner.scratch;
         let (file, name) =
             scratch.create(OBJECT_MODE).map_err(|source| Error::write(what, &scratch.path_of(""), source))?;
@@ -179,38 +222,40 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Write`].
-    pub fn adopt(&self, from: &std::path::Path, digest: &Digest) -> Result<()> {
+    pub fn adopt(&self, from: &Path, digest: &Digest) -> Result<()> {
+        self.enter()?;
         let target = self.path(digest);
         let fail = |source| Error::write(format!("object `{digest}`"), &target, source);
         let mode = Mode::from_raw_mode(OBJECT_MODE);
         rustix::fs::chmod(from, mode).map_err(|errno| fail(errno.into()))?;
-        match fs::rename(from, &target) {
+        match place::rename(self.gate(), from, &target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.create_fan(digest)?;
-                fs::rename(from, &target).map_err(fail)
+                self.create_fan(digest, &target)?;
+                place::rename(self.gate(), from, &target).map_err(fail)
             }
             other => other.map_err(fail),
         }
     }
 
-    /// Creates `objects/<2 hex>`. Done only when it turns out to be missing: 256 times in the life of a store.
-    fn create_fan(&self, digest: &Digest) -> Result<()> {
-        let path = self.root().join("objects").join(&digest.hex()[..2]);
-        place::create_dir(&path)
-            .map_err(|source| Error::write(format!("object `{digest}`"), &path, source))?;
+    /// Creates the directory `<2 hex>` of an object's file. Done only when it turns out to be missing: 256 times in the
+    /// life of a store.
+    fn create_fan(&self, digest: &Digest, target: &Path) -> Result<()> {
+        let path = target.parent().unwrap_or(target);
+        place::create_dir(self.gate(), path)
+            .map_err(|source| Error::write(format!("object `{digest}`"), path, source))?;
         Ok(())
     }
 }
 
 /// `<2 hex>/<62 hex>`: 256 directories keep each of them short for a million objects.
-fn object_name(digest: &Digest) -> String {
+pub(crate) fn object_name(digest: &Digest) -> String {
     let mut name = digest.hex();
     name.insert(2, '/');
     name
 }
 
 /// Hashes what is written to it.
-struct HashSink<'a>(&'a mut Sha256);
+pub(crate) struct HashSink<'a>(pub(crate) &'a mut Sha256);
 
 impl Write for HashSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -225,9 +270,9 @@ impl Write for HashSink<'_> {
 
 /// A file in `tmp/` that goes away unless it is published.
 #[derive(Debug)]
-struct Draft {
+pub(crate) struct Draft {
     store: Store,
-    file: File,
+    pub(crate) file: File,
     name: String,
     what: String,
     published: bool,
@@ -239,20 +284,34 @@ impl Draft {
         Ok(self)
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|source| {
-            Error::write(self.what.as_str(), &self.store.inner.scratch.path_of(&self.name), source)
-        })
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let scratch = &self.store.inner.scratch;
+        scratch
+            .append(&self.name, &mut self.file, bytes)
+            .map_err(|source| Error::write(self.what.as_str(), &scratch.path_of(&self.name), source))
     }
 
-    fn publish(mut self, digest: &Digest) -> Result<()> {
-        let inner = &self.store.inner;
-        let target = object_name(digest);
-        let fail = |source| Error::write(format!("object `{digest}`"), &self.store.path(digest), source);
-        match inner.scratch.publish(&self.name, &inner.objects_fd, &target) {
+    /// Makes the bytes durable before they get a name.
+    pub(crate) fn sync(self) -> Result<Draft> {
+        let scratch = &self.store.inner.scratch;
+        scratch
+            .sync(&self.name, &self.file)
+            .map_err(|source| Error::write(self.what.as_str(), &scratch.path_of(&self.name), source))?;
+        Ok(self)
+    }
+
+    fn publish(self, digest: &Digest) -> Result<()> {
+        let target = self.store.path(digest);
+        self.publish_at(digest, &target)
+    }
+
+    pub(crate) fn publish_at(mut self, digest: &Digest, target: &Path) -> Result<()> {
+        let scratch = &self.store.inner.scratch;
+        let fail = |source| Error::write(format!("object `{digest}`"), target, source);
+        match scratch.publish(&self.name, target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.store.create_fan(digest)?;
-                inner.scratch.publish(&self.name, &inner.objects_fd, &target).map_err(fail)?;
+                self.store.create_fan(digest, target)?;
+                scratch.publish(&self.name, target).map_err(fail)?;
             }
             other => other.map_err(fail)?,
         }

@@ -1,7 +1,7 @@
 //! Downloads in progress: kept between runs, so that a large file is never fetched twice.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use plumb_model::Digest;
 use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Result, Store};
+use crate::{Error, Result, Store, place};
 
 /// Bytes hashed per read when a partial file is picked up again.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -37,6 +37,7 @@ impl Store {
     /// [`Error::Write`] or [`Error::Read`] naming the path.
     pub fn partial(&self, digest: &Digest) -> Result<Partial> {
         let path = self.root().join("partial").join(digest.hex());
+        self.enter()?;
         let file =
             open_locked(&path).map_err(|source| Error::write(format!("object `{digest}`"), &path, source))?;
         let mut partial =
@@ -74,7 +75,8 @@ impl Partial {
     /// # Errors
     /// [`Error::Write`] naming the object and the path.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|source| self.write_error(source))?;
+        let gate = self.store.gate();
+        place::write(gate, &self.path, &mut self.file, bytes).map_err(|source| self.write_error(source))?;
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
         Ok(())
@@ -139,9 +141,9 @@ impl Partial {
     }
 
     fn remove(&self) -> Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.write_error(error)),
-            _ => Ok(()),
+        match place::remove_file(self.store.gate(), &self.path) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.write_error(error)),
         }
     }
 

@@ -5,11 +5,13 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::gate::{Change, Gate};
 use crate::{Error, Result};
 
 /// How many names are tried for a scratch directory. Each loss means that another process cleaned in the same
@@ -25,7 +27,11 @@ pub(crate) fn create_private_dirs(path: &Path) -> io::Result<()> {
 }
 
 /// Creates one directory if it is not there. True if it was created.
-pub(crate) fn create_dir(path: &Path) -> io::Result<bool> {
+pub(crate) fn create_dir(gate: &dyn Gate, path: &Path) -> io::Result<bool> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    gate.before(&Change::CreateDir(path))?;
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -34,15 +40,51 @@ pub(crate) fn create_dir(path: &Path) -> io::Result<bool> {
 }
 
 /// Writes a new file and makes its bytes durable. The file is read-only for later writers.
-pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_synced(gate: &dyn Gate, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    gate.before(&Change::Create(path))?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
-    file.write_all(bytes)?;
+    write(gate, path, &mut file, bytes)?;
+    sync_file(gate, path, &file)
+}
+
+/// Writes bytes to the end of a file that lies at `path`.
+pub(crate) fn write(gate: &dyn Gate, path: &Path, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    match gate.before(&Change::Write(path, bytes.len())) {
+        Ok(()) => file.write_all(bytes),
+        Err(error) => {
+            // As a full disk does it. That half a write fails as well changes nothing of the error.
+            let _ = file.write_all(&bytes[..bytes.len() / 2]);
+            Err(error)
+        }
+    }
+}
+
+/// Makes the bytes of the file at `path` durable.
+pub(crate) fn sync_file(gate: &dyn Gate, path: &Path, file: &File) -> io::Result<()> {
+    gate.before(&Change::Sync(path))?;
     file.sync_all()
 }
 
 /// Makes the names in a directory durable.
-pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(gate: &dyn Gate, path: &Path) -> io::Result<()> {
+    gate.before(&Change::Sync(path))?;
     File::open(path)?.sync_all()
+}
+
+/// Gives a file another name, in place of what has it.
+pub(crate) fn rename(gate: &dyn Gate, from: &Path, to: &Path) -> io::Result<()> {
+    gate.before(&Change::Rename(from, to))?;
+    fs::rename(from, to)
+}
+
+/// Takes a name away. False if it was not there.
+pub(crate) fn remove_file(gate: &dyn Gate, path: &Path) -> io::Result<bool> {
+    gate.before(&Change::Remove(path))?;
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads a file of at most `limit` bytes; a longer one is [`io::ErrorKind::FileTooLarge`].
@@ -58,6 +100,7 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// The directory of unfinished files of this process, held by a lock as long as the process lives.
 #[derive(Debug)]
 pub(crate) struct Scratch {
+    gate: Arc<dyn Gate>,
     path: PathBuf,
     /// Also carries the flock, which the kernel drops when the process ends in any way.
     fd: OwnedFd,
@@ -66,17 +109,17 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     /// Removes what dead processes left in `tmp` and makes a directory for this one.
-    pub(crate) fn open(tmp: &Path) -> Result<Scratch> {
-        remove_abandoned(tmp)?;
+    pub(crate) fn open(gate: &Arc<dyn Gate>, tmp: &Path) -> Result<Scratch> {
+        remove_abandoned(&**gate, tmp)?;
         for _ in 0..SCRATCH_TRIES {
             let number = SCRATCH_NUMBER.fetch_add(1, Ordering::Relaxed);
             let path = tmp.join(format!("{}-{number}", std::process::id()));
             let fail = |source| Error::write("a directory for unfinished files", &path, source);
-            if !create_dir(&path).map_err(fail)? {
+            if !create_dir(&**gate, &path).map_err(fail)? {
                 continue;
             }
             if let Some(fd) = claim(&path).map_err(fail)? {
-                return Ok(Scratch { path, fd, next: AtomicU64::new(0) });
+                return Ok(Scratch { gate: gate.clone(), path, fd, next: AtomicU64::new(0) });
             }
         }
         let source = io::Error::new(io::ErrorKind::AlreadyExists, "no free name");
@@ -86,7 +129,8 @@ impl Scratch {
     /// Creates a new file with the given mode; returns it and its name in this directory.
     pub(crate) fn create(&self, mode: u32) -> io::Result<(File, String)> {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        self.gate.before(&Change::Create(&self.path_of(&name)))?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, &name, flags, Mode::from_raw_mode(mode))?;
         Ok((File::from(fd), name))
     }
@@ -96,19 +140,39 @@ impl Scratch {
         self.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
+    /// Creates a new file without a name: it goes with its last descriptor.
+    pub(crate) fn create_unnamed(&self) -> io::Result<File> {
+        let (file, name) = self.create(0o600)?;
+        self.discard(&name)?;
+        Ok(file)
+    }
+
+    /// Adds bytes to the end of the file `name`.
+    pub(crate) fn append(&self, name: &str, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        write(&*self.gate, &self.path_of(name), file, bytes)
+    }
+
+    /// Makes the bytes of the file `name` durable.
+    pub(crate) fn sync(&self, name: &str, file: &File) -> io::Result<()> {
+        sync_file(&*self.gate, &self.path_of(name), file)
+    }
+
     /// Gives a finished file its final name, replacing what has that name.
-    pub(crate) fn publish(&self, name: &str, dir: &OwnedFd, target: &str) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.fd, name, dir, target)?)
+    pub(crate) fn publish(&self, name: &str, target: &Path) -> io::Result<()> {
+        self.gate.before(&Change::Rename(&self.path_of(name), target))?;
+        Ok(rustix::fs::renameat(&self.fd, name, rustix::fs::CWD, target)?)
     }
 
     /// Gives a finished file its final name unless the name is taken ([`io::ErrorKind::AlreadyExists`]).
     pub(crate) fn publish_new(&self, name: &str, target: &Path) -> io::Result<()> {
+        self.gate.before(&Change::Link(&self.path_of(name), target))?;
         rustix::fs::linkat(&self.fd, name, rustix::fs::CWD, target, AtFlags::empty())?;
         self.discard(name)
     }
 
     /// Removes an unfinished file.
     pub(crate) fn discard(&self, name: &str) -> io::Result<()> {
+        self.gate.before(&Change::Remove(&self.path_of(name)))?;
         Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
     }
 
@@ -121,7 +185,9 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What stays behind is removed by the next `Scratch::open`: the lock is gone with this value.
-        let _ = fs::remove_dir_all(&self.path);
+        if self.gate.before(&Change::Remove(&self.path)).is_ok() {
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -147,7 +213,7 @@ fn claim(path: &Path) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Removes the directories in `tmp` that no living process holds.
-fn remove_abandoned(tmp: &Path) -> Result<()> {
+fn remove_abandoned(gate: &dyn Gate, tmp: &Path) -> Result<()> {
     let what = "unfinished files of an ended process";
     let entries = fs::read_dir(tmp).map_err(|source| Error::read(what, tmp, source))?;
     for entry in entries {
@@ -156,9 +222,22 @@ fn remove_abandoned(tmp: &Path) -> Result<()> {
         if !path.is_dir() {
             continue;
         }
-        let Some(held) = claim(&path).map_err(|source| Error::read(what, &path, source))? else { continue };
-        fs::remove_dir_all(&path).map_err(|source| Error::write(what, &path, source))?;
-        drop(held);
+        remove_abandoned_at(gate, &path).map_err(|source| Error::write(what, &path, source))?;
     }
     Ok(())
+}
+
+/// Removes a directory in `tmp` unless a living process holds it.
+pub(crate) fn remove_abandoned_at(gate: &dyn Gate, path: &Path) -> io::Result<()> {
+    let Some(_held) = claim(path)? else { return Ok(()) };
+    gate.before(&Change::Remove(path))?;
+    fs::remove_dir_all(path)
+}
+
+/// Whether what lies in `tmp` at `path` belongs to no living process.
+pub(crate) fn is_abandoned(path: &Path) -> io::Result<bool> {
+    if !path.is_dir() {
+        return Ok(true);
+    }
+    Ok(claim(path)?.is_some())
 }

@@ -1,6 +1,6 @@
 //! Records: small immutable documents, each written once below a name that is given once.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 use crate::entry::place_names;
@@ -41,17 +41,17 @@ impl Store {
         for name in at.folders {
             let parent = folder.clone();
             folder.push(name);
-            if place::create_dir(&folder).map_err(fail)? {
-                place::sync_dir(&parent).map_err(fail)?;
-            }
+            place::create_dir(self.gate(), &folder).map_err(fail)?;
+            // Also if it was there: who made it may have died before this.
+            place::sync_dir(self.gate(), &parent).map_err(fail)?;
         }
         let scratch = &self.inner.scratch;
         let (mut file, name) = scratch.create(0o444).map_err(fail)?;
-        let added = file
-            .write_all(bytes)
-            .and_then(|()| file.sync_all())
+        let added = scratch
+            .append(&name, &mut file, bytes)
+            .and_then(|()| scratch.sync(&name, &file))
             .and_then(|()| scratch.publish_new(&name, &path))
-            .and_then(|()| place::sync_dir(&folder));
+            .and_then(|()| place::sync_dir(self.gate(), &folder));
         match added {
             Ok(()) => Ok(Added::New),
             Err(source) => {

@@ -287,12 +287,14 @@ fn one_of_many_gets_the_release_number() {
 #[test]
 fn another_format_is_refused() {
     let (dir, store) = store();
-    std::fs::write(store.root().join("format"), "2\n").unwrap();
+    std::fs::write(store.root().join("format"), "3\n").unwrap();
     let error = Store::open(store.root()).unwrap_err();
     check_error(
         &error,
         dir.path(),
-        &expect!["`<dir>/store/format` says store format `2`, this version of Plumb knows format `1`"],
+        &expect![
+            "`<dir>/store/format` says store format `3`, this version of Plumb knows formats `1` and `2`"
+        ],
     );
     assert!(error.hint().is_some());
     let mode = std::os::unix::fs::PermissionsExt::mode(&store.root().metadata().unwrap().permissions());
@@ -429,4 +431,61 @@ fn a_full_disk_is_named_and_leaves_nothing() {
     assert_eq!(store.entry("kind", "key").unwrap().unwrap(), b"old");
     assert_eq!(store.releases(&shop()).unwrap(), Vec::<u64>::new());
     assert_eq!(files(&store.root().join("objects")).len(), 1);
+}
+
+/// Child: uses the store as a build does: finds an object, waits, names it in a release.
+#[test]
+fn child_builds_on_what_it_found() {
+    let Some(path) = std::env::var_os(CHILD_STORE) else { return };
+    let store = Store::open(Path::new(&path)).unwrap();
+    let digest = Digest::of(b"found");
+    assert!(store.contains(&digest));
+    println!("found");
+    // Until the other side has tried to collect.
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    store.put_bytes(b"found").unwrap();
+    store.add_release(&shop(), 1, digest.to_string().as_bytes()).unwrap();
+}
+
+#[test]
+fn what_another_process_has_seen_is_not_removed() {
+    let (_dir, store) = store();
+    let digest = store.put_bytes(b"found").unwrap();
+    store.leave();
+    let mut process =
+        child("tests::child_builds_on_what_it_found", store.root()).stdin(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(std::io::Result::ok);
+    assert!(lines.any(|line| line.contains("found")));
+    let mut waited = false;
+    let alone = store.alone(&mut || {
+        // Only now the other one goes on, and it ends before this returns.
+        waited = true;
+        process.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    });
+    let alone = alone.unwrap();
+    assert!(waited, "the store was in use");
+    assert!(process.wait().unwrap().success());
+    // Who decides now sees the release and keeps the object; one that nobody named goes.
+    assert_eq!(store.release(&shop(), 1).unwrap(), digest.to_string().as_bytes());
+    store.remove_plain(&alone, &digest).unwrap();
+    drop(alone);
+    assert!(!store.contains(&digest));
+}
+
+#[test]
+fn a_process_that_dies_lets_go() {
+    let (_dir, store) = store();
+    store.put_bytes(b"found").unwrap();
+    store.leave();
+    let mut process =
+        child("tests::child_builds_on_what_it_found", store.root()).stdin(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(std::io::Result::ok);
+    assert!(lines.any(|line| line.contains("found")));
+    drop(store.alone(&mut || process.kill().unwrap()).unwrap());
+    process.wait().unwrap();
+    // Held alone it can still be used by its own process, from any thread, and nobody is waited for.
+    let alone = store.alone(&mut || panic!("nobody is there")).unwrap();
+    std::thread::scope(|scope| scope.spawn(|| assert!(store.contains(&Digest::of(b"found")))).join())
+        .unwrap();
+    drop(alone);
 }

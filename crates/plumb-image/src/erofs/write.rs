@@ -124,7 +124,7 @@ impl Stream<'_> {
 fn copy_object(digest: Digest, job: &Job<'_>, objects: &dyn Objects, out: &File) -> Result<(), ErofsError> {
     let path = &job.inode.path;
     let unreadable = |source| ErofsError::Object { path: path.clone(), digest, source };
-    let object = objects.path(&digest).and_then(File::open).map_err(unreadable)?;
+    let object = objects.open(&digest).map_err(unreadable)?;
     let actual = object.metadata().map_err(unreadable)?.len();
     if actual != job.inode.size {
         let (path, expected) = (path.clone(), job.inode.size);

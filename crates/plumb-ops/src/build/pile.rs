@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use plumb_image::tree::Objects;
@@ -67,8 +67,8 @@ impl Objects for Pile {
         Ok((name, length))
     }
 
-    fn path(&self, _: &Digest) -> io::Result<PathBuf> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "what lies in a pile has no path of its own"))
+    fn open(&self, _: &Digest) -> io::Result<File> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "what lies in a pile has no file of its own"))
     }
 
     fn read(&self, name: &Digest, limit_bytes: u64) -> io::Result<Vec<u8>> {
@@ -99,7 +99,7 @@ mod tests {
             assert_eq!(pile.read(name, *length).unwrap(), *bytes);
         }
         assert!(pile.read(&names[2].0, 199_999).is_err());
-        assert!(pile.path(&names[0].0).is_err());
+        assert!(pile.open(&names[0].0).is_err());
         assert!(pile.read(&name(200_000, 100), 100).is_err());
     }
 }

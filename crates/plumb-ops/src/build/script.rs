@@ -124,8 +124,8 @@ impl Plumb<'_> {
             .map_err(|error| job.failed(error))?;
         let image = ImagePaths {
             digest: String::new(),
-            kernel: self.store.path(&kernel.kernel.digest),
-            initrd: self.store.path(&kernel.initrd.digest),
+            kernel: self.store.ready(&kernel.kernel.digest)?,
+            initrd: self.store.ready(&kernel.initrd.digest)?,
             root,
             cmdline,
         };

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 use plumb_image::erofs;
 use plumb_image::tree::Kind;
@@ -39,7 +38,7 @@ impl Plumb<'_> {
         let mut wrong = BTreeSet::new();
         for extent in layout.extents() {
             let place = (extent.image_offset, extent.object_offset, extent.length);
-            if !equal(&root, &self.store.path(&extent.digest), place) {
+            if !equal(&root, self.store.open_object(&extent.digest).ok(), place) {
                 wrong.insert(extent.digest);
             }
         }
@@ -65,8 +64,8 @@ impl Plumb<'_> {
 }
 
 /// Are these bytes of the root those of the object? What cannot be read is not compared.
-fn equal(root: &File, object: &Path, (at, from, length): (u64, u64, u64)) -> bool {
-    let Ok(object) = File::open(object) else { return true };
+fn equal(root: &File, object: Option<File>, (at, from, length): (u64, u64, u64)) -> bool {
+    let Some(object) = object else { return true };
     let (mut one, mut other) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
     let mut done = 0;
     while done < length {
