@@ -13,15 +13,17 @@
 //! time, so PID 1 parses no `/etc/passwd` and resolves no name.
 #![forbid(unsafe_code)]
 
+mod excerpt;
 mod line;
 mod message;
 mod spec;
 mod task;
 mod timing;
 
+pub use excerpt::Excerpt;
 pub use line::{LineError, LineReader, encode_line};
 pub use message::{
-    Activity, Event, GuestMessage, HostMessage, Listening, ServiceState, ServiceStatus, Status,
+    Activity, CheckAnswer, Event, GuestMessage, HostMessage, Listening, ServiceState, ServiceStatus, Status,
 };
 pub use spec::{
     Command, Directory, Init, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart,
@@ -42,6 +44,10 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// Longest part of one service log line that is passed on; the rest is dropped and the line ends in `…`.
 pub const MAX_LOG_LINE_BYTES: usize = 8 * 1024;
+
+/// What a check inside writes and the host gets of it: some screenfuls. Escaped as JSON, six bytes for one at worst, it
+/// fits into [`MAX_MESSAGE_BYTES`].
+pub const MAX_CHECK_OUTPUT_BYTES: usize = 8 * 1024;
 
 /// Most open ports a status names: machines have one to ten, and 256 still leave a status far below
 /// [`MAX_MESSAGE_BYTES`].

@@ -12,6 +12,13 @@ pub enum HostMessage {
     Status,
     /// Stop all services in reverse order, unmount, power off.
     Shutdown,
+    /// Run a check that the image declares ([`crate::MachineSpec::checks`]). The answer is a [`GuestMessage::Checked`].
+    Check {
+        /// Number chosen by the host; comes back with the answer.
+        run: u64,
+        /// Name of the check.
+        name: String,
+    },
 }
 
 /// From guest to host. Every message is complete in itself: a host that connects late asks for the status.
@@ -38,6 +45,8 @@ pub enum GuestMessage {
     },
     /// The whole state, as an answer and after every change.
     Status(Status),
+    /// A check is over, or cannot be run.
+    Checked(CheckAnswer),
     /// One line that a service wrote to its standard output or error.
     Log {
         /// Milliseconds since the kernel started.
@@ -52,6 +61,23 @@ pub enum GuestMessage {
         /// How many since the last such message.
         count: u64,
     },
+}
+
+/// How a check went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckAnswer {
+    /// The number that the host chose.
+    pub run: u64,
+    /// Name of the check.
+    pub name: String,
+    /// Why it failed, for a person: `exited with status 1`; `None` if it passed.
+    pub failure: Option<String>,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// What it wrote, both outputs in order; at most [`crate::MAX_CHECK_OUTPUT_BYTES`] of it, invalid UTF-8 replaced.
+    pub output: String,
+    /// Bytes that were left out of its middle.
+    pub left_out_bytes: u64,
 }
 
 /// What happened in a guest.

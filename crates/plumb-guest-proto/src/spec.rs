@@ -29,6 +29,10 @@ pub struct MachineSpec {
     /// Who runs the services.
     #[serde(default, skip_serializing_if = "Init::is_plumb")]
     pub init: Init,
+    /// Checks: one-shots of one command that run when the host asks for them by name, and at no other time. Their
+    /// `start_timeout_ms` is how long they may take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<ServiceSpec>,
 }
 
 /// Who is PID 1 once the machine has booted.

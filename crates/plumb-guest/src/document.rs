@@ -98,6 +98,14 @@ pub fn check(machine: &MachineSpec, instance: &InstanceSpec) -> Result<(), Error
         }
         known.insert(service.name.as_str());
     }
+    let mut known = BTreeSet::new();
+    for check in &machine.checks {
+        let single = || if check.start.len() == 1 { Ok(()) } else { Err("is not one command".to_owned()) };
+        if let Err(problem) = check_service(check, &known).and_then(|()| single()) {
+            return wrong(MACHINE_SPEC_PATH, format!("check `{}` {problem}", check.name.escape_debug()));
+        }
+        known.insert(check.name.as_str());
+    }
     Ok(())
 }
 
@@ -173,6 +181,7 @@ mod tests {
             services,
             writable: plumb_guest_proto::Writable::Places,
             init: plumb_guest_proto::Init::Plumb,
+            checks: vec![],
         }
     }
 
@@ -210,6 +219,9 @@ mod tests {
             problem(vec![ServiceSpec { ready: Some(Ready::Http { port: 1, path }), ..spec() }])
                 .contains("path")
         );
+        let twice = MachineSpec { checks: vec![spec(), spec()], ..machine(vec![spec()]) };
+        let refused = check(&twice, &instance("db")).expect_err("refused").to_string();
+        assert!(refused.contains("check `a` is there twice"), "{refused}");
         let mut with_volume = machine(vec![]);
         with_volume.volumes.push(VolumeMount {
             name: "data".into(),

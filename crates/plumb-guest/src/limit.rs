@@ -40,6 +40,9 @@ pub const SYSLOG_MESSAGES_PER_TURN: usize = 64;
 /// Longest reason in a service state: a sentence. 200 services with such reasons still fit into one message.
 pub const REASON_BYTES: usize = 240;
 
+/// Checks of the host that run at once: it has a handful of workers, and each is a process in a small memory.
+pub const TRIALS_AT_ONCE: usize = 8;
+
 /// First pause between two readiness checks: a check that is refused costs less than a millisecond.
 pub const CHECK_FIRST_MS: u64 = 10;
 

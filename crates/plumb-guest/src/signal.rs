@@ -66,10 +66,19 @@ impl AsFd for Signals {
 
 /// One child that has ended, if there is one.
 pub fn reap() -> Option<(u32, Exit)> {
+    wait(-1)
+}
+
+/// How this child has ended, if it has.
+pub fn reap_one(pid: u32) -> Option<Exit> {
+    wait(i32::try_from(pid).ok()?).map(|(_, exit)| exit)
+}
+
+fn wait(child: i32) -> Option<(u32, Exit)> {
     loop {
         let mut status = 0;
         // SAFETY: `status` lives through the call.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        let pid = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
         if pid < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
             continue;
         }

@@ -4,16 +4,18 @@
 #![forbid(unsafe_code)]
 
 mod canonical;
+pub mod check;
 pub mod definition;
 mod digest;
 pub mod image;
 pub mod lock;
 mod name;
+pub mod outcome;
 pub mod release;
 
 pub use canonical::{Document, DocumentError};
 pub use digest::{Digest, DigestError};
 pub use name::{
-    AppName, ChannelName, DeploymentName, EvidenceName, InstanceName, MachineName, NameError, ServiceName,
-    SignerName, VolumeName,
+    AppName, ChannelName, CheckName, DeploymentName, EvidenceName, InstanceName, MachineName, NameError,
+    ServiceName, SignerName, VolumeName,
 };

@@ -82,6 +82,7 @@ name!(/** Name of an application. */ AppName, "application name");
 name!(/** Name of a machine of an application. */ MachineName, "machine name");
 name!(/** Name of a service of a machine. */ ServiceName, "service name");
 name!(/** Name of a volume of a machine. */ VolumeName, "volume name");
+name!(/** Name of a check of an application. */ CheckName, "check name");
 name!(/** Name of a deployment on this host. */ DeploymentName, "deployment name");
 name!(/** Name of a channel of an application. */ ChannelName, "channel name");
 name!(/** Name of a kind of evidence. */ EvidenceName, "name of evidence");

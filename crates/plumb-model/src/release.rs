@@ -32,6 +32,10 @@ pub struct Release {
     pub lock: Digest,
     /// What runs.
     pub content: Content,
+    /// What a test of it checks: a document [`crate::check::Checks`], an object of the store. Releases that were made
+    /// before there were checks have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Digest>,
 }
 
 /// What a release runs. Two releases with equal content behave equally.
@@ -174,8 +178,13 @@ mod tests {
             definition: Digest::of(b""),
             lock: Digest::of(b""),
             content: Content { fence: 0, machines: BTreeMap::new() },
+            checks: None,
         };
         let bytes = release.to_bytes();
+        assert!(
+            bytes.ends_with(b"\"content\":{\"fence\":0,\"machines\":{}}}\n"),
+            "the form before there were checks"
+        );
         assert_eq!(Release::from_bytes(&bytes).expect("canonical"), release);
         let mut loose = bytes.clone();
         loose.insert(1, b' ');

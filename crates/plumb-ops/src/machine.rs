@@ -100,6 +100,7 @@ fn bare(
         services: Vec::new(),
         writable: Writable::Places,
         init: Init::Plumb,
+        checks: Vec::new(),
     }
 }
 

@@ -68,6 +68,7 @@ impl Plumb<'_> {
             definition: self.store.put_bytes(project.text.as_bytes())?,
             lock: self.store.put_bytes(lock.to_text().as_bytes())?,
             content: content(number),
+            checks: None,
         };
         if keep {
             // What a release names must be on disk before the release is.

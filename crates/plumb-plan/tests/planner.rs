@@ -34,6 +34,7 @@ fn release(number: u64, fence: u64, machines: Vec<(&str, ReleaseMachine)>) -> Re
         note: String::new(),
         definition: Digest::of(b""),
         lock: Digest::of(b""),
+        checks: None,
         content: Content {
             fence,
             machines: machines

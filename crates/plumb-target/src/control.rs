@@ -5,17 +5,18 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use plumb_guest_proto::{GuestMessage, HostMessage, LineReader, encode_line};
+use plumb_guest_proto::{CheckAnswer, GuestMessage, HostMessage, LineReader, encode_line};
 
 use crate::clock::{pause, unix_ms};
 use crate::error::TargetError;
 use crate::fabric::lock;
 use crate::file;
 use crate::journal::{Journal, LogLine, bound_console};
+use crate::keeper::request::CheckState;
 use crate::layout::InstanceDir;
 use crate::record::{GuestRecord, make_plain};
 use crate::socket;
@@ -41,6 +42,10 @@ const LAST_ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Lines that are not understood are told once per so many, so that a hostile guest cannot fill our log.
 const COMPLAIN_EVERY: u64 = 10_000;
 
+/// Checks of one guest that are not over or whose outcome nobody has fetched. A command has a handful at once; the oldest
+/// goes when there are more, so that one that was killed leaves nothing for ever.
+const MAX_ASKED: usize = 64;
+
 #[derive(Debug)]
 struct Guest {
     boot: String,
@@ -49,13 +54,27 @@ struct Guest {
     stop: Arc<AtomicBool>,
     dir: InstanceDir,
     saved: u64,
+    /// Checks that were asked for, with what came of them.
+    asked: BTreeMap<u64, Option<CheckAnswer>>,
 }
 
 /// All guests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hub {
     guests: Mutex<BTreeMap<String, Guest>>,
     changed: Condvar,
+    next_run: AtomicU64,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Hub {
+            guests: Mutex::default(),
+            changed: Condvar::default(),
+            // A keeper that took the place of a dead one must not take an answer to that one's question for its own.
+            next_run: AtomicU64::new(unix_ms().saturating_mul(1000)),
+        }
+    }
 }
 
 impl Hub {
@@ -74,6 +93,7 @@ impl Hub {
                 stop: Arc::clone(&stop),
                 dir: dir.clone(),
                 saved: 0,
+                asked: BTreeMap::new(),
             };
             if let Some(old) = guests.insert(name.to_owned(), guest) {
                 old.stop.store(true, Ordering::Release);
@@ -143,6 +163,41 @@ impl Hub {
         drop(guests);
         self.changed.notify_all();
         Ok(told)
+    }
+
+    /// Has a check run. `None` if the guest cannot be told.
+    pub fn check(&self, name: &str, check: &str) -> Result<Option<u64>, TargetError> {
+        let run = self.next_run.fetch_add(1, Ordering::Relaxed);
+        let line =
+            encode_line(&HostMessage::Check { run, name: check.to_owned() }).map_err(TargetError::Message)?;
+        let mut guests = lock(&self.guests);
+        let Some(guest) = guests.get_mut(name) else { return Ok(None) };
+        let told = guest.channel.as_mut().is_some_and(|channel| channel.write_all(&line).is_ok());
+        if !told {
+            return Ok(None);
+        }
+        guest.asked.insert(run, None);
+        while guest.asked.len() > MAX_ASKED {
+            guest.asked.pop_first();
+        }
+        Ok(Some(run))
+    }
+
+    /// What became of a check, after `limit` at the latest.
+    pub fn answer(&self, name: &str, run: u64, limit: Duration) -> CheckState {
+        let is_open = |guest: &Guest| guest.channel.is_some() && guest.asked.get(&run) == Some(&None);
+        let (mut guests, _) = self
+            .changed
+            .wait_timeout_while(lock(&self.guests), limit, |guests| guests.get(name).is_some_and(is_open))
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(guest) = guests.get_mut(name) else { return CheckState::Lost };
+        if is_open(guest) {
+            return CheckState::Running;
+        }
+        match guest.asked.remove(&run).flatten() {
+            Some(answer) => CheckState::Over { answer },
+            None => CheckState::Lost,
+        }
     }
 
     /// Writes changed records to `status.json` and keeps consoles short. Returns what failed.
@@ -262,7 +317,15 @@ impl Listener {
         if let GuestMessage::Log { uptime_ms, service, line } = message {
             return journal.write(&LogLine { t_ms: unix_ms(), uptime_ms, service, line });
         }
-        self.hub.change(&self.name, &self.stop, |guest| guest.record.take(message, unix_ms()));
+        self.hub.change(&self.name, &self.stop, |guest| match message {
+            // What nobody asked for is nothing.
+            GuestMessage::Checked(answer) => {
+                if let Some(asked) = guest.asked.get_mut(&answer.run) {
+                    *asked = Some(answer);
+                }
+            }
+            message => guest.record.take(message, unix_ms()),
+        });
         Ok(())
     }
 }
@@ -350,6 +413,39 @@ mod tests {
         hub.detach("web-1");
         assert!(hub.watch("web-1", 0, Duration::ZERO).is_none());
         assert!(!hub.shutdown("web-1").unwrap());
+    }
+
+    #[test]
+    fn checks_are_asked_for_and_answered() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = InstanceDir(temp.path().to_owned());
+        let listener = UnixListener::bind(dir.control_socket()).unwrap();
+        let hub = Arc::new(Hub::default());
+        assert_eq!(hub.check("web-1", "page").unwrap(), None);
+        hub.attach("web-1", "boot-1", dir).unwrap();
+        let mut guest = FakeGuest::accept(&listener);
+        assert_eq!(guest.hear(), HostMessage::Status);
+        let run = hub.check("web-1", "page").unwrap().unwrap();
+        assert_eq!(guest.hear(), HostMessage::Check { run, name: "page".into() });
+        assert_eq!(hub.answer("web-1", run, Duration::ZERO), CheckState::Running);
+        let answer = |run: u64, output: &str| CheckAnswer {
+            run,
+            name: "page".into(),
+            failure: None,
+            duration_ms: 5,
+            output: output.into(),
+            left_out_bytes: 0,
+        };
+        // Whoever answers what was not asked is not heard.
+        guest.say(&GuestMessage::Checked(answer(run + 1, "lie")));
+        guest.say(&GuestMessage::Checked(answer(run, "a\nb\u{1b}")));
+        assert_eq!(hub.answer("web-1", run, LIMIT), CheckState::Over { answer: answer(run, "a\nb\u{fffd}") });
+        assert_eq!(hub.answer("web-1", run, LIMIT), CheckState::Lost, "an outcome is given out once");
+        assert_eq!(hub.answer("web-1", run + 1, LIMIT), CheckState::Lost);
+        let open = hub.check("web-1", "page").unwrap().unwrap();
+        drop(guest);
+        assert_eq!(hub.answer("web-1", open, LIMIT), CheckState::Lost, "the guest has gone");
+        assert_eq!(hub.answer("db-1", open, LIMIT), CheckState::Lost);
     }
 
     #[test]

@@ -111,6 +111,11 @@ pub(crate) fn plain(line: &str) -> String {
     line.chars().filter(|c| *c != '\r').map(|c| if is_unprintable(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// As [`plain`], for a text of several lines.
+pub(crate) fn plain_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,14 +1,17 @@
 //! The local target: QEMU on this host, without root, without a daemon.
 
+mod check;
 mod start;
 mod stop;
 mod wait;
 
+pub use check::Checked;
 pub use start::PUBLISH_ADDRESS;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -140,6 +143,29 @@ impl Local {
     /// If the name is none.
     pub fn log_path(&self, name: &str) -> Result<PathBuf, TargetError> {
         Ok(self.dir(name)?.log())
+    }
+
+    /// Runs a check that the image of an instance declares, at most `limit`; as long as `goes_on` says so.
+    ///
+    /// # Errors
+    /// If the keeper or the guest cannot be asked.
+    pub fn check(
+        &self,
+        instance: &str,
+        name: &str,
+        limit: Duration,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Checked, TargetError> {
+        check::check(self, (instance, name), limit, goes_on)
+    }
+
+    /// Where on this host a port of an instance is reached, past the published ports: `None` if it may not be published.
+    ///
+    /// # Errors
+    /// If the record cannot be read.
+    pub fn forward(&self, instance: &str, guest_port: u16) -> Result<Option<SocketAddr>, TargetError> {
+        let port = self.record(instance)?.and_then(|record| record.forwards.get(&guest_port).copied());
+        Ok(port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
     }
 
     /// One path for one directory, however the caller came to it: QEMU's command line names it.

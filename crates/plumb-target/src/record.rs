@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use plumb_guest_proto::{Event, GuestMessage, ServiceState, Status};
+use plumb_guest_proto::{CheckAnswer, Event, GuestMessage, ServiceState, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::file;
@@ -72,7 +72,8 @@ impl GuestRecord {
             GuestMessage::Hello { kernel, .. } => self.kernel = Some(kernel),
             GuestMessage::Status(status) => self.status = Some(status),
             GuestMessage::LogDropped { count } => self.log_dropped = self.log_dropped.saturating_add(count),
-            GuestMessage::Log { .. } => return,
+            // Not for the record: it goes to whoever asked.
+            GuestMessage::Log { .. } | GuestMessage::Checked(_) => return,
             GuestMessage::Event { uptime_ms, event } => {
                 match &event {
                     Event::Fatal { message } => self.fatal = Some(message.clone()),
@@ -111,6 +112,11 @@ pub(crate) fn make_plain(message: &mut GuestMessage) {
             }
         }
         GuestMessage::Log { service, line, .. } => [service, line].into_iter().for_each(plain_text),
+        GuestMessage::Checked(CheckAnswer { name, failure, output, .. }) => {
+            plain_text(name);
+            failure.iter_mut().for_each(plain_text);
+            *output = file::plain_lines(output);
+        }
         GuestMessage::LogDropped { .. } => {}
     }
 }
@@ -163,6 +169,18 @@ mod tests {
         let state = ServiceState::Backoff { reason: evil(), delay_ms: 1 };
         let service = ServiceStatus { name: evil(), state, pid: None, restarts: 0 };
         record.take(GuestMessage::Status(Status { services: vec![service], ..Status::default() }), 0);
+        let mut checked = GuestMessage::Checked(CheckAnswer {
+            run: 1,
+            name: evil(),
+            failure: Some(evil()),
+            duration_ms: 0,
+            output: format!("one\n{}", evil()),
+            left_out_bytes: 0,
+        });
+        make_plain(&mut checked);
+        let GuestMessage::Checked(answer) = checked else { unreachable!() };
+        assert_eq!(answer.output, "one\n\u{fffd}]0;x\u{fffd}a\u{fffd}2J");
+        assert!(!format!("{answer:?}").contains("\\u{1b}"));
         let said = format!("{record:?}");
         assert!(!said.contains("\\u{1b}") && !said.contains("\\u{9b}"), "{said}");
         assert_eq!(record.kernel.as_deref(), Some("\u{fffd}]0;x\u{fffd}a\u{fffd}2J"));

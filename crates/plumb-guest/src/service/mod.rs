@@ -1,5 +1,6 @@
 //! Services: what is decided is pure (`lifecycle`, `group`, `restart`, `expand`, `environment`, `line`), what is done
-//! stands apart (`runtime`, `spawn`, `cgroup`, `directory`, `check`, `notify`).
+//! stands apart (`runtime`, `spawn`, `cgroup`, `directory`, `check`, `notify`,
+//! `trial`).
 
 mod cgroup;
 mod check;
@@ -17,6 +18,7 @@ mod sender;
 mod slot;
 mod spawn;
 mod syslog;
+mod trial;
 mod wait;
 
 pub use cgroup::is_safe_name;
@@ -24,8 +26,9 @@ pub use check::{Probe, Progress, pause_ms};
 pub use directory::make as make_directory;
 pub use expand::arguments as expand_arguments;
 pub use restart::{Exit, describe};
-pub use runtime::{Runtime, state_text};
+pub use runtime::{Runtime, check_text, state_text};
 pub use spawn::is_known_limit;
+pub use trial::{Groups, Trials};
 
 #[cfg(test)]
 pub use lifecycle::tests::spec as test_spec;

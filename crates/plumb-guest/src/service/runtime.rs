@@ -5,7 +5,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use plumb_guest_proto::{Event, GuestMessage, HostMessage, MachineSpec, Ready, ServiceState, ServiceStatus};
+use plumb_guest_proto::{
+    CheckAnswer, Event, GuestMessage, HostMessage, MachineSpec, Ready, ServiceState, ServiceStatus,
+};
 use rustix::event::PollFlags;
 
 use super::cgroup;
@@ -17,6 +19,7 @@ use super::restart::{Exit, describe};
 use super::slot::{Check, Slot};
 use super::spawn::verdict;
 use super::syslog::SyslogSocket;
+use super::trial::{Groups, Trials};
 use super::wait::Source;
 use crate::clock::{uptime_ms, wait_for};
 use crate::error::Error;
@@ -34,6 +37,7 @@ pub struct Runtime<'a> {
     pub(super) syslog: SyslogSocket,
     pub(super) group: Group,
     pub(super) slots: Vec<Slot>,
+    pub(super) trials: Trials,
     processes: BTreeMap<u32, (usize, Role)>,
     inputs: VecDeque<(usize, Input)>,
     was_ready: bool,
@@ -66,6 +70,7 @@ impl<'a> Runtime<'a> {
             syslog: SyslogSocket::make(Path::new("/dev/log")).map_err(Error::file("make", "/dev/log"))?,
             group: Group::new(&machine.services),
             slots: machine.services.iter().map(Slot::make).collect::<Result<_, _>>()?,
+            trials: Trials::new(&machine.checks, Groups::Ours)?,
             processes: BTreeMap::new(),
             inputs: VecDeque::new(),
             was_ready: false,
@@ -97,6 +102,9 @@ impl<'a> Runtime<'a> {
         }
         for (source, flags) in self.wait() {
             self.handle(source, flags);
+        }
+        for answer in self.trials.finish(uptime_ms()) {
+            self.answer(answer);
         }
         false
     }
@@ -255,6 +263,7 @@ impl<'a> Runtime<'a> {
             Source::Exec(index) => self.handle_exec(index),
             Source::Notify(index) => self.handle_notices(index),
             Source::Check(index) => self.handle_check(index, !flags.is_empty()),
+            Source::Trial(index) => self.trials.read(index),
         }
     }
 
@@ -277,6 +286,10 @@ impl<'a> Runtime<'a> {
                         self.send_status();
                     }
                     Ok(HostMessage::Shutdown) => self.begin_shutdown("told by the host"),
+                    Ok(HostMessage::Check { run, name }) => {
+                        let answer = self.trials.begin(uptime_ms(), run, &name);
+                        answer.into_iter().for_each(|answer| self.answer(answer));
+                    }
                     Err(problem) => self.reporter.say(&format!("control port: {problem}")),
                 }
             }
@@ -285,6 +298,11 @@ impl<'a> Runtime<'a> {
             self.reporter.control.probe();
         }
         self.reporter.control.flush();
+    }
+
+    fn answer(&mut self, answer: CheckAnswer) {
+        self.reporter.say(&check_text(&answer));
+        self.reporter.control.send(&GuestMessage::Checked(answer));
     }
 
     fn begin_shutdown(&mut self, why: &str) {
@@ -364,6 +382,9 @@ impl<'a> Runtime<'a> {
         // While a process that has ended is not collected, its service is still known.
         self.read_syslog();
         while let Some((pid, exit)) = signal::reap() {
+            if self.trials.ended(pid, exit) {
+                continue;
+            }
             let Some((index, role)) = self.processes.get(&pid).copied() else { continue };
             // What it still has to say comes before the word that it ended.
             self.handle_exec(index);
@@ -415,6 +436,14 @@ impl<'a> Runtime<'a> {
             self.read_output(index);
         }
         self.publish();
+    }
+}
+
+/// The end of a check for the console.
+pub fn check_text(answer: &CheckAnswer) -> String {
+    match &answer.failure {
+        None => format!("check {} passed", answer.name),
+        Some(reason) => format!("check {} failed: {reason}", answer.name.escape_debug()),
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Source {
     Notify(usize),
     /// The socket of a readiness check.
     Check(usize),
+    /// Output of a check that the host asked for.
+    Trial(usize),
 }
 
 impl Runtime<'_> {
@@ -64,6 +66,10 @@ impl Runtime<'_> {
                 polled.push(PollFd::from_borrowed_fd(socket, flags));
             }
         }
+        for (index, output, flags) in self.trials.interests() {
+            sources.push(Source::Trial(index));
+            polled.push(PollFd::from_borrowed_fd(output, flags));
+        }
         // An error (EINTR) shows as nothing ready; the next turn polls again.
         if poll(&mut polled, timeout.as_ref()).is_err() {
             return Vec::new();
@@ -81,7 +87,13 @@ impl Runtime<'_> {
     /// How long nothing has to be done without an outside event.
     fn pause(&mut self) -> Option<Timespec> {
         let now = uptime_ms();
-        let mut next = self.group.next_tick().into_iter().chain(self.shutdown_deadline).min();
+        let mut next = self
+            .group
+            .next_tick()
+            .into_iter()
+            .chain(self.shutdown_deadline)
+            .chain(self.trials.next_tick())
+            .min();
         let mut sooner = |at: u64| next = Some(next.map_or(at, |n| n.min(at)));
         for slot in &self.slots {
             match &slot.check {

@@ -1,6 +1,8 @@
 //! The service at the control port of a machine with systemd: one thread, one loop.
 
-use plumb_guest_proto::{Event, GuestMessage, HostMessage, Init, MACHINE_SPEC_PATH, ServiceState};
+use plumb_guest_proto::{
+    CheckAnswer, Event, GuestMessage, HostMessage, Init, MACHINE_SPEC_PATH, ServiceState,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::handover;
@@ -12,7 +14,7 @@ use crate::console::Console;
 use crate::control::Control;
 use crate::error::Error;
 use crate::report::Reporter;
-use crate::service::state_text;
+use crate::service::{Groups, Trials, check_text, state_text};
 use crate::signal::Signals;
 use crate::{activity, document, limit};
 
@@ -40,6 +42,7 @@ pub fn run() -> Result<(), Error> {
         look_at: 0,
         probe_at: 0,
         services: units.into_iter().map(Watched::new).collect(),
+        trials: Trials::new(&machine.checks, Groups::Systemd)?,
         is_stopping: false,
         was_ready: false,
     };
@@ -60,6 +63,7 @@ enum Source {
     Journal,
     Look,
     Check(usize),
+    Trial(usize),
 }
 
 struct Agent {
@@ -75,6 +79,7 @@ struct Agent {
     /// When a host is looked for next.
     probe_at: u64,
     services: Vec<Watched>,
+    trials: Trials,
     is_stopping: bool,
     was_ready: bool,
 }
@@ -92,7 +97,12 @@ impl Agent {
                 Source::Journal => self.read_journal(),
                 Source::Look => self.finish_look(),
                 Source::Check(index) => self.services[index].advance(uptime_ms(), !flags.is_empty()),
+                Source::Trial(index) => self.trials.read(index),
             }
+        }
+        self.trials.collect();
+        for answer in self.trials.finish(uptime_ms()) {
+            self.answer(answer);
         }
         self.publish();
         goes_on
@@ -150,6 +160,10 @@ impl Agent {
                 polled.push(PollFd::from_borrowed_fd(socket, flags));
             }
         }
+        for (index, output, flags) in self.trials.interests() {
+            sources.push(Source::Trial(index));
+            polled.push(PollFd::from_borrowed_fd(output, flags));
+        }
         // An error (EINTR) shows as nothing ready; the next turn polls again.
         if poll(&mut polled, Some(&timeout)).is_err() {
             return Vec::new();
@@ -165,7 +179,7 @@ impl Agent {
         next.extend((!self.journal.is_running()).then_some(self.journal_at));
         next.push(self.look.as_ref().map_or(self.look_at, Look::deadline));
         next.extend(self.reporter.control.is_detached().then_some(self.probe_at));
-        next.extend(self.services.iter().filter_map(Watched::next_tick));
+        next.extend(self.services.iter().filter_map(Watched::next_tick).chain(self.trials.next_tick()));
         let now = uptime_ms();
         let wait = next.into_iter().min().unwrap_or(now).saturating_sub(now);
         Timespec { tv_sec: (wait / 1000).cast_signed(), tv_nsec: ((wait % 1000) * 1_000_000).cast_signed() }
@@ -194,6 +208,10 @@ impl Agent {
                         self.send_status();
                     }
                     Ok(HostMessage::Shutdown) => self.shut_down(),
+                    Ok(HostMessage::Check { run, name }) => {
+                        let answer = self.trials.begin(uptime_ms(), run, &name);
+                        answer.into_iter().for_each(|answer| self.answer(answer));
+                    }
                     Err(problem) => self.reporter.say(&format!("control port: {problem}")),
                 }
             }
@@ -202,6 +220,11 @@ impl Agent {
             self.reporter.control.probe();
         }
         self.reporter.control.flush();
+    }
+
+    fn answer(&mut self, answer: CheckAnswer) {
+        self.reporter.say(&check_text(&answer));
+        self.reporter.control.send(&GuestMessage::Checked(answer));
     }
 
     fn shut_down(&mut self) {

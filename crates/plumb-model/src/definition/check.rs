@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Report, Span};
-use super::{Publish, machine, service};
-use crate::{InstanceName, MachineName, ServiceName};
+use super::{Publish, machine, probe, service};
+use crate::{CheckName, InstanceName, MachineName, ServiceName};
 
 /// Names that point at names: for each who, where it says so, and whom it names.
 type Links<'a> = BTreeMap<&'a str, Vec<(&'a Span, &'a str)>>;
@@ -31,6 +31,25 @@ pub(super) fn services(drafts: &BTreeMap<ServiceName, service::Draft>, report: &
         })
         .collect();
     check_links(&links, "after", "service", report);
+}
+
+/// The machines that checks name.
+pub(super) fn probes(
+    probes: &BTreeMap<CheckName, probe::Draft>,
+    drafts: &BTreeMap<MachineName, machine::Draft>,
+    report: &mut Report<'_>,
+) {
+    let known: Vec<&str> = drafts.keys().map(MachineName::as_str).collect();
+    for (span, machine) in probes.values().flat_map(|draft| &draft.machines) {
+        if drafts.contains_key(machine) {
+            continue;
+        }
+        let found = report.add(span, format!("a check names the machine `{machine}`, which is not defined"));
+        found.suggest(machine.as_str(), known.iter().copied());
+        if found.hints.is_empty() {
+            found.hint(format!("Known machines: {}.", known.join(", ")));
+        }
+    }
 }
 
 fn check_links(links: &Links<'_>, key: &str, kind: &str, report: &mut Report<'_>) {

@@ -10,6 +10,7 @@
 //!   service.NAME                          Service    read in service.rs
 //!   script.PACKAGE                        ScriptChoice  read in script.rs
 //!   publish = ["HOST:GUEST"]              Publish
+//! [check.NAME]                            Check      read in probe.rs
 //! ```
 //!
 //! Reading goes on after an error, so that all of them are told at once. What concerns one machine is checked where
@@ -21,6 +22,7 @@ mod content;
 mod diagnostic;
 mod machine;
 mod oci;
+mod probe;
 mod script;
 mod service;
 mod table;
@@ -33,7 +35,8 @@ use plumb_debian::PackageName;
 use serde::{Serialize, Serializer};
 use toml::de::DeTable;
 
-use crate::{AppName, ChannelName, Digest, MachineName, ServiceName, VolumeName};
+use crate::check::Check;
+use crate::{AppName, ChannelName, CheckName, Digest, MachineName, ServiceName, VolumeName};
 use diagnostic::{Report, quoted};
 use machine::Draft;
 use table::{Field, Table};
@@ -70,6 +73,9 @@ pub struct Definition {
     /// What channels ask of a release.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub channels: BTreeMap<ChannelName, ChannelPolicy>,
+    /// What a test of a release checks.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<CheckName, Check>,
 }
 
 /// The release below which a rollback is refused.
@@ -369,15 +375,18 @@ impl Definition {
 }
 
 fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
-    root.allow(&["app", "base", "channel", "fence", "machine"], report);
+    root.allow(&["app", "base", "channel", "check", "fence", "machine"], report);
     let app = root.required("app", "\"shop\"", report).and_then(|field| field.parsed("\"shop\"", report));
     let fence = root.get("fence").and_then(|field| read_fence(&field, report));
     let base = read_base(root.get("base").as_ref(), report);
     let channels = channel::read(root, report);
     let drafts = read_machines(root, report);
     check::machines(&drafts, report);
+    let probes = probe::read_all(root, report);
+    check::probes(&probes, &drafts, report);
     let machines = drafts.into_iter().map(|(name, draft)| (name, draft.machine)).collect();
-    Some(Definition { app: app?, base: base?, machines, fence, channels })
+    let checks = probes.into_iter().map(|(name, draft)| (name, draft.check)).collect();
+    Some(Definition { app: app?, base: base?, machines, fence, channels, checks })
 }
 
 fn read_fence(field: &Field<'_>, report: &mut Report<'_>) -> Option<Fence> {

@@ -142,7 +142,7 @@ fn words(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
     }
 }
 
-fn command_text(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
+pub(super) fn command_text(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
     words(field, report)?;
     field.text("", report).map(str::to_owned)
 }

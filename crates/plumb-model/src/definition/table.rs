@@ -12,6 +12,7 @@ use super::diagnostic::{Report, Span, quoted};
 
 /// Words that people bring from other tools, and ours.
 const SYNONYMS: &[(&str, &str)] = &[
+    ("checks", "check"),
     ("command", "exec"),
     ("cmd", "exec"),
     ("count", "instances"),
@@ -21,6 +22,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("env", "environment"),
     ("exclude", "without"),
     ("files", "app"),
+    ("headers", "header"),
     ("health", "ready"),
     ("healthcheck", "ready"),
     ("machines", "machine"),
@@ -30,8 +32,10 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("ports", "publish"),
     ("ram", "memory"),
     ("replicas", "instances"),
+    ("retries", "retry"),
     ("scale", "instances"),
     ("source", "from"),
+    ("tests", "check"),
     ("unit", "from"),
     ("vcpus", "cpus"),
     ("workdir", "directory"),

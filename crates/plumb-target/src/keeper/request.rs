@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use plumb_guest_proto::CheckAnswer;
 use serde::{Deserialize, Serialize};
 
 use crate::record::GuestRecord;
@@ -74,6 +75,17 @@ pub(crate) enum Request {
     ShutdownGuest {
         instance: String,
     },
+    /// Have a check run that the image declares; the answer is the number under which its outcome is asked for.
+    Check {
+        instance: String,
+        name: String,
+    },
+    /// What became of it, as soon as that is known or after `wait_ms`. An outcome is given out once.
+    CheckAnswer {
+        instance: String,
+        run: u64,
+        wait_ms: u64,
+    },
     Quit,
 }
 
@@ -84,8 +96,22 @@ pub(crate) enum Reply {
     Pong { format: u32, pid: u32 },
     Status { status: KeeperStatus },
     Guest { guest: Option<GuestRecord> },
+    Asked { run: u64 },
+    Checked { state: CheckState },
     PortTaken { address: SocketAddr, reason: String, holder: Option<String> },
     Refused { reason: String },
+}
+
+/// What became of a check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub(crate) enum CheckState {
+    /// The guest has not answered yet.
+    Running,
+    /// It answered.
+    Over { answer: CheckAnswer },
+    /// It will not answer: the channel was closed, or nobody asked under this number.
+    Lost,
 }
 
 /// Everything a keeper knows.

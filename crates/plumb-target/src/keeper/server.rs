@@ -212,6 +212,15 @@ impl Server {
                 Ok(false) => Reply::Refused { reason: format!("guest `{instance}` is not listening") },
                 Err(error) => Reply::Refused { reason: error.to_string() },
             },
+            Request::Check { instance, name } => match self.backends.hub.check(&instance, &name) {
+                Ok(Some(run)) => Reply::Asked { run },
+                Ok(None) => Reply::Refused { reason: format!("guest `{instance}` is not listening") },
+                Err(error) => Reply::Refused { reason: error.to_string() },
+            },
+            Request::CheckAnswer { instance, run, wait_ms } => {
+                let limit = Duration::from_millis(wait_ms).min(MAX_WATCH);
+                Reply::Checked { state: self.backends.hub.answer(&instance, run, limit) }
+            }
             Request::Quit => Reply::Done,
         }
     }

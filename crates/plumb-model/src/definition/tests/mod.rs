@@ -3,6 +3,7 @@
 
 mod content;
 mod machine;
+mod probe;
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
