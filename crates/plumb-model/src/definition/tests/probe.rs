@@ -99,22 +99,22 @@ fn mistakes_are_told() {
     check_probe(
         "http = \"web:80/\"\nmethod = \"get\"\nstatus = 42\nmachine = \"web\"",
         &expect![[r#"
-        error: `plumb.toml` line 8: `method` in `[check.one]`: `get` is not known
-          |
-        8 | method = "get"
-          |          ^^^^^
-        hint: Did you mean `GET`?
+            error: `plumb.toml` line 8: `method` in `[check.one]`: `get` is not known
+              |
+            8 | method = "get"
+              |          ^^^^^
+            hint: Did you mean `GET`?
 
-        error: `plumb.toml` line 9: `status` in `[check.one]` is 42, but must be from 100 to 599
-          |
-        9 | status = 42
-          |          ^^
+            error: `plumb.toml` line 9: `status` in `[check.one]` is 42, but must be from 100 to 599
+              |
+            9 | status = 42
+              |          ^^
 
-        error: `plumb.toml` line 10: unknown key `machine` in `[check.one]`
-           |
-        10 | machine = "web"
-           | ^^^^^^^
-        hint: Known keys: http, retry, timeout, body, contains, header, method, status."#]],
+            error: `plumb.toml` line 10: unknown key `machine` in `[check.one]`
+               |
+            10 | machine = "web"
+               | ^^^^^^^
+            hint: Known keys: body, contains, header, http, method, retry, status, timeout."#]],
     );
     check_probe(
         "http = \"web:80/\"\nmethod = \"HEAD\"\nbody = \"x\"",
