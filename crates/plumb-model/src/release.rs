@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::Document;
-use crate::{AppName, Digest, MachineName, VolumeName};
+use crate::{AppName, ChannelName, Digest, MachineName, VolumeName};
 
 /// One release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ pub struct ReleaseName {
 
 /// Why a text is not a [`ReleaseName`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{value}` is not a release name; write it as `app@number`, for example `shop@3`")]
+#[error("`{value}` is not a release; write it as `app@number`, for example `shop@3`, or `app@channel`")]
 pub struct ReleaseNameError {
     /// What was given.
     pub value: String,
@@ -154,6 +154,48 @@ impl<'de> Deserialize<'de> for ReleaseName {
     }
 }
 
+/// A release as people name it: `shop@3`, or `shop@prod` for the one that a channel points to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReleaseRef {
+    /// By number.
+    Release(ReleaseName),
+    /// By channel.
+    Channel {
+        /// Application.
+        app: AppName,
+        /// Channel.
+        channel: ChannelName,
+    },
+}
+
+impl fmt::Display for ReleaseRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReleaseRef::Release(name) => write!(f, "{name}"),
+            ReleaseRef::Channel { app, channel } => write!(f, "{app}@{channel}"),
+        }
+    }
+}
+
+impl From<ReleaseName> for ReleaseRef {
+    fn from(name: ReleaseName) -> Self {
+        ReleaseRef::Release(name)
+    }
+}
+
+impl FromStr for ReleaseRef {
+    type Err = ReleaseNameError;
+
+    fn from_str(value: &str) -> Result<Self, ReleaseNameError> {
+        value.parse().map(ReleaseRef::Release).or_else(|refused| {
+            let named = value
+                .split_once('@')
+                .and_then(|(app, channel)| Some((app.parse().ok()?, channel.parse().ok()?)));
+            named.map(|(app, channel)| ReleaseRef::Channel { app, channel }).ok_or(refused)
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +205,12 @@ mod tests {
         assert_eq!("shop@3".parse::<ReleaseName>().expect("a name").to_string(), "shop@3");
         for bad in ["shop", "shop@", "shop@0", "@3", "shop@x", "Shop@1"] {
             assert!(bad.parse::<ReleaseName>().is_err(), "{bad}");
+        }
+        for good in ["shop@3", "shop@prod"] {
+            assert_eq!(good.parse::<ReleaseRef>().expect("a release").to_string(), good);
+        }
+        for bad in ["shop", "shop@", "shop@0", "@prod", "shop@Prod", "shop@3x"] {
+            assert!(bad.parse::<ReleaseRef>().is_err(), "{bad}");
         }
     }
 

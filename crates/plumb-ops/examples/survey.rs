@@ -37,7 +37,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let home = PathBuf::from(home);
     #[expect(clippy::disallowed_methods, reason = "the door to the environment, as in the program")]
     let proxies = Proxies::from_environment(&|name| std::env::var(name).ok());
-    let options = Options { offline: false, proxies, program: std::env::current_exe()? };
+    let options = Options {
+        offline: false,
+        proxies,
+        program: std::env::current_exe()?,
+        signer: None,
+        user: "tester".parse()?,
+        passphrase: |_| None,
+    };
     let plumb = Plumb::open(Home::new(home.clone()), options, &Lines)?;
     let mut results = BTreeMap::new();
     for (number, names) in names.chunks(MACHINES).enumerate() {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use plumb_model::release::{Release, ReleaseName};
+use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, InstanceName};
 use plumb_plan::{
     Action, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, plan_down, plan_up, start_order,
@@ -24,7 +24,7 @@ pub enum Start {
     /// A folder with a definition.
     Folder(PathBuf),
     /// A release of the store.
-    Release(ReleaseName),
+    Release(ReleaseRef),
 }
 
 /// What came of `up`, `upgrade` or `rollback`.
@@ -113,7 +113,7 @@ impl Plumb<'_> {
     ) -> Result<UpOutcome, OpsError> {
         let release = match start {
             Start::Folder(folder) => self.make_release(&Project::load(folder)?, note, !dry_run)?.0,
-            Start::Release(name) => self.read_release(name)?,
+            Start::Release(name) => self.read_release(&self.named(name)?)?,
         };
         let name = match name {
             Some(name) => name.clone(),
@@ -129,12 +129,12 @@ impl Plumb<'_> {
     pub fn upgrade(
         &self,
         name: &DeploymentName,
-        release: Option<&ReleaseName>,
+        release: Option<&ReleaseRef>,
         dry_run: bool,
     ) -> Result<UpOutcome, OpsError> {
         let record = self.known(name)?;
         let release = match release {
-            Some(release) => self.read_release(release)?,
+            Some(release) => self.read_release(&self.named(release)?)?,
             None => self.newest_release(&record.app)?,
         };
         self.deploy(name, &release, dry_run)
@@ -147,13 +147,13 @@ impl Plumb<'_> {
     pub fn rollback(
         &self,
         name: &DeploymentName,
-        release: Option<&ReleaseName>,
+        release: Option<&ReleaseRef>,
         dry_run: bool,
     ) -> Result<UpOutcome, OpsError> {
         let current =
             self.known(name)?.current.ok_or_else(|| OpsError::NotRunning { deployment: name.clone() })?;
         let wanted = match release {
-            Some(release) => release.clone(),
+            Some(release) => self.named(release)?,
             None => {
                 // A release that never became healthy here is no place to go back to.
                 let healthy = self.state()?.healthy_releases(name)?;
@@ -215,7 +215,8 @@ impl Plumb<'_> {
     /// Leads a deployment to a release, whatever is there now.
     fn deploy(&self, name: &DeploymentName, release: &Release, dry_run: bool) -> Result<UpOutcome, OpsError> {
         if !dry_run {
-            // Whatever can be found wrong with this host is found before anything is stopped.
+            // Whatever can be found wrong with the release and this host is found before anything is stopped.
+            self.insist_signed(release)?;
             self.check_images(release)?;
         }
         let target = if dry_run { self.bare_target(name) } else { self.target(name)? };
@@ -336,10 +337,16 @@ impl Plumb<'_> {
     fn check_images(&self, release: &Release) -> Result<(), OpsError> {
         for machine in release.content.machines.values() {
             let gone = || OpsError::ImageGone { image: machine.image, release: release.name() };
-            let image = self.image(&machine.image).map_err(|_| gone())?;
+            let image = match self.image(&machine.image) {
+                Err(OpsError::Store(plumb_store::Error::Missing { .. })) => return Err(gone()),
+                other => other?,
+            };
             if !self.is_complete(&image)? {
                 return Err(gone());
             }
+            // The kernel checks the root block by block; nobody else checks what the hypervisor starts.
+            self.store.verify_once(&image.kernel.digest)?;
+            self.store.verify_once(&image.initrd.digest)?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use plumb_image::library;
 use plumb_image::tree::{Kind, Tree};
 use plumb_model::definition::Definition;
 use plumb_model::lock::{Lock, LockedPackage};
-use plumb_model::release::{Content, ReleaseName};
+use plumb_model::release::{Content, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, MachineName};
 
 use crate::build::MANIFEST_LIMIT;
@@ -35,7 +35,7 @@ const DOCUMENTS: [&str; 4] = [MACHINE_SPEC_PATH, STATUS, "/etc/passwd", "/etc/gr
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compared {
     /// A release of the store.
-    Release(ReleaseName),
+    Release(ReleaseRef),
     /// A folder with a definition, as it would be released now.
     Folder(PathBuf),
     /// The release that a deployment runs.
@@ -88,6 +88,7 @@ impl Plumb<'_> {
     fn natural_sides(&self, one: &Compared) -> Result<(Side, Side), OpsError> {
         match one {
             Compared::Release(name) => {
+                let name = self.named(name)?;
                 let number = name.number - 1;
                 let previous = ReleaseName { app: name.app.clone(), number };
                 // A release that is not there is told before it is asked what was before it.
@@ -95,24 +96,31 @@ impl Plumb<'_> {
                 if number == 0 {
                     return Err(OpsError::FirstRelease { release: name.clone() });
                 }
-                Ok((self.side(&Compared::Release(previous))?, after))
+                Ok((self.side(&Compared::Release(previous.into()))?, after))
             }
             Compared::Folder(folder) => {
                 let project = Project::load(folder)?;
                 let newest = self.newest_release(&project.definition.app)?.name();
-                Ok((self.side(&Compared::Release(newest))?, self.side(one)?))
+                Ok((self.side(&Compared::Release(newest.into()))?, self.side(one)?))
             }
             Compared::Deployment(_) => {
                 let before = self.side(one)?;
                 let newest = self.newest_release(&before.lock.app)?.name();
-                Ok((before, self.side(&Compared::Release(newest))?))
+                Ok((before, self.side(&Compared::Release(newest.into()))?))
             }
         }
     }
 
     pub(crate) fn side(&self, compared: &Compared) -> Result<Side, OpsError> {
         match compared {
-            Compared::Release(name) => self.side_of_release(name, name.to_string()),
+            Compared::Release(wanted) => {
+                let name = self.named(wanted)?;
+                let shown = match wanted {
+                    ReleaseRef::Release(_) => name.to_string(),
+                    ReleaseRef::Channel { .. } => format!("{wanted} ({name})"),
+                };
+                self.side_of_release(&name, shown)
+            }
             Compared::Deployment(name) => {
                 let current = self.known(name)?.current;
                 let release = current.ok_or_else(|| OpsError::NotRunning { deployment: name.clone() })?;

@@ -132,6 +132,17 @@ pub enum OpsError {
     /// No plan is possible.
     #[error(transparent)]
     Plan(#[from] plumb_plan::PlanError),
+    /// A key, a signature or a channel.
+    #[error(transparent)]
+    Trust(#[from] crate::trust::TrustError),
+    /// A deployment does not run as it should.
+    #[error("`{deployment}` is not soaking: {why}")]
+    NotSoaking {
+        /// Deployment.
+        deployment: DeploymentName,
+        /// What is wrong.
+        why: String,
+    },
     /// A stored document is damaged.
     #[error("`{name}` in the store is damaged")]
     Document {

@@ -16,6 +16,7 @@ impl OpsError {
             OpsError::Fetch(error) => error.hint(),
             OpsError::Store(error) => error.hint(),
             OpsError::Target(error) => error.hint(),
+            OpsError::Trust(error) => error.hint(),
             _ => self.of_definition().or_else(|| self.of_release()).or_else(|| self.of_deployment()),
         };
         one.into_iter().collect()
@@ -91,6 +92,11 @@ impl OpsError {
                 "`plumb up` in a folder with a definition starts one".to_owned()
             }
             OpsError::NoDeployment { known, .. } => format!("there is {}", list(known)),
+            OpsError::NotSoaking { deployment, .. } => {
+                format!(
+                    "`plumb down {deployment}` and `plumb up` start its instances anew, and the time with them"
+                )
+            }
             OpsError::NotRunning { deployment } => format!("`plumb ps {deployment}` shows what is there"),
             OpsError::NoInstance { known, .. } if !known.is_empty() => format!("there is {}", list(known)),
             OpsError::Ambiguous { known, .. } => format!("say which: {}", list(known)),

@@ -3,6 +3,7 @@
 //! ```text
 //!  $PLUMB_HOME (default $XDG_DATA_HOME/plumb, ~/.local/share/plumb)
 //!  ├── store/               objects, images, releases (plumb-store)
+//!  ├── keys/                signing keys (0700)
 //!  ├── state.db             deployments, plans, journal (plumb-state)
 //!  ├── run/<deployment>/    what a running deployment needs; gone after `down`
 //!  └── volumes/<deployment>/  data; only `down --volumes` removes it
@@ -35,6 +36,12 @@ impl Home {
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.root.join("store")
+    }
+
+    /// The signing keys of this host.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("keys")
     }
 
     /// The state database.

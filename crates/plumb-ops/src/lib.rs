@@ -2,6 +2,7 @@
 
 mod build;
 mod carve;
+mod channel;
 mod clock;
 mod content;
 mod contents;
@@ -9,6 +10,7 @@ mod deploy;
 mod diff;
 mod doctor;
 mod error;
+mod evidence;
 mod execute;
 mod footprint;
 mod guest;
@@ -20,27 +22,32 @@ mod machine;
 mod observe;
 mod progress;
 mod project;
+mod purl;
 mod reach;
 mod release;
 mod sbom;
 mod subject;
 mod systemd;
 pub mod template;
+mod trust;
 mod universe;
 mod verify;
 mod why;
 
 use std::path::PathBuf;
 
+use plumb_model::SignerName;
 use plumb_state::State;
 use plumb_store::Store;
 
 pub use build::{BuiltImage, Rehearsal};
+pub use channel::{ChannelView, Promote, PromoteOutcome, PromotionView};
 pub use clock::utc;
 pub use deploy::{DownOutcome, Endpoint, KeptVolume, Start, UpOutcome};
 pub use diff::Compared;
 pub use doctor::{Doctor, Finding};
 pub use error::OpsError;
+pub use evidence::{ChannelStanding, EvidenceView, NewFinding, RefusedView, StatementView};
 pub use footprint::{Baseline, FootprintView, MachineFootprint, Measured, Suggestion};
 pub use home::Home;
 pub use init::init;
@@ -52,10 +59,15 @@ pub use plumb_image::compare::{Difference, What as DifferenceKind};
 pub use plumb_image::footprint::Share;
 pub use plumb_image::usage::How;
 pub use plumb_target::{InstanceTimings, TimingStep, connect, keeper};
+pub use plumb_trust::policy::Standing;
+pub use plumb_trust::statement::Verdict;
+pub use plumb_trust::tuf::Role;
+pub use plumb_trust::{Passphrase, PublicKey};
 pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent};
 pub use project::Project;
-pub use release::ReleaseOutcome;
+pub use release::{LogEntry, ReleaseOutcome};
 pub use sbom::BillForm;
+pub use trust::{DraftView, KeyView, Said, SaidBy, TrustChange, TrustError, TrustView, TrustedKey};
 pub use verify::{Problem, Rebuilt, Verification};
 pub use why::{Why, WhyKind, WhyLink, WhyUse};
 
@@ -76,6 +88,12 @@ pub struct Options {
     pub proxies: Proxies,
     /// This very program, for the keeper process.
     pub program: PathBuf,
+    /// The key that signs, where several of this host could.
+    pub signer: Option<SignerName>,
+    /// Whose host this is: the name of the first key.
+    pub user: SignerName,
+    /// Asks for the passphrase of a sealed key.
+    pub passphrase: fn(&SignerName) -> Option<plumb_trust::Passphrase>,
 }
 
 impl<'a> Plumb<'a> {

@@ -54,6 +54,13 @@ pub enum Progress {
         /// How many notices it has; `build` lists them.
         notices: usize,
     },
+    /// A signing key was made, as there was none.
+    KeyMade {
+        /// Its name.
+        name: String,
+        /// Its public part.
+        public: String,
+    },
     /// A release was made or found to be the newest already.
     Released {
         /// Its name.

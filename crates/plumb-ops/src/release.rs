@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plumb_model::definition::{Definition, Fence};
 use plumb_model::image::Image;
 use plumb_model::release::{Content, Publish, Release, ReleaseMachine, ReleaseName, VolumeSize};
-use plumb_model::{AppName, Document, MachineName};
+use plumb_model::{AppName, ChannelName, Document, MachineName};
 use serde::Serialize;
 
 use crate::build::BuiltImage;
@@ -23,6 +23,25 @@ pub struct ReleaseOutcome {
     pub changed: bool,
     /// The images of its machines.
     pub images: Vec<BuiltImage>,
+}
+
+/// A release and what is known about it.
+#[derive(Debug, Clone, Serialize)]
+pub struct LogEntry {
+    /// The release.
+    #[serde(flatten)]
+    pub release: Release,
+    /// Channels that point to it.
+    pub channels: Vec<ChannelName>,
+    /// Who of those who are trusted signed it.
+    pub signed_by: Vec<String>,
+    /// Kinds of evidence there are, each once: `tests`, `tests failed`, `approval`.
+    pub evidence: Vec<String>,
+}
+
+fn evidence_kind(statement: &plumb_trust::Statement) -> Option<String> {
+    let (kind, failed) = crate::evidence::kind(&statement.predicate)?;
+    Some(if failed { format!("{kind} failed") } else { kind })
 }
 
 impl Plumb<'_> {
@@ -52,9 +71,19 @@ impl Plumb<'_> {
         };
         let number = previous.as_ref().map_or(0, |release| release.number) + 1;
         let content = |fence_here| content(&project.definition, &images, fence_here);
-        if let Some(previous) =
-            previous.as_ref().filter(|previous| previous.content == content(previous.number))
+        // What channels ask for is a part of the release, although nothing that runs depends on it.
+        let same_policy = |previous: &Release| {
+            self.definition_of(previous).is_ok_and(|before| before.channels == project.definition.channels)
+        };
+        if let Some(previous) = previous
+            .as_ref()
+            .filter(|previous| previous.content == content(previous.number) && same_policy(previous))
         {
+            // One that was made before its maker could sign it: a command that was killed, or an older Plumb.
+            if keep && !self.said(previous)?.is_signed() {
+                self.trust_or_begin(app)?;
+                self.sign_release(previous)?;
+            }
             self.report(Progress::Released { release: previous.name().to_string(), changed: false });
             return Ok((previous.clone(), false, images));
         }
@@ -71,9 +100,11 @@ impl Plumb<'_> {
             checks: None,
         };
         if keep {
-            // What a release names must be on disk before the release is.
-            self.store.sync()?;
+            // Who may not sign learns it before the release is there.
+            let trust = self.trust_or_begin(app)?;
+            self.signing_key(app, trust.root())?;
             self.store.add_release(app, number, &release.to_bytes())?;
+            self.sign_release(&release)?;
             self.report(Progress::Released { release: release.name().to_string(), changed: true });
         }
         Ok((release, true, images))
@@ -114,6 +145,30 @@ impl Plumb<'_> {
             Some(app) if releases.is_empty() => Err(OpsError::NoReleases { app: app.clone() }),
             _ => Ok(releases),
         }
+    }
+
+    /// All releases of an application, or of all, oldest first, with what is known about each.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn history_of(&self, app: Option<&AppName>) -> Result<Vec<LogEntry>, OpsError> {
+        let channels = self.channels(app)?;
+        let mut entries = Vec::new();
+        for release in self.releases(app)? {
+            let name = release.name();
+            let said = self.said(&release)?;
+            let pointing = channels.iter().filter(|view| view.promotion.release == name);
+            let mut signed_by: Vec<String> =
+                said.provenance().flat_map(|statement| said.by(statement).by).collect();
+            signed_by.sort();
+            signed_by.dedup();
+            let mut evidence: Vec<String> = said.statements.iter().filter_map(evidence_kind).collect();
+            evidence.sort();
+            evidence.dedup();
+            let channels = pointing.map(|view| view.channel.clone()).collect();
+            entries.push(LogEntry { release, channels, signed_by, evidence });
+        }
+        Ok(entries)
     }
 
     /// A release with the manifests of its images.

@@ -38,7 +38,8 @@ impl Plumb<'_> {
     pub(crate) fn subject(&self, start: &Start) -> Result<Subject, OpsError> {
         match start {
             Start::Release(name) => {
-                let release = self.read_release(name)?;
+                let name = self.named(name)?;
+                let release = self.read_release(&name)?;
                 let definition = self.definition_of(&release)?;
                 let mut images = BTreeMap::new();
                 for (machine, entry) in &release.content.machines {

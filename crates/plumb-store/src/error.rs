@@ -153,6 +153,12 @@ impl Error {
         Error::Read { what: what.into(), path: path.to_owned(), source }
     }
 
+    /// Did bytes not have their digest?
+    #[must_use]
+    pub fn is_verification(&self) -> bool {
+        matches!(self, Error::Damaged { .. } | Error::WrongDigest { .. })
+    }
+
     /// What the user can do about it, if there is something.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

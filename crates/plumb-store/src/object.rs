@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -19,6 +20,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Objects are read-only: nobody may change bytes that are named by their digest.
 const OBJECT_MODE: u32 = 0o444;
+
+/// What [`Store::verify_once`] remembers of objects.
+const VERIFIED: &str = "verified-1";
 
 impl Store {
     /// Stores `bytes`; they may be there already.
@@ -125,10 +129,11 @@ impl Store {
         }
     }
 
-    /// The object's bytes, at most `limit` of them.
+    /// The object's bytes, at most `limit` of them. They are what has this digest; a damaged object is moved to
+    /// `damaged/`.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::TooLarge`] or [`Error::Read`].
+    /// [`Error::Missing`], [`Error::TooLarge`], [`Error::Damaged`] or [`Error::Read`].
     pub fn read_bytes(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
         let size = self.size(digest)?.ok_or(Error::Missing { digest: *digest })?;
         if size > limit {
@@ -138,9 +143,40 @@ impl Store {
         let fail = |source| Error::read(format!("object `{digest}`"), &self.path(digest), source);
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         file.take(limit).read_to_end(&mut bytes).map_err(fail)?;
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            let moved_to = self.set_aside(digest)?;
+            return Err(Error::Damaged { digest: *digest, found, moved_to });
+        }
         Ok(bytes)
     }
 
+    /// As [`Store::verify`], but an object that was verified before and whose file was not touched since (same inode,
+    /// size and time of change, which only the kernel sets) is not read again. It guards against damage and against
+    /// whoever may write to the store, but not against one who owns it and forges this memory, too.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Missing`] or [`Error::Read`].
+    pub fn verify_once(&self, digest: &Digest) -> Result<()> {
+        let metadata = self.open_object(digest)?.metadata();
+        let metadata = metadata
+            .map_err(|source| Error::read(format!("object `{digest}`"), &self.path(digest), source))?;
+        let seen = format!(
+            "{} {} {} {}.{:09}",
+            metadata.dev(),
+            metadata.ino(),
+            metadata.size(),
+            metadata.ctime(),
+            metadata.ctime_nsec()
+        );
+        if self.entry(VERIFIED, &digest.hex())?.is_some_and(|before| before == seen.as_bytes()) {
+            return Ok(());
+        }
+        self.verify(digest)?;
+        self.remember(VERIFIED, &digest.hex(), seen.as_bytes())
+    }
+
+    /// Hashes the object again. A damaged one is moved to `damaged/`, so that it can be fetched or built anew.
     /// Hashes the object again, in each form it has. A damaged one is moved to `damaged/`, so that it can be fetched or
     /// built anew.
     ///

@@ -82,9 +82,9 @@ impl<'de> Deserialize<'de> for KeyId {
     }
 }
 
-/// The public part of a key. Shown and read as `ed25519:` and 64 hex digits; PEM is read, too.
+/// The public part of a key; on the heap, as it is carried about in lists and arguments. Shown and read as `ed25519:` and 64 hex digits; PEM is read, too.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PublicKey(VerifyingKey);
+pub struct PublicKey(Box<VerifyingKey>);
 
 impl PublicKey {
     /// Reads the 32 raw bytes in hex.
@@ -94,7 +94,7 @@ impl PublicKey {
         hex::decode_to_slice(text, &mut bytes).ok()?;
         let key = VerifyingKey::from_bytes(&bytes).ok()?;
         // A key of small order makes one signature good for many messages (RFC 8032, 8.9; "Taming the many EdDSAs").
-        (!key.is_weak()).then_some(PublicKey(key))
+        (!key.is_weak()).then_some(PublicKey(Box::new(key)))
     }
 
     /// The 32 raw bytes in hex.
@@ -174,7 +174,7 @@ impl SecretKey {
     /// Its public part.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        PublicKey(Box::new(self.0.verifying_key()))
     }
 
     /// Signs.

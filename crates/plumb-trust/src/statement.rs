@@ -260,7 +260,7 @@ macro_rules! predicates {
             fn read(uri: &str, value: Value) -> Result<Self, StatementError> {
                 match uri {
                     $($uri => serde_json::from_value(value).map(Predicate::$variant).map_err(StatementError::Malformed),)+
-                    _ => Err(StatementError::Unknown { uri: uri.chars().take(120).filter(|c| !c.is_control()).collect() }),
+                    _ => Err(StatementError::Unknown { uri: shown(uri) }),
                 }
             }
         }
@@ -372,7 +372,21 @@ pub fn sign(
     Ok(Envelope::sign(PAYLOAD_TYPE, &payload, key))
 }
 
-/// Verifies an envelope and reads its statement, which must be about `about`, by name and digest.
+/// Verifies an envelope and reads its statement, whatever it is about.
+///
+/// # Errors
+/// [`StatementError`].
+pub fn open(bytes: &[u8], trusted: &BTreeMap<KeyId, PublicKey>) -> Result<Statement, StatementError> {
+    let (payload, by) = Envelope::from_bytes(bytes)?.verify(PAYLOAD_TYPE, trusted)?;
+    let wire: Wire = serde_json::from_slice(&payload).map_err(StatementError::Malformed)?;
+    if wire.form != STATEMENT {
+        return Err(StatementError::Form { form: shown(&wire.form) });
+    }
+    let predicate = Predicate::read(&wire.predicate_type, wire.predicate)?;
+    Ok(Statement { digest: Digest::of(bytes), subject: wire.subject, predicate, by })
+}
+
+/// As [`open`], and the statement must be about `about`, by name and digest.
 ///
 /// # Errors
 /// [`StatementError`].
@@ -381,21 +395,19 @@ pub fn verify(
     about: &Subject,
     trusted: &BTreeMap<KeyId, PublicKey>,
 ) -> Result<Statement, StatementError> {
-    let (payload, by) = Envelope::from_bytes(bytes)?.verify(PAYLOAD_TYPE, trusted)?;
-    let wire: Wire = serde_json::from_slice(&payload).map_err(StatementError::Malformed)?;
-    if wire.form != STATEMENT {
-        return Err(StatementError::Form {
-            form: wire.form.chars().take(80).filter(|c| !c.is_control()).collect(),
-        });
-    }
-    if wire.subject.first() != Some(about) {
-        let found = wire.subject.first().map_or("nothing", |subject| &subject.name);
-        let found = found.chars().take(80).filter(|c| !c.is_control()).collect::<String>();
+    let statement = open(bytes, trusted)?;
+    if statement.subject.first() != Some(about) {
+        let found =
+            statement.subject.first().map_or_else(|| "nothing".to_owned(), |subject| shown(&subject.name));
         let found = if found == about.name { format!("another `{found}`") } else { format!("`{found}`") };
         return Err(StatementError::Subject { wanted: about.name.clone(), found });
     }
-    let predicate = Predicate::read(&wire.predicate_type, wire.predicate)?;
-    Ok(Statement { digest: Digest::of(bytes), subject: wire.subject, predicate, by })
+    Ok(statement)
+}
+
+/// A foreign text, short and without control characters.
+fn shown(text: &str) -> String {
+    text.chars().take(80).filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]

@@ -4,8 +4,12 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
-use plumb_model::release::ReleaseName;
-use plumb_model::{AppName, DeploymentName, MachineName};
+use plumb_model::release::ReleaseRef;
+use plumb_model::{AppName, DeploymentName, MachineName, SignerName};
+
+mod vouch;
+
+pub use vouch::*;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -44,6 +48,9 @@ pub struct Global {
     /// Folder for the store, volumes and state [default: ~/.local/share/plumb]
     #[arg(long, global = true, env = "PLUMB_HOME", hide_env_values = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
+    /// The key of this host that signs, where there are several
+    #[arg(long, global = true, env = "PLUMB_KEY", hide_env_values = true, value_name = "NAME")]
+    pub key: Option<SignerName>,
 }
 
 /// The commands.
@@ -69,6 +76,24 @@ pub enum Command {
     Sbom(Sbom),
     /// Show what changed between two releases, folders or deployments, and why
     Diff(Diff),
+    /// Show the channels of an application, or what one pointed to
+    Channel(Channel),
+    /// Point a channel to a release that has what the channel asks for
+    Promote(Promote),
+    /// Point a channel back to the release it held before
+    Demote(Demote),
+    /// Show what was said about a release and what channels still ask for, or add to it
+    Evidence(Evidence),
+    /// Approve a release
+    Approve(Approve),
+    /// Record how long a deployment has run its release without a restart
+    Soak(Soak),
+    /// Vouch for a release that nobody who is trusted signed
+    Sign(Sign),
+    /// Show, make and print the signing keys of this host
+    Key(Key),
+    /// Show and change who is trusted for an application
+    Trust(Trust),
     /// Check that a release is what it was; with `--rebuild`, that building it again gives the same bytes
     Verify(Verify),
     /// Do all that is missing until the application runs: lock, build, release, start
@@ -171,10 +196,11 @@ pub struct Log {
 
 /// `plumb show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  plumb show shop@2")]
+#[command(after_help = "Examples:\n  plumb show shop@2\n  plumb show shop@prod")]
 pub struct Show {
-    /// The release
-    pub release: ReleaseName,
+    /// The release, or a channel that points to it
+    #[arg(value_name = "RELEASE|APP@CHANNEL")]
+    pub release: ReleaseRef,
 }
 
 /// `plumb footprint`.
@@ -251,8 +277,9 @@ pub struct Diff {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  plumb verify shop@2 --rebuild")]
 pub struct Verify {
-    /// The release
-    pub release: ReleaseName,
+    /// The release, or a channel that points to it
+    #[arg(value_name = "RELEASE|APP@CHANNEL")]
+    pub release: ReleaseRef,
     /// Build its images again, from its own lock and files in an empty store, and compare every byte
     #[arg(long)]
     pub rebuild: bool,
@@ -324,8 +351,9 @@ pub struct Console {
 pub struct Upgrade {
     /// The deployment
     pub deployment: DeploymentName,
-    /// The release [default: the newest]
-    pub release: Option<ReleaseName>,
+    /// The release, or the channel that points to it: `shop@prod` [default: the newest]
+    #[arg(value_name = "RELEASE|APP@CHANNEL")]
+    pub release: Option<ReleaseRef>,
     /// Print the plan, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -337,8 +365,9 @@ pub struct Upgrade {
 pub struct Rollback {
     /// The deployment
     pub deployment: DeploymentName,
-    /// The release [default: the one before]
-    pub release: Option<ReleaseName>,
+    /// The release, or the channel that points to it [default: the one before]
+    #[arg(value_name = "RELEASE|APP@CHANNEL")]
+    pub release: Option<ReleaseRef>,
     /// Print the plan, and change nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -130,5 +130,13 @@ fn forge(world: &World, shown: &Value, recipe: &str) -> Result<String> {
             &Digest::of(second.as_bytes()).to_string(),
         );
     fs::write(releases.join("3"), third)?;
+    // Nobody vouches for it, and that is told; then somebody does.
+    let unsigned = world.run(&["verify", "hello@3"])?;
+    ensure!(
+        unsigned.stdout.contains("signature: nobody who is trusted for `hello` signed it"),
+        "{}",
+        unsigned.stdout
+    );
+    world.ok(&["sign", "hello@3"])?;
     Ok("hello@3".to_owned())
 }

@@ -7,7 +7,7 @@ use super::postfix;
 use super::script::{Argument, Machine};
 use super::world::World;
 use crate::assemble::merge::merged;
-use crate::tree::{Kind, Origin};
+use crate::tree::{Kind, Layer, Origin};
 
 const UNKNOWN: Outcome = (None, None);
 
@@ -305,7 +305,9 @@ fn is_of_package(world: &World<'_>, words: &[&str]) -> Option<bool> {
         return None;
     }
     let place = merged(&world.place(path.trim_end_matches('/'))?);
-    let of_package = |(_, origin): &(_, Origin)| world.packages.contains_key(&origin.source);
+    // By where it comes from, not by what is being configured: files of the others lie there as well.
+    let of_package =
+        |(_, origin): &(_, Origin)| origin.layer != Layer::App && !origin.source.starts_with("rule:");
     let Some(found) = world.tree.entries.get(&place) else { return Some(false) };
     let below = format!("{place}/");
     let mut inside =

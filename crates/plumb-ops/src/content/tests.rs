@@ -35,7 +35,14 @@ impl Setup {
     fn shown(&self, app: &str) -> String {
         fs::write(self.path().join("plumb.toml"), format!("app = \"x\"\n[machine.a.app]\n{app}\n"))
             .expect("writable");
-        let options = Options { offline: false, proxies: Proxies::default(), program: "plumb".into() };
+        let options = Options {
+            offline: false,
+            proxies: Proxies::default(),
+            program: "plumb".into(),
+            signer: None,
+            user: "tester".parse().unwrap(),
+            passphrase: |_| None,
+        };
         let plumb = Plumb::open(Home::new(self.path().join("home")), options, &Silent).expect("opens");
         let project = Project::load(self.path()).expect("a definition");
         let name: MachineName = "a".parse().expect("a name");

@@ -22,6 +22,7 @@ use serde_json::Value;
 use crate::Plumb;
 use crate::diff::Compared;
 use crate::error::OpsError;
+use crate::purl::{self, Qualifiers, encoded};
 
 /// Largest file of metadata that is read: the longest README inside a METADATA is below 1 MB.
 const METADATA_BYTES: u64 = 16 * 1024 * 1024;
@@ -131,7 +132,7 @@ impl Plumb<'_> {
             found.push(Component {
                 name: package.name.to_string(),
                 version: package.version.to_string(),
-                purl: debian_purl(package.name.as_str(), package.version.as_str(), &qualifiers),
+                purl: purl::debian(package.name.as_str(), package.version.as_str(), &qualifiers),
                 sha256: Some(package.digest.hex()),
                 location: archive.map(|archive| format!("{}/{}", archive.uri, package.file)),
                 needs: needs.into_iter().map(|name| name.to_string()).collect(),
@@ -196,40 +197,6 @@ fn sources(status: &str) -> BTreeMap<String, String> {
     stanzas.filter_map(pair).collect()
 }
 
-struct Qualifiers<'a> {
-    arch: &'a str,
-    distro: &'a str,
-    upstream: Option<&'a str>,
-}
-
-/// `pkg:deb/debian/libssl3@3.0.17-1?arch=amd64&distro=bookworm&upstream=openssl` (purl-spec, type `deb`).
-fn debian_purl(name: &str, version: &str, qualifiers: &Qualifiers<'_>) -> String {
-    let mut purl = format!(
-        "pkg:deb/debian/{}@{}?arch={}&distro={}",
-        encoded(name),
-        encoded(version),
-        encoded(qualifiers.arch),
-        encoded(qualifiers.distro)
-    );
-    if let Some(upstream) = qualifiers.upstream {
-        purl.push_str(&format!("&upstream={}", encoded(upstream)));
-    }
-    purl
-}
-
-/// Percent-encoding of purl-spec: everything but letters, digits and `.-_~:`.
-fn encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b".-_~:".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
 /// `@scope/name` of npm keeps its slash.
 fn path_of(name: &str) -> String {
     name.split('/').map(encoded).collect::<Vec<_>>().join("/")
@@ -271,7 +238,7 @@ mod tests {
     fn package_urls() {
         let qualifiers = Qualifiers { arch: "amd64", distro: "bookworm", upstream: Some("gcc-12") };
         assert_eq!(
-            debian_purl("libstdc++6", "1:12.2.0-14+deb12u1~x", &qualifiers),
+            purl::debian("libstdc++6", "1:12.2.0-14+deb12u1~x", &qualifiers),
             "pkg:deb/debian/libstdc%2B%2B6@1:12.2.0-14%2Bdeb12u1~x?arch=amd64&distro=bookworm&upstream=gcc-12"
         );
         assert_eq!(path_of("@types/node"), "%40types/node");

@@ -23,6 +23,8 @@ const RECIPE_LIMIT: u64 = 256 * 1024 * 1024;
 pub struct Verification {
     /// The release.
     pub release: ReleaseName,
+    /// Who signed it, of those who are trusted.
+    pub signed_by: Vec<String>,
     /// Objects that were looked at.
     pub objects: u64,
     /// Their bytes.
@@ -81,12 +83,14 @@ impl Plumb<'_> {
         let release = self.read_release(name)?;
         let mut found = Verification {
             release: name.clone(),
+            signed_by: Vec::new(),
             objects: 0,
             bytes: 0,
             problems: Vec::new(),
             rebuilt: Vec::new(),
             checked: BTreeSet::new(),
         };
+        self.check_signature(&release, &mut found)?;
         self.check_chain(&release, &mut found)?;
         let images = self.check_objects(&release, &mut found)?;
         self.check_rest(&release, &mut found)?;
@@ -94,6 +98,31 @@ impl Plumb<'_> {
             found.rebuilt = self.rebuild(&release, &images)?;
         }
         Ok(found)
+    }
+
+    /// Somebody who is trusted vouches for it.
+    fn check_signature(&self, release: &Release, found: &mut Verification) -> Result<(), OpsError> {
+        let said = self.said(release)?;
+        let mut signers: Vec<String> =
+            said.provenance().flat_map(|statement| said.by(statement).by).collect();
+        signers.sort();
+        signers.dedup();
+        if signers.is_empty() {
+            let why = said.refused.first().map(|(_, why)| format!("; there is a statement, but {why}"));
+            found.problems.push(Problem {
+                machine: None,
+                part: "signature".to_owned(),
+                digest: release.digest(),
+                reason: format!(
+                    "nobody who is trusted for `{}` signed it{}",
+                    release.app,
+                    why.unwrap_or_default()
+                ),
+                paths: Vec::new(),
+            });
+        }
+        found.signed_by = signers;
+        Ok(())
     }
 
     /// The release before is the one it names.

@@ -34,6 +34,11 @@ pub(super) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<(), Op
     if changes.is_empty() { Ok(()) } else { Err(OpsError::Unattributed { changes }) }
 }
 
+/// The short form.
+pub(super) fn print_short(diff: &Diff) {
+    print(diff, false);
+}
+
 fn print(diff: &Diff, all_files: bool) {
     out!("{} -> {}", diff.before, diff.after);
     if diff.is_empty() {

@@ -1,8 +1,10 @@
 //! One file per command: calls one use case, renders what it returns.
 
+mod channel;
 mod console;
 pub(crate) mod diff;
 mod down;
+mod evidence;
 mod footprint;
 mod init;
 mod lock;
@@ -11,6 +13,7 @@ mod manual;
 mod ps;
 mod release;
 mod sbom;
+mod trust;
 mod up;
 mod verify;
 mod why;
@@ -18,6 +21,7 @@ mod why;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use plumb_model::SignerName;
 use plumb_ops::{Home, OpsError, Options, Plumb, Proxies};
 
 use crate::args::{Cli, Command, Global};
@@ -60,6 +64,15 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Why(arguments) => why::run(&session, arguments),
         Command::Sbom(arguments) => sbom::run(&session, arguments),
         Command::Diff(arguments) => diff::run(&session, arguments),
+        Command::Channel(arguments) => channel::channel(&session, arguments),
+        Command::Promote(arguments) => channel::promote(&session, arguments),
+        Command::Demote(arguments) => channel::demote(&session, arguments),
+        Command::Evidence(arguments) => evidence::evidence(&session, arguments),
+        Command::Approve(arguments) => evidence::approve(&session, arguments),
+        Command::Soak(arguments) => evidence::soak(&session, arguments),
+        Command::Sign(arguments) => evidence::sign(&session, arguments),
+        Command::Key(arguments) => trust::key(&session, arguments),
+        Command::Trust(arguments) => trust::trust(&session, arguments),
         Command::Verify(arguments) => verify::run(&session, arguments),
         Command::Up(arguments) => up::up(&session, arguments),
         Command::Upgrade(arguments) => up::upgrade(&session, arguments),
@@ -88,13 +101,28 @@ fn open<'a>(global: &Global, live: &'a Live) -> Result<Plumb<'a>, OpsError> {
         source,
     })?;
     let proxies = Proxies::from_environment(&variable);
-    Plumb::open(Home::new(home), Options { offline: global.offline, proxies, program }, live)
+    let options = Options {
+        offline: global.offline,
+        proxies,
+        program,
+        signer: global.key.clone(),
+        user: user_name(),
+        passphrase: render::passphrase::known,
+    };
+    Plumb::open(Home::new(home), options, live)
 }
 
 /// The door to the environment.
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     std::env::var(name).ok()
+}
+
+/// Whose host this is, as a name of a signer: what a first key is called.
+fn user_name() -> SignerName {
+    let named =
+        variable("USER").or_else(|| variable("LOGNAME")).and_then(|name| name.to_lowercase().parse().ok());
+    named.unwrap_or_else(|| "owner".parse().expect("a name"))
 }
 
 /// The XDG data folder (XDG Base Directory Specification 0.8).

@@ -1,6 +1,10 @@
 //! `plumb build`, `plumb release`, `plumb log`, `plumb show`.
 
-use plumb_ops::{BuiltImage, OpsError, Project};
+use std::collections::BTreeMap;
+
+use plumb_model::image::Image;
+use plumb_model::{Document as _, MachineName};
+use plumb_ops::{BuiltImage, LogEntry, OpsError, Project};
 
 use super::Session;
 use crate::args::{Build, Log, Release, Show};
@@ -73,38 +77,78 @@ fn print_images(images: &[BuiltImage]) {
 }
 
 pub(super) fn log(session: &Session<'_>, arguments: &Log) -> Result<(), OpsError> {
-    let releases = session.plumb.releases(arguments.app.as_ref())?;
+    let entries = session.plumb.history_of(arguments.app.as_ref())?;
     if session.global.json {
-        render::json(&releases);
+        render::json(&entries);
         return Ok(());
     }
-    let mut rows = table(&["RELEASE", "MADE", "MACHINES", "NOTE"]);
-    for release in releases.iter().rev() {
-        let machines: Vec<String> = release
-            .content
-            .machines
-            .iter()
-            .map(|(name, machine)| format!("{name}:{}", machine.image.short()))
-            .collect();
-        rows.add_row([
-            release.name().to_string(),
-            time(release.created_s),
-            machines.join(" "),
-            release.note.clone(),
-        ]);
+    let (mut app, mut after) = (None, None);
+    for entry in entries.iter().rev() {
+        let release = &entry.release;
+        if app.as_ref().is_some_and(|app| *app != release.app) {
+            out!("");
+            after = None;
+        }
+        // A number that is missing between two is told: the chain of digests goes through it.
+        if after.is_some_and(|after: u64| after != release.number + 1) {
+            out!("~");
+        }
+        log_entry(entry);
+        (app, after) = (Some(release.app.clone()), Some(release.number));
     }
-    out!("{rows}");
     Ok(())
 }
 
+/// One release, as people know it from git: a node of the chain, its name, the channels on it, who, when and why.
+fn log_entry(entry: &LogEntry) {
+    let release = &entry.release;
+    let names: Vec<&str> = entry.channels.iter().map(|channel| channel.as_str()).collect();
+    let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+    let by = if entry.signed_by.is_empty() { "not signed".to_owned() } else { entry.signed_by.join(", ") };
+    out!("* {}{names}  {}  {by}", release.name(), time(release.created_s));
+    if !release.note.is_empty() {
+        out!("|   {}", release.note);
+    }
+    if !entry.evidence.is_empty() {
+        out!("|   evidence: {}", entry.evidence.join(", "));
+    }
+    let machines = release.content.machines.iter();
+    let machines: Vec<String> =
+        machines.map(|(name, machine)| format!("{name} {}", machine.image.short())).collect();
+    out!("|   {}", machines.join(", "));
+}
+
 pub(super) fn show(session: &Session<'_>, arguments: &Show) -> Result<(), OpsError> {
-    let (release, images) = session.plumb.show(&arguments.release)?;
+    let name = session.plumb.named(&arguments.release)?;
+    let (release, images) = session.plumb.show(&name)?;
     if session.global.json {
         render::json(&serde_json::json!({ "release": release, "images": images }));
         return Ok(());
     }
+    let known = session
+        .plumb
+        .history_of(Some(&name.app))?
+        .into_iter()
+        .find(|entry| entry.release.number == name.number);
+    show_head(&release, known.as_ref());
+    show_machines(&release, &images);
+    Ok(())
+}
+
+fn show_head(release: &plumb_model::release::Release, known: Option<&LogEntry>) {
     out!("release    {}", release.name());
+    out!("digest     {}", release.digest());
     out!("made       {}", time(release.created_s));
+    if let Some(known) = known {
+        let by = known.signed_by.join(", ");
+        out!("signed by  {}", if by.is_empty() { "nobody who is trusted" } else { &by });
+        for channel in &known.channels {
+            out!("channel    {channel}");
+        }
+        for evidence in &known.evidence {
+            out!("evidence   {evidence}");
+        }
+    }
     if !release.note.is_empty() {
         out!("note       {}", release.note);
     }
@@ -112,6 +156,9 @@ pub(super) fn show(session: &Session<'_>, arguments: &Show) -> Result<(), OpsErr
         out!("fence      {}@{} (no rollback below)", release.app, release.content.fence);
     }
     out!("lock       {}", release.lock);
+}
+
+fn show_machines(release: &plumb_model::release::Release, images: &BTreeMap<MachineName, Image>) {
     for (name, machine) in &release.content.machines {
         out!("\nmachine    {name}");
         out!("  image    {}", machine.image);
@@ -142,5 +189,4 @@ pub(super) fn show(session: &Session<'_>, arguments: &Show) -> Result<(), OpsErr
             }
         }
     }
-    Ok(())
 }

@@ -11,12 +11,17 @@ use crate::render::{self, bytes, tell};
 const ROWS: usize = 20;
 
 pub(super) fn run(session: &Session<'_>, arguments: &Verify) -> Result<(), OpsError> {
-    let found = session.plumb.verify(&arguments.release, arguments.rebuild)?;
+    let found = session.plumb.verify(&session.plumb.named(&arguments.release)?, arguments.rebuild)?;
     session.live.clear();
     if session.global.json {
         render::json(&found);
     } else {
-        out!("{}: {} objects, {}", found.release, found.objects, bytes(found.bytes));
+        let by = if found.signed_by.is_empty() {
+            String::new()
+        } else {
+            format!(", signed by {}", found.signed_by.join(", "))
+        };
+        out!("{}: {} objects, {}{by}", found.release, found.objects, bytes(found.bytes));
         found.problems.iter().for_each(problem);
         found.rebuilt.iter().for_each(rebuilt);
     }

@@ -257,6 +257,9 @@ impl Reporter for Live {
                 };
                 self.done(&format!("build {machine}"), '✔', &format!("{}{how}", bytes(size)));
             }
+            Progress::KeyMade { name, public } => {
+                self.note(&format!("made the signing key `{name}` ({public}); `plumb key` lists keys"));
+            }
             Progress::Released { release, changed } => {
                 self.done("release", '✔', &format!("{release}{}", if changed { "" } else { " (unchanged)" }));
             }

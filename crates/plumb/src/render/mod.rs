@@ -2,6 +2,7 @@
 
 mod live;
 pub mod page;
+pub mod passphrase;
 
 use std::error::Error as _;
 use std::process::ExitCode;
@@ -68,6 +69,8 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
     match error {
         OpsError::Stranded { .. } => ExitCode::from(EXIT_PARTLY),
         OpsError::Fetch(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
+        OpsError::Store(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
+        OpsError::Trust(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
         OpsError::Document { .. } | OpsError::Unverified { .. } | OpsError::ScriptsDiffer { .. } => {
             ExitCode::from(EXIT_VERIFICATION)
         }

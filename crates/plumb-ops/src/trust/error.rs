@@ -1,0 +1,217 @@
+//! Why nobody is believed.
+
+use std::path::PathBuf;
+
+use plumb_model::release::ReleaseName;
+use plumb_model::{AppName, ChannelName, SignerName};
+use plumb_trust::{KeyError, StatementError, tuf::TufError};
+
+/// Why a key, a signature or the trust of an application is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// There is no key of this name on this host.
+    #[error("there is no key `{name}` on this host")]
+    NoKey {
+        /// The name.
+        name: SignerName,
+    },
+    /// A key of this name exists.
+    #[error("there is a key `{name}` already")]
+    KeyExists {
+        /// The name.
+        name: SignerName,
+    },
+    /// A key's file is not understood, or sealed.
+    #[error("cannot use the key in `{path}`")]
+    Key {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// A key's file is open to others.
+    #[error("the key in `{path}` can be read by others (mode {mode:o})")]
+    Exposed {
+        /// File.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// No key of this host is trusted for the application.
+    #[error("no key on this host may sign for `{app}`")]
+    NotTrusted {
+        /// Application.
+        app: AppName,
+    },
+    /// Several keys of this host could sign.
+    #[error("several keys on this host may sign for `{app}`: {}", names.iter().map(SignerName::as_str).collect::<Vec<_>>().join(", "))]
+    WhichKey {
+        /// Application.
+        app: AppName,
+        /// Their names.
+        names: Vec<SignerName>,
+    },
+    /// The application has no root of trust.
+    #[error("nobody is trusted for `{app}` yet")]
+    NoRoot {
+        /// Application.
+        app: AppName,
+    },
+    /// The root of trust, or a version of it, does not hold.
+    #[error("version {version} of the trust of `{app}` does not hold")]
+    Root {
+        /// Application.
+        app: AppName,
+        /// Version.
+        version: u64,
+        /// Why.
+        #[source]
+        source: TufError,
+    },
+    /// A version of the root is missing in the chain.
+    #[error("version {version} of the trust of `{app}` is missing in the store")]
+    RootGap {
+        /// Application.
+        app: AppName,
+        /// Version.
+        version: u64,
+    },
+    /// A change of trust is asked for that makes no sense.
+    #[error("cannot change the trust of `{app}`: {why}")]
+    Change {
+        /// Application.
+        app: AppName,
+        /// Why.
+        why: String,
+    },
+    /// A release that nobody who is trusted signed.
+    #[error("`{release}` is not signed by anybody who is trusted for it{}", because(why))]
+    Unsigned {
+        /// Release.
+        release: ReleaseName,
+        /// What is wrong with what claims to vouch for it.
+        why: Option<String>,
+    },
+    /// A statement cannot be made.
+    #[error("cannot sign about `{release}`")]
+    Statement {
+        /// Release.
+        release: ReleaseName,
+        /// Why.
+        #[source]
+        source: StatementError,
+    },
+    /// A channel's record does not hold.
+    #[error("promotion {sequence} of `{app}@{channel}` does not hold")]
+    Promotion {
+        /// Application.
+        app: AppName,
+        /// Channel.
+        channel: ChannelName,
+        /// Its number.
+        sequence: u64,
+        /// Why.
+        #[source]
+        source: StatementError,
+    },
+    /// A channel's record is not the next after the one before.
+    #[error("the history of `{app}@{channel}` is broken at promotion {sequence}")]
+    History {
+        /// Application.
+        app: AppName,
+        /// Channel.
+        channel: ChannelName,
+        /// The first one that does not follow.
+        sequence: u64,
+    },
+    /// A release lacks what a channel asks for.
+    #[error("`{release}` lacks what channel `{channel}` asks for:\n{}", lines(missing))]
+    Policy {
+        /// Release.
+        release: ReleaseName,
+        /// Channel.
+        channel: ChannelName,
+        /// Requirement, and why it is not met.
+        missing: Vec<(String, String)>,
+    },
+    /// A channel that was never promoted to.
+    #[error("`{app}` has no channel `{channel}`")]
+    NoChannel {
+        /// Application.
+        app: AppName,
+        /// Channel.
+        channel: ChannelName,
+        /// Those there are.
+        known: Vec<ChannelName>,
+    },
+    /// There is nothing to go back to.
+    #[error("channel `{channel}` of `{app}` never pointed to another release")]
+    NothingBefore {
+        /// Application.
+        app: AppName,
+        /// Channel.
+        channel: ChannelName,
+    },
+}
+
+fn because(why: &Option<String>) -> String {
+    why.as_ref().map(|why| format!("; there is a statement, but {why}")).unwrap_or_default()
+}
+
+fn lines(missing: &[(String, String)]) -> String {
+    missing.iter().map(|(what, why)| format!("  {what}: {why}")).collect::<Vec<_>>().join("\n")
+}
+
+impl TrustError {
+    /// Did a signature, a digest or a date not hold?
+    #[must_use]
+    pub fn is_verification(&self) -> bool {
+        matches!(
+            self,
+            TrustError::Root { .. }
+                | TrustError::RootGap { .. }
+                | TrustError::Unsigned { .. }
+                | TrustError::Promotion { .. }
+                | TrustError::History { .. }
+                | TrustError::Exposed { .. }
+        )
+    }
+
+    /// A command that helps.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            TrustError::NoKey { .. } => "`plumb key` lists the keys of this host".to_owned(),
+            TrustError::KeyExists { name } => format!("`plumb key show {name}` prints its public part"),
+            TrustError::Key { source: KeyError::Sealed | KeyError::WrongPassphrase, .. } => {
+                "type its passphrase, or name a file that holds it in `PLUMB_PASSPHRASE_FILE`".to_owned()
+            }
+            TrustError::Exposed { path, .. } => {
+                format!("`chmod 600 {}`, if nobody has read it", path.display())
+            }
+            TrustError::NotTrusted { app } => format!(
+                "somebody whom `plumb trust {app}` lists adds yours: `plumb trust add {app} NAME \"$(plumb key show NAME)\"`"
+            ),
+            TrustError::WhichKey { names, .. } => {
+                format!("choose one: `PLUMB_KEY={}`", names.first().map_or("alice", SignerName::as_str))
+            }
+            TrustError::NoRoot { .. } => "`plumb release` in the application's folder begins it".to_owned(),
+            TrustError::Unsigned { release, .. } => {
+                format!("if you know where it comes from, `plumb sign {release}` vouches for it")
+            }
+            TrustError::Policy { release, .. } => format!("`plumb evidence {release}` shows what there is"),
+            TrustError::NoChannel { app, known, .. } if known.is_empty() => {
+                format!("`plumb promote {app}@1 dev` makes one")
+            }
+            TrustError::NoChannel { known, .. } => {
+                format!(
+                    "there is {}",
+                    known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+                )
+            }
+            TrustError::Change { app, .. } => format!("`plumb trust {app}` shows how it stands"),
+            _ => return None,
+        })
+    }
+}
