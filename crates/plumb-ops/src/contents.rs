@@ -40,7 +40,10 @@ pub(crate) fn known_content(
     let digest =
         entry.and_then(|value| String::from_utf8(value).ok()).and_then(|text| text.trim().parse().ok());
     let Some(digest) = digest.filter(|digest| store.contains(digest)) else { return Ok(None) };
-    let bytes = store.read_bytes(&digest, CONTENT_LIMIT)?;
+    let bytes = match store.read_bytes(&digest, CONTENT_LIMIT) {
+        Err(plumb_store::Error::Damaged { .. }) => return Ok(None),
+        other => other?,
+    };
     let Ok(content) = serde_json::from_slice::<PackageContent>(&bytes) else { return Ok(None) };
     for entry in content.entries.values() {
         if let Kind::File { digest, size } = &entry.kind
