@@ -22,6 +22,7 @@ mod package;
 mod path;
 mod script;
 mod signature;
+mod trust;
 mod unit;
 
 /// One parser under attack.
@@ -51,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "message", run: message::run },
     Target { name: "script", run: script::run },
     Target { name: "signature", run: signature::run },
+    Target { name: "trust", run: trust::run },
     Target { name: "unit", run: unit::run },
 ];
 
