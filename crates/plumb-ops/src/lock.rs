@@ -1,6 +1,7 @@
 //! From definition to lock.
 
 mod build;
+mod kernel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,8 +25,8 @@ use crate::project::Project;
 use crate::universe::Catalogs;
 use crate::{Plumb, clock};
 
-/// A kernel metapackage leads to the kernel in one step; more than this is a circle.
-const KERNEL_STEPS: usize = 4;
+/// What the suite of security fixes is called after (<https://www.debian.org/security/>).
+const SECURITY: &str = "-security";
 
 /// What may change in an existing lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Update {
     All,
     /// These packages.
     Packages(Vec<String>),
+    /// What the archive's security suite has newer versions of, at the newest version it has there.
+    Security,
 }
 
 /// What locking did.
@@ -63,6 +66,10 @@ pub struct LockChange {
     pub from: Option<String>,
     /// Version now, if it is there.
     pub to: Option<String>,
+    /// Suite that the version now is from.
+    pub suite: Option<String>,
+    /// Machines that have it, now or before.
+    pub machines: Vec<MachineName>,
 }
 
 impl Plumb<'_> {
@@ -101,6 +108,14 @@ impl Plumb<'_> {
         self.report(Progress::Locked { packages: lock.packages.len(), changed });
         let changes = changes(previous.as_ref(), &lock);
         Ok(LockOutcome { packages: lock.packages.len(), changed, changes, notes, lock })
+    }
+
+    /// Writes a lock that [`Plumb::lock`] only showed.
+    ///
+    /// # Errors
+    /// [`OpsError::Io`].
+    pub fn write_lock(&self, project: &Project, outcome: &LockOutcome) -> Result<(), OpsError> {
+        write_lock(&project.lock_path(), &outcome.lock)
     }
 
     /// Checks without network that the lock fits the definition. Returns the number of packages.
@@ -166,12 +181,16 @@ fn resolve_in(
     update: &Update,
     snapshot: &Snapshot,
 ) -> Result<(Lock, Vec<String>), OpsError> {
+    let is_security =
+        |source: usize| origins.get(source).is_some_and(|origin| origin.suite.ends_with(SECURITY));
     let mut keep: BTreeMap<PackageName, Version> = BTreeMap::new();
-    if let Some(previous) = previous {
-        keep.extend(previous.packages.iter().map(|package| (package.name.clone(), package.version.clone())));
+    for package in previous.iter().flat_map(|previous| &previous.packages) {
+        let fixed = universe.newest_in(&package.name, &is_security).filter(|_| *update == Update::Security);
+        let fixed = fixed.map(|record| &record.version).filter(|version| **version > package.version);
+        keep.insert(package.name.clone(), fixed.unwrap_or(&package.version).clone());
     }
+    let kernel = kernel::choose(universe, &inputs.kernel, previous, (update, &is_security))?;
     let update = resolver_update(update)?;
-    let kernel = kernel(universe, &inputs.kernel)?;
     let mut chosen: BTreeMap<PackageName, LockedPackage> = BTreeMap::new();
     let (record, source) = kernel;
     chosen.insert(record.name.clone(), locked(record, &origins[source])?);
@@ -212,7 +231,8 @@ fn resolve_in(
 
 fn resolver_update(update: &Update) -> Result<plumb_resolve::Update, OpsError> {
     Ok(match update {
-        Update::Keep => plumb_resolve::Update::None,
+        // What security has is kept in the place of what was locked.
+        Update::Keep | Update::Security => plumb_resolve::Update::None,
         Update::All => plumb_resolve::Update::All,
         Update::Packages(names) => {
             let parsed: Result<BTreeSet<PackageName>, _> = names.iter().map(|name| name.parse()).collect();
@@ -351,42 +371,39 @@ fn keep_if_equal(previous: Option<&Lock>, lock: Lock) -> Lock {
     }
 }
 
-/// Follows a kernel metapackage to the package that holds the kernel.
-fn kernel<'u>(universe: &'u Universe, wanted: &PackageName) -> Result<(&'u PackageRecord, usize), OpsError> {
-    let missing = |name: &PackageName| OpsError::NoKernel { package: name.to_string() };
-    let mut name = wanted.clone();
-    for _ in 0..KERNEL_STEPS {
-        let (record, source) = universe.newest(&name).ok_or_else(|| missing(&name))?;
-        let depends = parse_relations(&record.depends).unwrap_or_default();
-        let next = depends
-            .iter()
-            .flat_map(|alternatives| &alternatives.0)
-            .map(|relation| &relation.name)
-            .find(|name| name.as_str().starts_with("linux-image-"));
-        match next {
-            Some(next) => name = next.clone(),
-            None => return Ok((record, source)),
-        }
-    }
-    Err(missing(wanted))
-}
-
 /// What differs between two locks, by package name.
 fn changes(previous: Option<&Lock>, lock: &Lock) -> Vec<LockChange> {
-    let versions = |lock: &Lock| -> BTreeMap<String, String> {
-        lock.packages.iter().map(|package| (package.name.to_string(), package.version.to_string())).collect()
+    let versions = |lock: &Lock| -> BTreeMap<String, (String, String)> {
+        let packages = lock.packages.iter();
+        packages.map(|p| (p.name.to_string(), (p.version.to_string(), p.suite.clone()))).collect()
     };
     let (before, now) = (previous.map(versions).unwrap_or_default(), versions(lock));
     let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let version = |of: &BTreeMap<String, (String, String)>, name: &str| {
+        of.get(name).map(|(version, _)| version.clone())
+    };
     names
         .into_iter()
-        .filter(|name| before.get(*name) != now.get(*name))
+        .filter(|name| version(&before, name) != version(&now, name))
         .map(|name| LockChange {
             package: name.clone(),
-            from: before.get(name).cloned(),
-            to: now.get(name).cloned(),
+            from: version(&before, name),
+            to: version(&now, name),
+            suite: now.get(name).map(|(_, suite)| suite.clone()),
+            machines: machines_with(name, previous.into_iter().chain([lock])),
         })
         .collect()
+}
+
+/// Machines that have a package in any of the locks.
+fn machines_with<'l>(name: &str, locks: impl Iterator<Item = &'l Lock>) -> Vec<MachineName> {
+    let has = |machine: &LockedMachine| {
+        machine.kernel == name
+            || machine.packages.iter().chain(&machine.build).any(|package| package.as_str() == name)
+    };
+    let found = locks.flat_map(|lock| lock.machines.iter().filter(|(_, machine)| has(machine)));
+    let names: BTreeSet<MachineName> = found.map(|(name, _)| name.clone()).collect();
+    names.into_iter().collect()
 }
 
 /// Replaces the lock as a whole: a reader sees the old or the new one, and it is on disk before this returns.
@@ -426,3 +443,6 @@ impl plumb_fetch::Progress for Transfer<'_> {
         self.0.report(Progress::DownloadEnded { item: item.to_owned() });
     }
 }
+
+#[cfg(test)]
+mod tests;

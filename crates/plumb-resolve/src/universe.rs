@@ -215,11 +215,37 @@ impl Universe {
         records.map(|record| self.record(record)).collect()
     }
 
+    /// All versions of a package, newest first, each with the position of its source.
+    #[must_use]
+    pub fn candidates(&self, name: &PackageName) -> Vec<(&PackageRecord, usize)> {
+        let records = self.number_of(name.as_str()).map_or(0..0, |number| self.records_of(number));
+        records.map(|record| (self.record(record), self.source_number(record))).collect()
+    }
+
     /// The newest version of a package, and the position of its source in the list that [`Universe::new`] got.
     #[must_use]
     pub fn newest(&self, name: &PackageName) -> Option<(&PackageRecord, usize)> {
         let first = self.names[self.number_of(name.as_str())? as usize].start;
         Some((self.record(first), self.source_number(first)))
+    }
+
+    /// The newest version that one of the `chosen` sources has, wherever its record was taken from: equal versions of
+    /// several sources are one record.
+    #[must_use]
+    pub fn newest_in(&self, name: &PackageName, chosen: &dyn Fn(usize) -> bool) -> Option<&PackageRecord> {
+        let sources = self.sources.iter().enumerate().filter(|(number, _)| chosen(*number));
+        let versions = sources.flat_map(|(_, source)| {
+            let catalog = &source.catalog;
+            let (mut low, mut high) = (0, catalog.len());
+            while low < high {
+                let middle = low.midpoint(high);
+                if catalog.name(middle) < name.as_str() { low = middle + 1 } else { high = middle }
+            }
+            let rows = (low..catalog.len()).take_while(|row| catalog.name(*row) == name.as_str());
+            rows.filter_map(|row| catalog.version(row).parse::<Version>().ok())
+        });
+        let newest = versions.max()?;
+        self.versions(name.as_str()).into_iter().find(|record| record.version == newest)
     }
 
     /// All package names, sorted.

@@ -155,7 +155,7 @@ pub struct Build {
 /// `plumb lock`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  plumb lock --update          newest versions of everything\n  plumb lock --update=libssl3  of one package only"
+    after_help = "Examples:\n  plumb lock --update          newest versions of everything\n  plumb lock --update=libssl3  of one package only\n  plumb lock --security        only fixes of the archive's security team"
 )]
 pub struct Lock {
     /// The folder with `plumb.toml`
@@ -164,9 +164,18 @@ pub struct Lock {
     /// Take the newest versions, of everything or of the packages named
     #[arg(long, value_name = "PACKAGE", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "*")]
     pub update: Vec<String>,
-    /// Only check, without network, that the lock fits the definition
+    /// Take the newest version of this package
+    #[arg(long, value_name = "PACKAGE", conflicts_with = "security")]
+    pub package: Vec<String>,
+    /// Take only what the archive's security suite has fixed, at the version it has there
     #[arg(long, conflicts_with = "update")]
+    pub security: bool,
+    /// Only check, without network, that the lock fits the definition
+    #[arg(long, conflicts_with_all = ["update", "package", "security"])]
     pub check: bool,
+    /// Write without asking
+    #[arg(long, short)]
+    pub yes: bool,
     /// Say what would change, and write nothing
     #[arg(long)]
     pub dry_run: bool,
