@@ -79,7 +79,9 @@ fn of_source(pair: &Pair<'_>, path: &str, source: &str) -> Cause {
     if let Some(rule) = source.strip_prefix("rule:") {
         let by_script = rule.strip_prefix("script:").and_then(package);
         let by_definition = match rule {
-            "machine" => pair.definition("service", |machine| machine.services.clone()),
+            "machine" => {
+                pair.definition("service", |machine| machine.services.clone()).or_else(|| pair.checks())
+            }
             "volumes" => pair.definition("volume", |machine| machine.volumes.clone()),
             _ => None,
         };

@@ -29,6 +29,16 @@ pub(crate) fn of_set(before: &Side, after: &Side) -> Vec<Change> {
         let is = |side: &Side| names(side).contains(name).then(|| "there".to_owned());
         add(&format!("machine {name}"), is(before), is(after), &format!("machine.{name}"));
     }
+    let checks = |side: &Side| side.definition.checks.clone();
+    let (one, other) = (checks(before), checks(after));
+    for name in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
+        let (before, after) = (one.get(name), other.get(name));
+        if before != after {
+            let cause = Cause::Definition { key: format!("check.{name}") };
+            let (before, after) = (before.map(ToString::to_string), after.map(ToString::to_string));
+            found.push(Change { what: format!("check {name}"), before, after, cause });
+        }
+    }
     found
 }
 

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use plumb_guest_proto::MachineSpec;
 use plumb_image::inventory::Inventory;
 use plumb_image::tree::{Entry, Origin};
+use plumb_model::check::{Check, Probe};
 use plumb_model::definition::{Definition, Machine};
 use plumb_model::image::Image;
 use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
 use plumb_model::release::{Content, ReleaseMachine};
-use plumb_model::{Digest, MachineName};
+use plumb_model::{CheckName, Digest, MachineName};
 use plumb_resolve::{Dependencies, RootRequest};
 use serde::Serialize;
 
@@ -117,6 +118,18 @@ impl Pair<'_> {
         (before.map(&of) != after.map(&of)).then(|| Cause::Definition { key: self.key(key) })
     }
 
+    /// `check`, if the definitions differ in what is checked inside the machine.
+    pub(crate) fn checks(&self) -> Option<Cause> {
+        let inside = |side: &Side| -> BTreeMap<CheckName, Check> {
+            let is_own =
+                |check: &Check| matches!(&check.probe, Probe::Exec(exec) if exec.machine == *self.name);
+            let own = side.definition.checks.iter().filter(|(_, check)| is_own(check));
+            own.map(|(name, check)| (name.clone(), check.clone())).collect()
+        };
+        let differs = inside(self.sides.0) != inside(self.sides.1);
+        differs.then(|| Cause::Definition { key: "check".to_owned() })
+    }
+
     /// `machine.web.KEY`.
     pub(crate) fn key(&self, key: &str) -> String {
         format!("machine.{}.{key}", self.name)
@@ -181,6 +194,9 @@ impl Pair<'_> {
             ("oci", self.definition("oci", |machine| machine.oci.clone())),
         ];
         found.extend(keys.into_iter().filter(|(_, cause)| cause.is_some()).map(|(key, _)| self.key(key)));
+        if self.checks().is_some() {
+            found.push("check".to_owned());
+        }
         let accounts = |side: &Side| side.locked(self.name).map(|locked| locked.accounts.clone());
         if accounts(self.sides.0) != accounts(self.sides.1) {
             found.push("accounts".to_owned());

@@ -188,6 +188,28 @@ impl fmt::Display for MachinePort {
     }
 }
 
+/// In a line: `GET web:80/health`, `connect to db:5432`, `run checks/order.py`, `pg_isready in db`.
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.probe {
+            Probe::Http(http) => {
+                write!(f, "{} {}{}: {}", http.method, http.at, http.path, http.status)?;
+                http.contains.iter().try_for_each(|text| write!(f, ", contains {text:?}"))?;
+            }
+            Probe::Tcp(at) => write!(f, "connect to {at}")?,
+            Probe::Run(run) => write!(f, "run {}", run.command)?,
+            Probe::Exec(exec) => {
+                write!(f, "{} in {}", exec.command, exec.machine)?;
+                exec.user.iter().try_for_each(|user| write!(f, " as {user}"))?;
+            }
+        }
+        if self.timeout_ms != DEFAULT_TIMEOUT_MS {
+            write!(f, ", within {} ms", self.timeout_ms)?;
+        }
+        if self.retry > 0 { write!(f, ", tried {} times", self.retry + 1) } else { Ok(()) }
+    }
+}
+
 impl CheckPath {
     /// The text.
     #[must_use]

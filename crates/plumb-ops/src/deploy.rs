@@ -9,9 +9,12 @@ use plumb_plan::{
 };
 use plumb_state::{PlanStatus, State};
 use plumb_store::LockGuard;
-use plumb_target::{InstanceState, InstanceTimings, Local, LocalPaths, Qemu, Target as _, accelerator};
+use plumb_target::{
+    Accelerator, InstanceState, InstanceTimings, Local, LocalPaths, Qemu, Target as _, accelerator,
+};
 use serde::Serialize;
 
+use crate::cancel::Cancel;
 use crate::error::OpsError;
 use crate::execute::Executor;
 use crate::progress::Progress;
@@ -96,6 +99,8 @@ pub(crate) struct Locked {
     pub(crate) name: DeploymentName,
     pub(crate) target: Local,
     pub(crate) state: State,
+    /// Ends the execution of a plan between two steps, and a wait.
+    pub(crate) cancel: Cancel,
     _guard: LockGuard,
 }
 
@@ -202,7 +207,7 @@ impl Plumb<'_> {
     }
 
     /// Removes the folder of volumes that are gone. What else somebody put there stays.
-    fn remove_empty(&self, folder: &Path) -> Result<(), OpsError> {
+    pub(crate) fn remove_empty(&self, folder: &Path) -> Result<(), OpsError> {
         use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
         match std::fs::remove_dir(folder) {
             Err(error) if !matches!(error.kind(), NotFound | DirectoryNotEmpty) => {
@@ -286,7 +291,12 @@ impl Plumb<'_> {
         }
     }
 
-    fn plan(&self, locked: &mut Locked, release: &Release, kind: PlanKind) -> Result<Plan, OpsError> {
+    pub(crate) fn plan(
+        &self,
+        locked: &mut Locked,
+        release: &Release,
+        kind: PlanKind,
+    ) -> Result<Plan, OpsError> {
         let observed = self.observed(locked)?;
         let mut wanted: Vec<InstanceName> = Vec::new();
         for (machine, entry) in &release.content.machines {
@@ -303,7 +313,7 @@ impl Plumb<'_> {
     }
 
     /// Journals and executes a plan.
-    fn execute(&self, locked: &mut Locked, plan: &Plan) -> Result<(), OpsError> {
+    pub(crate) fn execute(&self, locked: &mut Locked, plan: &Plan) -> Result<(), OpsError> {
         locked.state.add_plan(plan, clock::now_ms())?;
         let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
         self.report(Progress::Planned { actions: plan.actions.len(), to });
@@ -334,7 +344,7 @@ impl Plumb<'_> {
         Ok(Observed { instances, current, fence })
     }
 
-    fn check_images(&self, release: &Release) -> Result<(), OpsError> {
+    pub(crate) fn check_images(&self, release: &Release) -> Result<(), OpsError> {
         for machine in release.content.machines.values() {
             let gone = || OpsError::ImageGone { image: machine.image, release: release.name() };
             let image = match self.image(&machine.image) {
@@ -359,6 +369,12 @@ impl Plumb<'_> {
 
     /// A target that can also start.
     fn target(&self, name: &DeploymentName) -> Result<Local, OpsError> {
+        let (qemu, accelerator) = self.engine()?;
+        Ok(self.bare_target(name).with_engine(qemu, accelerator))
+    }
+
+    /// What runs virtual machines on this host.
+    pub(crate) fn engine(&self) -> Result<(Qemu, Accelerator), OpsError> {
         let qemu = Qemu::find()?;
         let accelerator = accelerator::detect(&self.home.accelerator())?;
         if accelerator.fresh {
@@ -367,12 +383,13 @@ impl Plumb<'_> {
                 reason: accelerator.reason.clone(),
             });
         }
-        Ok(self.bare_target(name).with_engine(qemu, accelerator))
+        Ok((qemu, accelerator))
     }
 
-    fn lock_deployment(&self, name: &DeploymentName, target: Local) -> Result<Locked, OpsError> {
+    pub(crate) fn lock_deployment(&self, name: &DeploymentName, target: Local) -> Result<Locked, OpsError> {
         let guard = self.store.lock(&format!("deployment-{name}"))?;
-        Ok(Locked { name: name.clone(), target, state: self.state()?, _guard: guard })
+        let cancel = Cancel::default();
+        Ok(Locked { name: name.clone(), target, state: self.state()?, cancel, _guard: guard })
     }
 
     /// The deployment's record, or an error that names those that exist.
@@ -406,7 +423,7 @@ fn timings(locked: &Locked, plan: &Plan) -> Result<Vec<InstanceTimings>, OpsErro
         .collect())
 }
 
-fn endpoints(release: &Release) -> Vec<Endpoint> {
+pub(crate) fn endpoints(release: &Release) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for (machine, entry) in &release.content.machines {
         for publish in &entry.publish {

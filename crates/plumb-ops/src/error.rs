@@ -6,7 +6,7 @@ use plumb_debian::PackageName;
 use plumb_model::definition::DefinitionErrors;
 use plumb_model::lock::LockError;
 use plumb_model::release::ReleaseName;
-use plumb_model::{AppName, DeploymentName, Digest, DocumentError, InstanceName, MachineName};
+use plumb_model::{AppName, CheckName, DeploymentName, Digest, DocumentError, InstanceName, MachineName};
 
 /// Why a use case failed. `Display` never prints the source; the CLI prints the chain.
 #[derive(Debug, thiserror::Error)]
@@ -480,6 +480,61 @@ pub enum OpsError {
         /// End of its console.
         console: Vec<String>,
     },
+    /// The user wanted no more; what had been begun was taken away.
+    #[error("interrupted")]
+    Interrupted,
+    /// Checks of a release failed; which, and why, was said.
+    #[error("`{release}` does not pass its test: {failed} of {all} checks failed{}", not_tried(*.skipped))]
+    ChecksFailed {
+        /// The release.
+        release: ReleaseName,
+        /// How many failed.
+        failed: usize,
+        /// How many could not be tried.
+        skipped: usize,
+        /// How many there are.
+        all: usize,
+    },
+    /// The release has no such check.
+    #[error("`{release}` has no check `{check}`")]
+    NoCheck {
+        /// The release.
+        release: ReleaseName,
+        /// As given.
+        check: CheckName,
+        /// Those that exist.
+        known: Vec<CheckName>,
+    },
+    /// A file that a check names is not beside the definition.
+    #[error("check `{check}` needs `{path}`, which is not there")]
+    NoCheckFile {
+        /// The check.
+        check: CheckName,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The files of the checks are too many or too large.
+    #[error("the files of the checks are more than {what}")]
+    TooMuchForChecks {
+        /// The limit.
+        what: String,
+    },
+    /// As many tests run as may.
+    #[error("{limit} tests of `{app}` run already")]
+    TooManyTests {
+        /// The application.
+        app: AppName,
+        /// The limit.
+        limit: u32,
+    },
+    /// A check cannot be carried out although nothing is wrong with the release.
+    #[error("check `{check}` cannot be carried out: {reason}")]
+    CheckBroken {
+        /// The check.
+        check: CheckName,
+        /// Why.
+        reason: String,
+    },
     /// An upgrade failed and the set went back.
     #[error("`{to}` did not become healthy; deployment `{deployment}` runs `{from}` again")]
     Returned {
@@ -526,6 +581,11 @@ pub enum OpsError {
         /// Those that exist.
         known: Vec<String>,
     },
+}
+
+/// The part of a sentence about checks that were skipped.
+fn not_tried(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(", {count} were not tried") }
 }
 
 /// For `map_err`: an [`OpsError::Io`] about `path`.

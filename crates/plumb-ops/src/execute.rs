@@ -29,12 +29,16 @@ impl Executor<'_, '_> {
     /// Executes all steps in order and journals each.
     pub(crate) fn run(&mut self, plan: &Plan) -> Result<(), OpsError> {
         for (seq, action) in plan.actions.iter().enumerate() {
-            let outcome = self.step(action);
+            let outcome = self.go_on().and_then(|()| self.step(action));
             let status = if outcome.is_ok() { StepStatus::Done } else { StepStatus::Failed };
             self.locked.state.record_step(plan, seq, status, clock::now_ms())?;
             outcome?;
         }
         Ok(())
+    }
+
+    fn go_on(&self) -> Result<(), OpsError> {
+        if self.locked.cancel.is_set() { Err(OpsError::Interrupted) } else { Ok(()) }
     }
 
     fn step(&mut self, action: &Action) -> Result<(), OpsError> {
@@ -144,7 +148,7 @@ impl Executor<'_, '_> {
                 trouble = trouble_of(&entry.event).or(trouble.take());
                 self.guest_event(instance, &entry.event);
             }
-            ControlFlow::Continue(())
+            if self.locked.cancel.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let limit = Duration::from_millis(timeout_ms);
         match self.locked.target.wait_ready(instance.as_str(), limit, &mut news)? {
@@ -163,11 +167,7 @@ impl Executor<'_, '_> {
                 };
                 Err(OpsError::NotReady { instance: instance.clone(), reason, console })
             }
-            Readiness::Cancelled => Err(OpsError::NotReady {
-                instance: instance.clone(),
-                reason: "the wait was cancelled".to_owned(),
-                console: Vec::new(),
-            }),
+            Readiness::Cancelled => Err(OpsError::Interrupted),
         }
     }
 

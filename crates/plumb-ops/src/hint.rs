@@ -103,6 +103,17 @@ impl OpsError {
             OpsError::Plan(plumb_plan::PlanError::Fenced { .. }) => {
                 "make a new release whose code reads the new data, and `plumb upgrade` to it".to_owned()
             }
+            OpsError::NoCheck { known, .. } if known.is_empty() => {
+                "`[check.page]` with `http = \"web:80/\"` in the definition is a check".to_owned()
+            }
+            OpsError::NoCheck { known, .. } => format!("there is {}", list(known)),
+            OpsError::NoCheckFile { .. } => {
+                "paths are from the definition's folder; a program of this host has no `/` in its name"
+                    .to_owned()
+            }
+            OpsError::ChecksFailed { release, .. } => {
+                format!("`plumb test {release} --keep` lets the set run on, to look into it")
+            }
             OpsError::NotReady { instance, .. } => {
                 format!("`plumb logs {instance}` shows everything its services said")
             }

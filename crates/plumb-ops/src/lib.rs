@@ -1,6 +1,7 @@
 //! The use cases: load, decide, do, save. They return values, never text.
 
 mod build;
+mod cancel;
 mod carve;
 mod channel;
 mod clock;
@@ -29,6 +30,7 @@ mod sbom;
 mod subject;
 mod systemd;
 pub mod template;
+mod test;
 mod trust;
 mod universe;
 mod verify;
@@ -41,6 +43,7 @@ use plumb_state::State;
 use plumb_store::Store;
 
 pub use build::{BuiltImage, Rehearsal};
+pub use cancel::Cancel;
 pub use channel::{ChannelView, Promote, PromoteOutcome, PromotionView};
 pub use clock::utc;
 pub use deploy::{DownOutcome, Endpoint, KeptVolume, Start, UpOutcome};
@@ -67,6 +70,7 @@ pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent};
 pub use project::Project;
 pub use release::{LogEntry, ReleaseOutcome};
 pub use sbom::BillForm;
+pub use test::{TestOptions, Tested};
 pub use trust::{DraftView, KeyView, Said, SaidBy, TrustChange, TrustError, TrustView, TrustedKey};
 pub use verify::{Problem, Rebuilt, Verification};
 pub use why::{Why, WhyKind, WhyLink, WhyUse};

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_guest_proto::{FORMAT, Init, MachineSpec, Ready, ServiceSpec, VolumeMount, Writable};
+use plumb_guest_proto::{FORMAT, Init, MachineSpec, Ready, ServiceKind, ServiceSpec, VolumeMount, Writable};
 use plumb_image::assemble::Assembled;
 use plumb_image::closure;
 use plumb_image::rule::account::Accounts;
 use plumb_image::tree::{Objects, Tree};
 use plumb_image::unit::{self, ServiceInput, Severity, Sibling, TreeUnits, UnitError};
-use plumb_model::definition::{Machine, Service};
-use plumb_model::{AppName, MachineName, ServiceName};
+use plumb_model::check::{ExecProbe, Probe};
+use plumb_model::definition::{Definition, Machine, Service};
+use plumb_model::{AppName, CheckName, MachineName, ServiceName};
 
 use crate::error::OpsError;
 use crate::systemd;
@@ -28,23 +29,69 @@ pub(crate) struct Specified {
 
 /// Translates the services of a machine.
 pub(crate) fn specify(
-    app: &AppName,
-    name: &MachineName,
+    (app, name): (&AppName, &MachineName),
     machine: &Machine,
+    inside: &InsideChecks<'_>,
     assembled: &Assembled,
     objects: &dyn Objects,
 ) -> Result<Specified, OpsError> {
+    let resolve = |program: &str| unit::find_program(&assembled.tree, program);
+    let checks = checks(name, inside, assembled, &resolve)?;
     if !machine.init.is_plumb() {
         let services = systemd::services(name, machine, assembled, objects)?;
         let spec = MachineSpec {
             init: services.init.clone(),
+            checks,
             ..bare((app, name), volumes(name, machine, &assembled.accounts)?, assembled)
         };
         let notices = services.notices.clone();
         return Ok(Specified { spec, notices, systemd: Some(services) });
     }
-    let resolve = |program: &str| unit::find_program(&assembled.tree, program);
-    specify_with((app, name), machine, assembled, objects, &resolve)
+    let mut specified = specify_with((app, name), machine, assembled, objects, &resolve)?;
+    specified.spec.checks = checks;
+    Ok(specified)
+}
+
+/// Checks that run in a machine, by name: the command, and how long it may take.
+pub(crate) type InsideChecks<'d> = BTreeMap<&'d CheckName, (&'d ExecProbe, u64)>;
+
+/// Those of `definition` for `machine`.
+pub(crate) fn inside<'d>(definition: &'d Definition, machine: &MachineName) -> InsideChecks<'d> {
+    let own = definition.checks.iter().filter_map(|(name, check)| match &check.probe {
+        Probe::Exec(exec) if exec.machine == *machine => Some((name, (exec, check.timeout_ms))),
+        _ => None,
+    });
+    own.collect()
+}
+
+/// Makes commands of the image out of checks: one-shots that nothing starts but the host's question.
+pub(crate) fn checks(
+    machine: &MachineName,
+    inside: &InsideChecks<'_>,
+    assembled: &Assembled,
+    resolve: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<ServiceSpec>, OpsError> {
+    let make = |(name, (exec, timeout_ms)): (&&CheckName, &(&ExecProbe, u64))| {
+        let input = ServiceInput {
+            name: name.to_string(),
+            exec: Some(exec.command.clone()),
+            prepare: None,
+            user: exec.user.clone(),
+            group: None,
+            environment: BTreeMap::new(),
+            working_directory: None,
+            ready: None,
+            ready_timeout_ms: None,
+            restart: None,
+            after: Vec::new(),
+            siblings: &[],
+            resolve_program: resolve,
+        };
+        let translated =
+            unit::from_exec(&input, &assembled.accounts).map_err(|error| untranslated(machine, error))?;
+        Ok(ServiceSpec { kind: ServiceKind::Oneshot, start_timeout_ms: *timeout_ms, ..translated.spec })
+    };
+    inside.iter().map(make).collect()
 }
 
 /// As [`specify`], with another way to find programs.
@@ -180,10 +227,12 @@ fn volumes(name: &MachineName, machine: &Machine, accounts: &Accounts) -> Result
 
 /// Programs that must be able to run.
 pub(crate) fn executed(specified: &Specified) -> BTreeSet<String> {
-    match &specified.systemd {
+    let mut programs = match &specified.systemd {
         Some(services) => services.programs.clone(),
         None => commands(&specified.spec.services),
-    }
+    };
+    programs.extend(commands(&specified.spec.checks));
+    programs
 }
 
 /// The programs of every command whose failure counts.

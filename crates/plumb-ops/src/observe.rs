@@ -84,6 +84,7 @@ impl Plumb<'_> {
     /// # Errors
     /// [`OpsError`].
     pub fn ps(&self, only: Option<&DeploymentName>, all: bool) -> Result<Vec<DeploymentView>, OpsError> {
+        self.sweep_tests()?;
         if let Some(name) = only {
             self.known(name)?;
         }
@@ -118,6 +119,14 @@ impl Plumb<'_> {
         }
         if let Some(release) = &release {
             complete(release, record, &addresses, &seen, &mut instances)?;
+        }
+        // The keeper knows better than the release: a test that was kept has other ports.
+        if let Some(published) = target.keeper_status().map(|status| status.published) {
+            for view in instances.values_mut().filter(|view| view.pid.is_some()) {
+                let own = published.iter().map(|port| &port.publication);
+                let own = own.filter(|port| port.instances.contains(&view.name));
+                view.ports = own.map(|port| format!("{}->{}", port.host_port, port.guest_port)).collect();
+            }
         }
         let instances: Vec<InstanceView> = instances.into_values().collect();
         let overall = if instances.is_empty() {
@@ -172,7 +181,13 @@ impl Plumb<'_> {
         };
         let mut known = Vec::new();
         let mut found = Vec::new();
-        for record in self.state()?.deployments()? {
+        let state = self.state()?;
+        let tests = state.tests()?;
+        for record in state.deployments()? {
+            // A test that goes on beside a deployment does not make the name of its instance ambiguous.
+            if deployment.is_none() && tests.contains(&record.name) {
+                continue;
+            }
             let target = self.bare_target(&record.name);
             for seen in target.observe()? {
                 let full = format!("{}/{}", record.name, seen.name);

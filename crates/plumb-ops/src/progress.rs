@@ -1,7 +1,8 @@
 //! What a use case reports while it works. Values, never text: the CLI draws them.
 
 use plumb_guest_proto::{Event, ServiceState};
-use plumb_model::{InstanceName, MachineName};
+use plumb_model::outcome::{CheckPlace, Verdict};
+use plumb_model::{CheckName, DeploymentName, InstanceName, MachineName};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +96,29 @@ pub enum Progress {
         instance: InstanceName,
         /// What.
         event: Event,
+    },
+    /// A check began.
+    CheckBegan {
+        /// Which.
+        check: CheckName,
+        /// Where.
+        place: CheckPlace,
+    },
+    /// A check is over.
+    CheckEnded {
+        /// Which.
+        check: CheckName,
+        /// Where.
+        place: CheckPlace,
+        /// How it went.
+        verdict: Verdict,
+    },
+    /// What a test that was killed left behind is gone, or could not be removed yet.
+    TestRemoved {
+        /// Deployment of the test.
+        deployment: DeploymentName,
+        /// Why it is still there.
+        trouble: Option<String>,
     },
     /// The wanted release did not become healthy; the set goes back.
     Returning {

@@ -2,7 +2,7 @@
 //! and run there.
 //!
 //! ```text
-//!  release ─┬─ definition, lock
+//!  release ─┬─ definition, lock, list of checks ─ files of checks
 //!           └─ machine ─ image manifest ─┬─ kernel, initramfs, root
 //!                                        ├─ inventory ─ (contents of the root's files: see below)
 //!                                        ├─ what maintainer scripts did
@@ -66,6 +66,12 @@ impl Plumb<'_> {
         }
         documents.add("definition.toml".to_owned(), release.definition);
         documents.add("lock.toml".to_owned(), release.lock);
+        if let Some(digest) = release.checks {
+            documents.add("checks.json".to_owned(), digest);
+            for (path, digest) in self.checks_of(release)?.objects() {
+                documents.add(format!("checks/{path}"), *digest);
+            }
+        }
         for document in documents.objects {
             found.add(document.name, document.digest);
         }

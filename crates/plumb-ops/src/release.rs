@@ -69,15 +69,17 @@ impl Plumb<'_> {
             Some(number) => Some(self.read_release(&ReleaseName { app: app.clone(), number: *number })?),
             None => None,
         };
+        let checks = self.keep_checks(project)?;
         let number = previous.as_ref().map_or(0, |release| release.number) + 1;
         let content = |fence_here| content(&project.definition, &images, fence_here);
-        // What channels ask for is a part of the release, although nothing that runs depends on it.
+        // What channels ask for is a part of the release, although nothing that runs depends on it; so are its checks.
         let same_policy = |previous: &Release| {
             self.definition_of(previous).is_ok_and(|before| before.channels == project.definition.channels)
         };
-        if let Some(previous) = previous
-            .as_ref()
-            .filter(|previous| previous.content == content(previous.number) && same_policy(previous))
+        let same_checks = |previous: &Release| previous.checks == checks;
+        if let Some(previous) = previous.as_ref().filter(|previous| {
+            previous.content == content(previous.number) && same_policy(previous) && same_checks(previous)
+        })
         {
             // One that was made before its maker could sign it: a command that was killed, or an older Plumb.
             if keep && !self.said(previous)?.is_signed() {
@@ -97,7 +99,7 @@ impl Plumb<'_> {
             definition: self.store.put_bytes(project.text.as_bytes())?,
             lock: self.store.put_bytes(lock.to_text().as_bytes())?,
             content: content(number),
-            checks: None,
+            checks,
         };
         if keep {
             // Who may not sign learns it before the release is there.

@@ -36,6 +36,7 @@ const TEMPLATES: &[Template] = &[
             file!("shop/v1", "api/migrate.py"),
             file!("shop/v1", "api/static/shop.css"),
             file!("shop/v1", "api/templates/shop.html"),
+            file!("shop/v1", "checks/order.py"),
             file!("shop/v1", "db/pg_hba.conf"),
             file!("shop/v1", "db/postgresql.conf"),
             file!("shop/v1", "db/prepare.sh"),

@@ -8,11 +8,13 @@
 //!  address(deployment, instance, address)          kept as long as the deployment's volumes may be
 //!  plan(deployment, generation, document, status, reason, started_ms, ended_ms)
 //!  step(deployment, generation, seq, status, at_ms)
+//!  test(deployment, started_ms)                    a deployment that goes, volumes and all, when its test ends
 //! ```
 #![forbid(unsafe_code)]
 
 mod plan;
 mod schema;
+mod test;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

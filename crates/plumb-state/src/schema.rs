@@ -3,7 +3,8 @@
 use crate::{State, StateError};
 
 /// One entry per version; entry `n` leads from version `n` to `n + 1`. Entries are never changed, only added.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE deployment (
     name    TEXT PRIMARY KEY,
     app     TEXT NOT NULL,
@@ -35,7 +36,14 @@ CREATE TABLE step (
     PRIMARY KEY (deployment, generation, seq),
     FOREIGN KEY (deployment, generation) REFERENCES plan (deployment, generation) ON DELETE CASCADE
 );
-"];
+",
+    "
+CREATE TABLE test (
+    deployment TEXT PRIMARY KEY REFERENCES deployment (name) ON DELETE CASCADE,
+    started_ms INTEGER NOT NULL
+);
+",
+];
 
 /// Brings the database to the newest version, each step in one transaction with its version number.
 pub(crate) fn migrate(state: &mut State) -> Result<(), StateError> {

@@ -169,6 +169,8 @@ pub enum Progress {
     Event(EventEntry),
     /// The whole state.
     Status(Status),
+    /// Nothing new; a moment has passed.
+    Waiting,
 }
 
 /// How a wait ended.

@@ -111,8 +111,9 @@ pub(crate) fn plain(line: &str) -> String {
     line.chars().filter(|c| *c != '\r').map(|c| if is_unprintable(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// As [`plain`], for a text of several lines.
-pub(crate) fn plain_lines(text: &str) -> String {
+/// Text of somebody else's as it is safe on a terminal: control characters but tabs and line ends are replaced.
+#[must_use]
+pub fn plain_lines(text: &str) -> String {
     text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
 }
 

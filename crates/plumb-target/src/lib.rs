@@ -46,10 +46,11 @@ pub use driver::{
     Stopped, Target, VolumeDisk,
 };
 pub use error::TargetError;
+pub use file::plain_lines;
 pub use identity::Usage;
 pub use journal::LogLine;
 pub use keeper::request::{KeeperStatus, LinkStatus, Publication, PublishedStatus};
-pub use local::{Checked, Local, LocalPaths, PUBLISH_ADDRESS};
+pub use local::{Checked, Local, LocalPaths, PUBLISH_ADDRESS, Said, free_ports};
 pub use program::{MAX_OUTPUT_BYTES, Program, ProgramEnd, ProgramOutcome, run as run_program};
 pub use qemu::Qemu;
 pub use record::{EventEntry, GuestRecord};

@@ -6,7 +6,7 @@ mod stop;
 mod wait;
 
 pub use check::Checked;
-pub use start::PUBLISH_ADDRESS;
+pub use start::{PUBLISH_ADDRESS, free_ports};
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -72,6 +72,15 @@ impl InstanceRecord {
 
 fn title(start: &StartInstance) -> String {
     format!("plumb/{}/{}", start.deployment, start.instance)
+}
+
+/// Where what an instance said is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// By its services.
+    pub services: Vec<PathBuf>,
+    /// On its console.
+    pub console: Vec<PathBuf>,
 }
 
 /// The local target of one deployment.
@@ -166,6 +175,17 @@ impl Local {
     pub fn forward(&self, instance: &str, guest_port: u16) -> Result<Option<SocketAddr>, TargetError> {
         let port = self.record(instance)?.and_then(|record| record.forwards.get(&guest_port).copied());
         Ok(port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
+    }
+
+    /// The files that hold what an instance said, oldest first: lines of its services ([`crate::LogLine`]), and its
+    /// console. Not all of them need be there.
+    ///
+    /// # Errors
+    /// If the name is none.
+    pub fn said(&self, name: &str) -> Result<Said, TargetError> {
+        let dir = self.dir(name)?;
+        let both = |path: PathBuf, older: &str| vec![path.with_extension(older), path];
+        Ok(Said { services: both(dir.log(), "jsonl.1"), console: both(dir.console_log(), "log.1") })
     }
 
     /// One path for one directory, however the caller came to it: QEMU's command line names it.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 use plumb_model::release::ReleaseRef;
-use plumb_model::{AppName, DeploymentName, MachineName, SignerName};
+use plumb_model::{AppName, CheckName, DeploymentName, MachineName, SignerName};
 
 mod vouch;
 
@@ -96,6 +96,8 @@ pub enum Command {
     Trust(Trust),
     /// Check that a release is what it was; with `--rebuild`, that building it again gives the same bytes
     Verify(Verify),
+    /// Run a release in isolation and carry out its checks, from outside and inside
+    Test(Test),
     /// Do all that is missing until the application runs: lock, build, release, start
     Up(Up),
     /// Show what runs
@@ -292,6 +294,26 @@ pub struct Verify {
     /// Build its images again, from its own lock and files in an empty store, and compare every byte
     #[arg(long)]
     pub rebuild: bool,
+}
+
+/// `plumb test`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb test shop@2                the release, as it is\n  plumb test                       what this folder would be as a release\n  plumb test shop@2 --only order   one of its checks"
+)]
+pub struct Test {
+    /// A release such as `shop@2`, or a folder with `plumb.toml`, which is released first
+    #[arg(default_value = ".", value_name = "RELEASE|DIR")]
+    pub what: String,
+    /// Carry out only this check; may be given again
+    #[arg(long, value_name = "CHECK")]
+    pub only: Vec<CheckName>,
+    /// Let the set run on afterwards, to look into it
+    #[arg(long)]
+    pub keep: bool,
+    /// What is new, if a release is made
+    #[arg(short, long, default_value = "")]
+    pub message: String,
 }
 
 /// `plumb up`.

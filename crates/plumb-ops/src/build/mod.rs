@@ -313,7 +313,7 @@ impl Plumb<'_> {
         let mut notices = left_out(&assembled);
         notices.extend(ran.iter().flat_map(|ran| script::notices(&ran.effects)));
         add_links(&mut assembled, &files);
-        let specified = specify(&job.lock.app, job.name, job.machine, &assembled, &objects)?;
+        let specified = specify((&job.lock.app, job.name), job.machine, &job.inside(), &assembled, &objects)?;
         notices.extend(specified.notices.iter().cloned());
         Ok(Made { assembled, specified, notices, scripts: ran.map(|ran| ran.object) })
     }
@@ -326,8 +326,7 @@ impl Plumb<'_> {
         let container = self.container(job.name, source)?;
         let mounts = job.machine.volumes.values().map(|volume| volume.mount.clone()).collect();
         let assembled = self.container_tree(job.name, &container, app_files, (&files, mounts))?;
-        let specified =
-            self.container_spec((&job.lock.app, job.name), job.machine, &container, &assembled)?;
+        let specified = self.container_spec(job, &container, &assembled)?;
         let notices = specified.notices.clone();
         Ok(Made { assembled, specified, notices, scripts: None })
     }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::{self, Remote};
 use crate::guest::{GUEST, RULES};
+use crate::machine::{self, InsideChecks};
 use crate::project::{AppFile, AppFileKind, Project};
 
 /// Ids given to accounts: name to (uid, gid).
@@ -63,6 +64,9 @@ struct Recipe<'a> {
     remotes: &'a [Remote<'a>],
     /// A container image, and the port that tells when it is ready.
     oci: Option<(Digest, Option<u16>)>,
+    /// Checks that run inside.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    checks: InsideChecks<'a>,
     /// Package and rule; nothing for one that is skipped.
     choices: Vec<(&'a str, Option<&'a str>)>,
     date: i64,
@@ -140,10 +144,16 @@ impl Job<'_> {
             files: &self.files,
             remotes: &self.remotes,
             oci: self.machine.oci.as_ref().map(|oci| (oci.digest, content::ready_port(self.machine))),
+            checks: self.inside(),
             choices: self.choices.iter().map(|(package, choice)| (package.as_str(), rule(choice))).collect(),
             date: self.newest_source(),
         };
         serde_json::to_vec(&recipe).expect("strings, numbers, lists and maps")
+    }
+
+    /// Checks that run in the machine.
+    pub(crate) fn inside(&self) -> InsideChecks<'_> {
+        machine::inside(&self.project.definition, self.name)
     }
 
     pub(super) fn layer(&self, package: &LockedPackage) -> Layer {

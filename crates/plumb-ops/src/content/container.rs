@@ -17,14 +17,15 @@ use plumb_image::layer::{self, Change, Changes, UserlandInput};
 use plumb_image::tree::Entry;
 use plumb_image::unit;
 use plumb_model::definition::{Machine, OciPlace, OciSource, Service};
-use plumb_model::{AppName, Digest, MachineName, ServiceName};
+use plumb_model::{Digest, MachineName, ServiceName};
 use rayon::prelude::*;
 
 use crate::Plumb;
+use crate::build::Job;
 use crate::contents::StoreObjects;
 use crate::error::{OpsError, io};
 use crate::lock::Transfer;
-use crate::machine::{Specified, specify_with};
+use crate::machine::{self, Specified, specify_with};
 use crate::project::{AppFileKind, Project};
 
 /// Kind of the store entries that name what a layer says; the number changes with its form.
@@ -214,11 +215,11 @@ impl Plumb<'_> {
     /// What the machine runs: what the image says, and over it what the definition says.
     pub(crate) fn container_spec(
         &self,
-        (app, name): (&AppName, &MachineName),
-        machine: &Machine,
+        job: &Job<'_>,
         container: &Container,
         assembled: &Assembled,
     ) -> Result<Specified, OpsError> {
+        let (app, name, machine) = (&job.lock.app, job.name, job.machine);
         let config = &container.config;
         let described = described(name, machine, config)?;
         let path = config.environment.get("PATH").map_or(unit::PATH, String::as_str);
@@ -238,6 +239,16 @@ impl Plumb<'_> {
             as_in_a_container(service, written.map(|(_, service)| service), config, assembled)
                 .map_err(failed(name))?;
         }
+        let inside = job.inside();
+        let mut checks = machine::checks(name, &inside, assembled, &find)?;
+        for check in &mut checks {
+            let user = inside.iter().find(|(name, _)| name.as_str() == check.name);
+            let user = user.and_then(|(_, (exec, _))| exec.user.clone());
+            let written = Service { exec: Some(String::new()), user, ..empty() };
+            as_in_a_container(check, Some(&written), config, assembled).map_err(failed(name))?;
+            check.working_directory.clone_from(&config.directory);
+        }
+        specified.spec.checks = checks;
         specified.notices.extend(notices(machine, config));
         Ok(specified)
     }

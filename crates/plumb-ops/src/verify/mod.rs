@@ -154,6 +154,9 @@ impl Plumb<'_> {
     ) -> Result<BTreeMap<MachineName, Image>, OpsError> {
         self.check_object(None, "definition", &release.definition, found)?;
         self.check_object(None, "lock", &release.lock, found)?;
+        if let Some(checks) = &release.checks {
+            self.check_object(None, "list of checks", checks, found)?;
+        }
         let mut images = BTreeMap::new();
         for (machine, entry) in &release.content.machines {
             if !self.check_object(Some(machine), "image manifest", &entry.image, found)? {

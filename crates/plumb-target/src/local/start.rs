@@ -3,7 +3,6 @@
 //! Order matters for a kill at any moment: first the record of what is wanted, then the process, then the process in
 //! the record. Whoever comes next finds the process by the pid file that QEMU itself writes and locks.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -165,7 +164,8 @@ fn launch(
     private: &Mac,
 ) -> Result<InstanceRecord, TargetError> {
     let dir = local.dir(&start.instance)?;
-    let forwards = free_ports(&start.publish).at("find free ports for", dir.path())?;
+    let free = free_ports(start.publish.len()).at("find free ports for", dir.path())?;
+    let forwards = start.publish.iter().copied().zip(free).collect();
     prepare(&dir, start, *private)?;
     let now = unix_ms();
     let mut record = InstanceRecord {
@@ -240,16 +240,14 @@ fn told(start: &StartInstance, private: Mac) -> InstanceSpec {
     spec
 }
 
-/// Free ports of 127.0.0.1, all different: each is held until all are chosen.
-fn free_ports(guest_ports: &[u16]) -> std::io::Result<BTreeMap<u16, u16>> {
-    let mut held = Vec::new();
-    let mut forwards = BTreeMap::new();
-    for guest in guest_ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        forwards.insert(*guest, listener.local_addr()?.port());
-        held.push(listener);
-    }
-    Ok(forwards)
+/// Ports of 127.0.0.1 that are free at this moment, all different: each is held until all are chosen.
+///
+/// # Errors
+/// If the host has none left.
+pub fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
+    let held: std::io::Result<Vec<TcpListener>> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    held?.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
 /// QEMU's own `-daemonize` cannot be used: it forks, which the sandbox forbids. So it becomes its own session here and

@@ -47,6 +47,9 @@ pub(super) fn wait_ready(
                 return Ok(Readiness::Ready);
             }
         }
+        if news(&Progress::Waiting).is_break() {
+            return Ok(Readiness::Cancelled);
+        }
         let hopeless = guest.as_ref().and_then(why_never);
         let reason = match hopeless {
             Some(reason) => reason,

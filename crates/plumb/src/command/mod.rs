@@ -13,6 +13,7 @@ mod manual;
 mod ps;
 mod release;
 mod sbom;
+mod test;
 mod trust;
 mod up;
 mod verify;
@@ -74,6 +75,7 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Key(arguments) => trust::key(&session, arguments),
         Command::Trust(arguments) => trust::trust(&session, arguments),
         Command::Verify(arguments) => verify::run(&session, arguments),
+        Command::Test(arguments) => test::run(&session, arguments),
         Command::Up(arguments) => up::up(&session, arguments),
         Command::Upgrade(arguments) => up::upgrade(&session, arguments),
         Command::Rollback(arguments) => up::rollback(&session, arguments),

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use plumb_guest_proto::{Event, ServiceState};
+use plumb_model::outcome::Verdict;
 use plumb_ops::{BuildStep, InstanceStep, Progress, Reporter};
 use serde::Serialize;
 
@@ -271,6 +272,21 @@ impl Reporter for Live {
             Progress::Planned { .. } => {}
             Progress::Instance { instance, step } => self.instance(instance.as_str(), &step),
             Progress::Guest { instance, event } => self.guest(instance.as_str(), &event),
+            Progress::CheckBegan { check, place } => self.busy(&format!("check {check}"), &place.to_string()),
+            Progress::CheckEnded { check, place, verdict } => {
+                let (mark, how) = match verdict {
+                    Verdict::Passed => ('✔', "passed"),
+                    Verdict::Failed { .. } => ('✘', "failed"),
+                    Verdict::Skipped { .. } => ('-', "not tried"),
+                };
+                self.done(&format!("check {check}"), mark, &format!("{place}: {how}"));
+            }
+            Progress::TestRemoved { deployment, trouble: None } => {
+                self.note(&format!("{deployment} was left by a test that was killed; it is gone now"));
+            }
+            Progress::TestRemoved { deployment, trouble: Some(trouble) } => {
+                self.note(&format!("{deployment} is still there ({trouble}); `plumb ps` takes it away"));
+            }
             Progress::Returning { from, to } => {
                 self.note(&format!("{from} did not become healthy; going back to {to}"))
             }

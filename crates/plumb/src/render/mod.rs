@@ -43,7 +43,7 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
         }
         source = cause.source();
     }
-    if as_json && matches!(error, OpsError::Unverified { .. }) {
+    if as_json && matches!(error, OpsError::Unverified { .. } | OpsError::ChecksFailed { .. }) {
         // The report on standard output is the answer, and a second document behind it would not be JSON.
     } else if as_json {
         json(&serde_json::json!({

@@ -1,0 +1,101 @@
+//! `plumb test`.
+
+use std::path::PathBuf;
+
+use plumb_model::outcome::{CheckResult, Verdict};
+use plumb_ops::{Cancel, OpsError, Start, TestOptions, Tested};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::{Session, variable};
+use crate::args::Test;
+use crate::output::{err, out};
+use crate::render::{self, duration, table, tell};
+
+/// Lines of a failed check's output that are shown; `--json` has all that was kept.
+const OUTPUT_LINES: usize = 20;
+
+pub(super) fn run(session: &Session<'_>, arguments: &Test) -> Result<(), OpsError> {
+    let start = Start::parse(&arguments.what)?;
+    // Until here Ctrl-C ends the command at once, as everywhere.
+    let release = session.plumb.released(&start, &arguments.message)?;
+    let cancel = Cancel::default();
+    listen(&cancel)?;
+    let options = TestOptions { only: arguments.only.clone(), keep: arguments.keep, path: variable("PATH") };
+    let tested = session.plumb.test(&release, &options, &cancel)?;
+    session.live.clear();
+    if session.global.json {
+        render::json(&tested);
+    } else {
+        print(&tested);
+    }
+    if tested.passed {
+        return Ok(());
+    }
+    let (failed, skipped) = tested.troubles();
+    Err(OpsError::ChecksFailed { release, failed, skipped, all: tested.outcome.results.len() })
+}
+
+/// The first signal asks the test to take everything away; the second ends this process at once, and the next command
+/// takes away what is left.
+fn listen(cancel: &Cancel) -> Result<(), OpsError> {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let both = signal_hook::flag::register_conditional_default(signal, cancel.flag())
+            .and_then(|_| signal_hook::flag::register(signal, cancel.flag()));
+        both.map_err(|source| OpsError::Io {
+            action: "listen to signals of",
+            path: PathBuf::from("this process"),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+fn print(tested: &Tested) {
+    let outcome = &tested.outcome;
+    let mut rows = table(&["CHECK", "WHERE", "RESULT", "TIME"]);
+    for result in &outcome.results {
+        rows.add_row([
+            result.check.to_string(),
+            result.place.to_string(),
+            word(result),
+            if result.tries == 0 { String::new() } else { duration(result.duration_ms) },
+        ]);
+    }
+    out!("{rows}");
+    outcome.results.iter().for_each(explain);
+    let count = outcome.results.len();
+    if tested.passed {
+        let part = if outcome.is_complete() { "" } else { " that were asked for" };
+        out!("\n{}: all {count} checks{part} passed", outcome.release);
+    }
+    out!("outcome {}", tested.object);
+    if let Some(name) = &tested.kept {
+        err!("{name} runs on; `plumb down {name} --volumes` takes it away");
+        for endpoint in &tested.published {
+            err!("  {} at {}", endpoint.machine, endpoint.address);
+        }
+    }
+}
+
+fn word(result: &CheckResult) -> String {
+    let tries = if result.tries > 1 { format!(" (try {})", result.tries) } else { String::new() };
+    match result.verdict {
+        Verdict::Passed => format!("passed{tries}"),
+        Verdict::Failed { .. } => format!("FAILED{tries}"),
+        Verdict::Skipped { .. } => "not tried".to_owned(),
+    }
+}
+
+/// Why a check failed, and the end of what it said.
+fn explain(result: &CheckResult) {
+    let reason = match &result.verdict {
+        Verdict::Passed => return,
+        Verdict::Failed { reason } | Verdict::Skipped { reason } => reason,
+    };
+    out!();
+    tell(0, &format!("{} ({}): {reason}", result.check, result.place));
+    let lines: Vec<&str> = result.output.lines().collect();
+    for line in &lines[lines.len().saturating_sub(OUTPUT_LINES)..] {
+        out!("  | {line}");
+    }
+}
