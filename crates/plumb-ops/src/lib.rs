@@ -70,7 +70,7 @@ pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent};
 pub use project::Project;
 pub use release::{LogEntry, ReleaseOutcome};
 pub use sbom::BillForm;
-pub use test::{TestOptions, Tested};
+pub use test::{Evidence, TestOptions, Tested};
 pub use trust::{DraftView, KeyView, Said, SaidBy, TrustChange, TrustError, TrustView, TrustedKey};
 pub use verify::{Problem, Rebuilt, Verification};
 pub use why::{Why, WhyKind, WhyLink, WhyUse};

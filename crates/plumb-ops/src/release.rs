@@ -79,8 +79,7 @@ impl Plumb<'_> {
         let same_checks = |previous: &Release| previous.checks == checks;
         if let Some(previous) = previous.as_ref().filter(|previous| {
             previous.content == content(previous.number) && same_policy(previous) && same_checks(previous)
-        })
-        {
+        }) {
             // One that was made before its maker could sign it: a command that was killed, or an older Plumb.
             if keep && !self.said(previous)?.is_signed() {
                 self.trust_or_begin(app)?;

@@ -120,6 +120,11 @@ fn a_release_is_tested_beside_the_one_that_runs() -> Result<()> {
     ensure!(inside.contains("test is successful"), "{inside}");
     ensure_gone(&world)?;
 
+    // It is evidence.
+    ensure!(tested["evidence"]["signed"]["statement"].is_string(), "{tested}");
+    let evidence = world.json(&["evidence", "hello@1"])?;
+    ensure!(evidence.to_string().contains("\"kind\":\"tests\""), "{evidence}");
+
     // The outcome and the logs are objects.
     let outcome: Value =
         serde_json::from_slice(&fs::read(world.object(tested["object"].as_str().context("no object")?))?)?;
@@ -200,6 +205,7 @@ fn failing_checks(world: &World, hello: &Path) -> Result<()> {
     }
     ensure!(again.stderr.contains("1 of 3 checks failed"), "{}", again.stderr);
     let first = world.json(&["test", "hello@1", "--only", "page"])?;
+    ensure!(first["evidence"]["none"]["why"].is_string(), "a part is no evidence: {first}");
     assert_eq!(first["outcome"]["only"], serde_json::json!(["page"]));
     let unknown = world.run(&["test", "hello@1", "--only", "program"])?;
     ensure!(unknown.stderr.contains("`hello@1` has no check `program`"), "{}", unknown.stderr);

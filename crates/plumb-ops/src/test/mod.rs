@@ -25,6 +25,7 @@ use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{CheckName, DeploymentName, Digest, Document as _, InstanceName};
 use plumb_plan::PlanKind;
 use plumb_target::{Target as _, TargetError, free_ports};
+use plumb_trust::statement::{self, Predicate, Resource, TestResult};
 use serde::Serialize;
 
 use self::bench::Bench;
@@ -33,6 +34,7 @@ use crate::deploy::{Endpoint, Locked, Start, endpoints};
 use crate::error::{OpsError, io};
 use crate::progress::Progress;
 use crate::project::Project;
+use crate::trust::TrustError;
 use crate::{Plumb, clock};
 
 /// Tests of one application at once on one host. Each is a whole set of machines.
@@ -55,6 +57,22 @@ pub struct TestOptions {
     pub path: Option<String>,
 }
 
+/// Whether a test became evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// It did, by a statement of this digest.
+    Signed {
+        /// Digest of its envelope.
+        statement: Digest,
+    },
+    /// It did not.
+    None {
+        /// Why not.
+        why: String,
+    },
+}
+
 /// What came of a test.
 #[derive(Debug, Clone, Serialize)]
 pub struct Tested {
@@ -62,6 +80,8 @@ pub struct Tested {
     pub passed: bool,
     /// The outcome as an object of the store.
     pub object: Digest,
+    /// What was said about the release because of it.
+    pub evidence: Evidence,
     /// The outcome.
     pub outcome: TestOutcome,
     /// The deployment, if it was to run on.
@@ -98,7 +118,7 @@ impl Plumb<'_> {
     pub fn released(&self, start: &Start, note: &str) -> Result<ReleaseName, OpsError> {
         match start {
             Start::Folder(folder) => Ok(self.make_release(&Project::load(folder)?, note, true)?.0.name()),
-            Start::Release(name) => Ok(name.clone()),
+            Start::Release(name) => self.named(name),
         }
     }
 
@@ -120,6 +140,7 @@ impl Plumb<'_> {
             let known = checks.checks.keys().cloned().collect();
             return Err(OpsError::NoCheck { release: name.clone(), check: check.clone(), known });
         }
+        self.insist_signed(&release)?;
         self.check_images(&release)?;
         let mut locked = self.begin_test(&release, cancel)?;
         let tested = self.tested(&mut locked, &release, &checks, options);
@@ -227,21 +248,46 @@ impl Plumb<'_> {
             results,
             logs,
         };
-        let object = self.record(&outcome)?;
+        let (object, evidence) = self.record(release, &outcome)?;
         Ok(Tested {
             passed: outcome.is_passed(),
             object,
+            evidence,
             outcome,
             kept: None,
             published: endpoints(&started.release),
         })
     }
 
-    /// Keeps the outcome. It is the one place where evidence is made of it.
-    fn record(&self, outcome: &TestOutcome) -> Result<Digest, OpsError> {
-        let digest = self.store.put_bytes(&outcome.to_bytes())?;
+    /// Keeps the outcome, and makes evidence of one that is complete.
+    fn record(&self, release: &Release, outcome: &TestOutcome) -> Result<(Digest, Evidence), OpsError> {
+        let object = self.store.put_bytes(&outcome.to_bytes())?;
         self.store.sync()?;
-        Ok(digest)
+        if !outcome.is_complete() {
+            return Ok((object, Evidence::None { why: "only some of the checks were asked for".to_owned() }));
+        }
+        let names = |is: bool| -> Vec<String> {
+            let these = outcome.results.iter().filter(|result| (result.verdict == Verdict::Passed) == is);
+            these.map(|result| format!("{} {}", result.check, result.place)).collect()
+        };
+        let result =
+            if outcome.is_passed() { statement::Verdict::Passed } else { statement::Verdict::Failed };
+        let ended_s = i64::try_from(outcome.ended_ms / 1000).unwrap_or(i64::MAX);
+        let predicate = Predicate::Tests(TestResult {
+            result,
+            configuration: vec![Resource::new("outcome.json", &object)],
+            passed_tests: names(true),
+            failed_tests: names(false),
+            finished_on: plumb_trust::time::text(ended_s),
+        });
+        match self.vouch(release, &predicate) {
+            Ok(statement) => Ok((object, Evidence::Signed { statement })),
+            // Who is not trusted may test as well; it counts for nobody else.
+            Err(OpsError::Trust(error @ (TrustError::NotTrusted { .. } | TrustError::WhichKey { .. }))) => {
+                Ok((object, Evidence::None { why: error.to_string() }))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Starts the set with its ports moved to free ones of this host, and waits until it is ready.
@@ -345,8 +391,9 @@ impl Plumb<'_> {
             };
             // It may have ended, or been kept, since we looked.
             if locked.state.tests()?.contains(&name) {
-                self.throw_away(&mut locked)?;
-                self.report(Progress::TestRemoved { deployment: name, trouble: None });
+                // What cannot go now is told, and keeps nobody from his work; the next command tries again.
+                let trouble = self.throw_away(&mut locked).err().map(|error| error.to_string());
+                self.report(Progress::TestRemoved { deployment: name, trouble });
             }
         }
         Ok(())

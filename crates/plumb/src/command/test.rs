@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use plumb_model::outcome::{CheckResult, Verdict};
-use plumb_ops::{Cancel, OpsError, Start, TestOptions, Tested};
+use plumb_ops::{Cancel, Evidence, OpsError, Start, TestOptions, Tested};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{Session, variable};
@@ -69,6 +69,12 @@ fn print(tested: &Tested) {
         out!("\n{}: all {count} checks{part} passed", outcome.release);
     }
     out!("outcome {}", tested.object);
+    match &tested.evidence {
+        Evidence::Signed { .. } => {
+            out!("signed as evidence; `plumb evidence {}` shows all of it", outcome.release)
+        }
+        Evidence::None { why } => out!("no evidence: {why}"),
+    }
     if let Some(name) = &tested.kept {
         err!("{name} runs on; `plumb down {name} --volumes` takes it away");
         for endpoint in &tested.published {
