@@ -274,23 +274,25 @@ impl Reporter for Live {
             Progress::Guest { instance, event } => self.guest(instance.as_str(), &event),
             Progress::CheckBegan { check, place } => self.busy(&format!("check {check}"), &place.to_string()),
             Progress::CheckEnded { check, place, verdict } => {
-                let (mark, how) = match verdict {
-                    Verdict::Passed => ('✔', "passed"),
-                    Verdict::Failed { .. } => ('✘', "failed"),
-                    Verdict::Skipped { .. } => ('-', "not tried"),
-                };
+                let (mark, how) = mark(&verdict);
                 self.done(&format!("check {check}"), mark, &format!("{place}: {how}"));
             }
-            Progress::TestRemoved { deployment, trouble: None } => {
-                self.note(&format!("{deployment} was left by a test that was killed; it is gone now"));
-            }
-            Progress::TestRemoved { deployment, trouble: Some(trouble) } => {
-                self.note(&format!("{deployment} is still there ({trouble}); `plumb ps` takes it away"));
-            }
+            Progress::TestRemoved { deployment, trouble } => self.note(&match trouble {
+                None => format!("{deployment} was left by a test that was killed; it is gone now"),
+                Some(trouble) => format!("{deployment} is still there ({trouble}); `plumb ps` takes it away"),
+            }),
             Progress::Returning { from, to } => {
                 self.note(&format!("{from} did not become healthy; going back to {to}"))
             }
         }
+    }
+}
+
+fn mark(verdict: &Verdict) -> (char, &'static str) {
+    match verdict {
+        Verdict::Passed => ('✔', "passed"),
+        Verdict::Failed { .. } => ('✘', "failed"),
+        Verdict::Skipped { .. } => ('-', "not tried"),
     }
 }
 
