@@ -8,9 +8,9 @@
 use plumb_model::definition::ChannelPolicy;
 use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{AppName, ChannelName, Digest, Document as _};
+use plumb_trust::Statement;
 use plumb_trust::policy::{self, Facts, Standing};
 use plumb_trust::statement::{self, Predicate, Promotion};
-use plumb_trust::{Statement, StatementError};
 use serde::Serialize;
 
 use crate::error::OpsError;
@@ -88,23 +88,11 @@ impl Plumb<'_> {
         for sequence in self.store.promotions(app, channel)? {
             let broken = || TrustError::History { app: app.clone(), channel: channel.clone(), sequence };
             let bytes = self.store.promotion(app, channel, sequence)?.ok_or_else(broken)?;
-            let fail = |source: StatementError| TrustError::Promotion {
-                app: app.clone(),
-                channel: channel.clone(),
-                sequence,
-                source,
-            };
-            let statement = statement::open(&bytes, &trust.ever).map_err(fail)?;
-            let Predicate::Promotion(promotion) = &statement.predicate else { return Err(broken().into()) };
-            let follows = promotion.channel == *channel
-                && promotion.sequence == sequence
-                && sequence == history.len() as u64 + 1
-                && promotion.previous == history.last().map(|before| before.digest)
-                && release_of(&statement).is_some_and(|release| release.app == *app);
-            if !follows {
+            let next = next_promotion(&history, &bytes, (app, channel), trust)?;
+            if sequence != history.len() as u64 + 1 {
                 return Err(broken().into());
             }
-            history.push(statement);
+            history.push(next);
         }
         Ok(history)
     }
@@ -153,6 +141,17 @@ impl Plumb<'_> {
             None => Vec::new(),
         };
         if history.is_empty() { Err(self.no_channel(app, channel)?) } else { Ok(history) }
+    }
+
+    /// Drops what was promoted here to a channel. What a remote has of it comes back with the next pull.
+    ///
+    /// # Errors
+    /// [`TrustError::NoChannel`] and others.
+    pub fn forget_channel(&self, app: &AppName, channel: &ChannelName) -> Result<(), OpsError> {
+        if self.store.promotions(app, channel)?.is_empty() {
+            return Err(self.no_channel(app, channel)?);
+        }
+        Ok(self.store.forget_channel(app, channel)?)
     }
 
     fn no_channel(&self, app: &AppName, channel: &ChannelName) -> Result<OpsError, OpsError> {
@@ -293,6 +292,39 @@ impl Plumb<'_> {
             }
         }
         Ok(all)
+    }
+}
+
+/// The promotion after `history`: signed by somebody who is or was trusted, and following the one before.
+///
+/// # Errors
+/// [`TrustError::Promotion`], [`TrustError::History`].
+pub(crate) fn next_promotion(
+    history: &[Statement],
+    bytes: &[u8],
+    (app, channel): (&AppName, &ChannelName),
+    trust: &Trust,
+) -> Result<Statement, TrustError> {
+    let sequence = history.len() as u64 + 1;
+    let statement = statement::open(bytes, &trust.ever).map_err(|source| TrustError::Promotion {
+        app: app.clone(),
+        channel: channel.clone(),
+        sequence,
+        source,
+    })?;
+    let follows = match &statement.predicate {
+        Predicate::Promotion(promotion) => {
+            promotion.channel == *channel
+                && promotion.sequence == sequence
+                && promotion.previous == history.last().map(|before| before.digest)
+                && release_of(&statement).is_some_and(|release| release.app == *app)
+        }
+        _ => false,
+    };
+    if follows {
+        Ok(statement)
+    } else {
+        Err(TrustError::History { app: app.clone(), channel: channel.clone(), sequence })
     }
 }
 

@@ -91,6 +91,20 @@ impl Store {
         self.record(&promotion_at(app, channel, sequence, &folders))
     }
 
+    /// Removes a channel with all its promotions, the newest first: one that is cut short in between is a channel that
+    /// points to what it pointed to before.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn forget_channel(&self, app: &AppName, channel: &ChannelName) -> Result<()> {
+        let folder = self.root().join("channels").join(app.as_str()).join(channel.as_str());
+        let fail = |source| Error::write(format!("channel `{channel}` of `{app}`"), &folder, source);
+        for sequence in self.promotions(app, channel)?.into_iter().rev() {
+            std::fs::remove_file(folder.join(sequence.to_string())).map_err(fail)?;
+        }
+        std::fs::remove_dir(&folder).map_err(fail)
+    }
+
     /// Adds version `version` of the root of trust of `app`.
     ///
     /// # Errors

@@ -36,8 +36,9 @@ fn write_ours(folder: &Path, key: &SecretKey, app: &AppName, now_s: i64) {
     let root = root.to_bytes().expect("bytes");
     let trusted = Trusted::new(&root, app).expect("a root");
     let documents = BTreeMap::from([("releases/1".to_owned(), Target::of(b"the document"))]);
-    let fresh = Fresh { long_s: now_s + DAY_S, short_s: now_s + DAY_S };
-    let published = publish(&trusted, documents, std::slice::from_ref(key), fresh).expect("published");
+    let fresh = Fresh { long_s: now_s + DAY_S, short_s: now_s + DAY_S, skip: 0 };
+    let published =
+        publish((trusted.root(), &trusted), documents, std::slice::from_ref(key), fresh).expect("published");
     let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).expect("written");
     write("root.json", &root);
     write("targets.json", &published.files[0].1);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use plumb_model::release::ReleaseName;
-use plumb_model::{AppName, ChannelName, SignerName};
+use plumb_model::{AppName, ChannelName, Digest, SignerName};
 use plumb_trust::{KeyError, StatementError, tuf::TufError};
 
 /// Why a key, a signature or the trust of an application is not what it should be.
@@ -102,6 +102,68 @@ pub enum TrustError {
         #[source]
         source: StatementError,
     },
+    /// What a remote shows is not signed as it must be, too old, or mixed.
+    #[error("what `{remote}` shows of `{app}` does not hold")]
+    Metadata {
+        /// The remote.
+        remote: String,
+        /// Application.
+        app: AppName,
+        /// Why.
+        #[source]
+        source: TufError,
+    },
+    /// Metadata that other metadata names is not there, or is gone.
+    #[error("`{remote}` lacks `{name}` of `{app}`, which it had or says it has")]
+    MetadataGone {
+        /// The remote.
+        remote: String,
+        /// Application.
+        app: AppName,
+        /// The file.
+        name: String,
+    },
+    /// A remote has the application of somebody else.
+    #[error("`{remote}` has an application `{app}` with another root of trust: {there}, not {here}")]
+    OtherTrust {
+        /// The remote.
+        remote: String,
+        /// Application.
+        app: AppName,
+        /// The fingerprint here, or the one that was asked for.
+        here: Digest,
+        /// The fingerprint there.
+        there: Digest,
+    },
+    /// A channel was moved here and there.
+    #[error("channel `{channel}` of `{app}` was moved here, and otherwise on `{remote}`")]
+    Diverged {
+        /// The remote.
+        remote: String,
+        /// Application.
+        app: AppName,
+        /// Channel.
+        channel: ChannelName,
+    },
+    /// No key of this host may publish.
+    #[error("the keys on this host are not enough to publish `{app}`")]
+    MayNotPublish {
+        /// Application.
+        app: AppName,
+        /// Which role lacks one.
+        #[source]
+        source: TufError,
+    },
+    /// A document of a remote holds what does not belong into it.
+    #[error("`{name}` of `{remote}` holds what does not belong there: {why}")]
+    Word {
+        /// The remote.
+        remote: String,
+        /// The document.
+        name: String,
+        /// What.
+        why: String,
+    },
     /// A channel's record does not hold.
     #[error("promotion {sequence} of `{app}@{channel}` does not hold")]
     Promotion {
@@ -175,6 +237,10 @@ impl TrustError {
                 | TrustError::Promotion { .. }
                 | TrustError::History { .. }
                 | TrustError::Exposed { .. }
+                | TrustError::Metadata { .. }
+                | TrustError::MetadataGone { .. }
+                | TrustError::OtherTrust { .. }
+                | TrustError::Word { .. }
         )
     }
 
@@ -200,6 +266,24 @@ impl TrustError {
             TrustError::Unsigned { release, .. } => {
                 format!("if you know where it comes from, `plumb sign {release}` vouches for it")
             }
+            TrustError::Metadata { app, source: TufError::Expired { .. }, .. } => {
+                format!("`plumb push {app}` by somebody who may publish signs it anew")
+            }
+            TrustError::Metadata { app, source: TufError::Threshold { .. }, .. } => {
+                format!(
+                    "if trust was changed here, `plumb push {app}` publishes that; else do not use this remote"
+                )
+            }
+            TrustError::OtherTrust { .. } => {
+                "compare the fingerprints with the people whose application it is; `plumb trust` prints them"
+                    .to_owned()
+            }
+            TrustError::Diverged { app, channel, .. } => format!(
+                "`plumb channel {app} {channel} --forget` drops what was promoted here; then pull, and promote again"
+            ),
+            TrustError::MayNotPublish { app, .. } => format!(
+                "`plumb trust {app}` shows who may; they add you: `plumb trust add {app} NAME \"$(plumb key show NAME)\"`"
+            ),
             TrustError::Policy { release, .. } => format!("`plumb evidence {release}` shows what there is"),
             TrustError::NoChannel { app, known, .. } if known.is_empty() => {
                 format!("`plumb promote {app}@1 dev` makes one")

@@ -110,9 +110,14 @@ impl Trust {
 impl Plumb<'_> {
     /// The trust of an application, or `None` if it has none yet. Every version is verified by the one before.
     pub(crate) fn trust_if_any(&self, app: &AppName) -> Result<Option<Trust>, OpsError> {
+        self.trust_at(app, u64::MAX)
+    }
+
+    /// As it was in version `newest`, if there are newer ones.
+    pub(crate) fn trust_at(&self, app: &AppName, newest: u64) -> Result<Option<Trust>, OpsError> {
         let mut found: Option<Trust> = None;
         let mut expected = None;
-        for version in self.store.roots(app)? {
+        for version in self.store.roots(app)?.into_iter().filter(|version| *version <= newest) {
             if expected.is_some_and(|expected| expected != version) {
                 return Err(
                     TrustError::RootGap { app: app.clone(), version: expected.unwrap_or(version) }.into()

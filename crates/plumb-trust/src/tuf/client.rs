@@ -154,6 +154,12 @@ impl Trusted {
         self.timestamp.as_ref().map(|timestamp| timestamp.version)
     }
 
+    /// When the timestamp expires, seconds since 1970.
+    #[must_use]
+    pub fn fresh_until_s(&self) -> Option<i64> {
+        self.timestamp.as_ref().and_then(|timestamp| crate::time::seconds(&timestamp.expires))
+    }
+
     /// The targets (5.6).
     ///
     /// # Errors

@@ -152,13 +152,16 @@ impl Draft {
     }
 }
 
-/// How long what is published stays good, seconds since 1970.
+/// How long what is published stays good, seconds since 1970, and how it is numbered.
 #[derive(Debug, Clone, Copy)]
 pub struct Fresh {
     /// Targets and snapshot.
     pub long_s: i64,
     /// Timestamp.
     pub short_s: i64,
+    /// Versions of targets and snapshot that are passed over, because files of a push that never came to its end have
+    /// their names.
+    pub skip: u64,
 }
 
 /// Files that a push writes, in this order; the last one makes them visible.
@@ -170,25 +173,24 @@ pub struct Published {
     pub timestamp: Vec<u8>,
 }
 
-/// Metadata for `documents`, one version on from what `trusted` has seen at the remote, signed by those of `keys` that
-/// the root allows.
+/// Metadata for `documents`, one version on from what `seen` has seen at the remote, signed by those of `keys` that
+/// `root` allows, which may be newer than the one of `seen`.
 ///
 /// # Errors
 /// [`TufError::Threshold`] if too few of the keys may sign.
 pub fn publish(
-    trusted: &Trusted,
+    (root, seen): (&Root, &Trusted),
     documents: BTreeMap<String, Target>,
     keys: &[SecretKey],
     fresh: Fresh,
 ) -> Result<Published, TufError> {
     let next = |version: Option<u64>| version.unwrap_or(0) + 1;
-    let root = trusted.root();
     let (long, short) = (crate::time::text(fresh.long_s), crate::time::text(fresh.short_s));
     let spec_version = SPEC_VERSION.to_owned();
     let targets = Targets {
         kind: Role::Targets,
         spec_version: spec_version.clone(),
-        version: next(trusted.targets_version()),
+        version: next(seen.targets_version()) + fresh.skip,
         expires: long.clone(),
         targets: documents,
     };
@@ -200,10 +202,10 @@ pub fn publish(
         expires: expires.to_owned(),
         meta: BTreeMap::from([(format!("{of}.json"), Named::of(of_version, bytes))]),
     };
-    let version = next(trusted.snapshot_version());
+    let version = next(seen.snapshot_version()) + fresh.skip;
     let snapshot = names(Role::Snapshot, Role::Targets, version, targets.version, &targets_bytes, &long);
     let snapshot_bytes = signed(root, Role::Snapshot, &snapshot, keys)?;
-    let version = next(trusted.timestamp_version());
+    let version = next(seen.timestamp_version());
     let timestamp =
         names(Role::Timestamp, Role::Snapshot, version, snapshot.version, &snapshot_bytes, &short);
     let timestamp = signed(root, Role::Timestamp, &timestamp, keys)?;

@@ -9,7 +9,7 @@ use crate::key::SecretKey;
 
 const DAY_S: i64 = 86_400;
 const NOW_S: i64 = 1_796_040_000;
-const FRESH: Fresh = Fresh { long_s: NOW_S + 365 * DAY_S, short_s: NOW_S + 90 * DAY_S };
+const FRESH: Fresh = Fresh { long_s: NOW_S + 365 * DAY_S, short_s: NOW_S + 90 * DAY_S, skip: 0 };
 
 fn app() -> AppName {
     "shop".parse().expect("a name")
@@ -41,7 +41,7 @@ fn accept(trusted: &mut Trusted, published: &Published, now_s: i64) -> Result<()
 }
 
 fn published(trusted: &Trusted, text: &str, keys: &[SecretKey]) -> Published {
-    publish(trusted, documents(text), keys, FRESH).expect("published")
+    publish((trusted.root(), trusted), documents(text), keys, FRESH).expect("published")
 }
 
 #[test]
@@ -94,9 +94,20 @@ fn the_same_version_cannot_say_two_things() {
 }
 
 #[test]
+fn versions_may_be_passed_over() {
+    let mut here = Trusted::new(&first(&key(1)), &app()).expect("a root");
+    let one = published(&here, "one", &[key(1)]);
+    accept(&mut here, &one, NOW_S).expect("good");
+    let three = publish((here.root(), &here), documents("three"), &[key(1)], Fresh { skip: 1, ..FRESH })
+        .expect("published");
+    assert_eq!((three.files[0].0.as_str(), three.files[1].0.as_str()), ("3.targets.json", "3.snapshot.json"));
+    accept(&mut here, &three, NOW_S).expect("good");
+}
+
+#[test]
 fn others_cannot_sign() {
     let mut here = Trusted::new(&first(&key(1)), &app()).expect("a root");
-    let error = publish(&here, documents("x"), &[key(2)], FRESH).expect_err("not allowed");
+    let error = publish((here.root(), &here), documents("x"), &[key(2)], FRESH).expect_err("not allowed");
     assert!(matches!(error, TufError::Threshold { role: Role::Targets, found: 0, threshold: 1 }));
     let there = Trusted::new(&first(&key(2)), &app()).expect("a root");
     let theirs = published(&there, "x", &[key(2)]);

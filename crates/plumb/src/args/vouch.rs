@@ -17,6 +17,9 @@ pub struct Channel {
     pub app: Option<AppName>,
     /// One channel, with its history
     pub channel: Option<ChannelName>,
+    /// Drop what was promoted to it here; what a remote has comes back with the next pull
+    #[arg(long, requires = "channel")]
+    pub forget: bool,
 }
 
 /// `plumb promote`.

@@ -10,6 +10,11 @@ use crate::render::{self, table};
 
 pub(super) fn channel(session: &Session<'_>, arguments: &Channel) -> Result<(), OpsError> {
     if let (Some(app), Some(channel)) = (&arguments.app, &arguments.channel) {
+        if arguments.forget {
+            session.plumb.forget_channel(app, channel)?;
+            err!("forgot `{app}@{channel}`");
+            return Ok(());
+        }
         let history = session.plumb.channel_history(app, channel)?;
         if session.global.json {
             render::json(&history);
