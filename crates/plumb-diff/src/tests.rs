@@ -201,6 +201,27 @@ fn nothing_differs_from_itself() {
     assert!(diff(&World::new().side(), &World::new().side()).is_empty());
 }
 
+/// Checks are a part of the set.
+#[test]
+fn checks() {
+    let with = |lines: &str| {
+        let world = World::new();
+        let mut side = world.side();
+        let text = format!("app = \"shop\"\n[machine.web]\nmiddleware = [\"nginx\"]\n{lines}");
+        side.definition.checks =
+            plumb_model::definition::Definition::parse(&text, "plumb.toml").expect("good").checks;
+        side
+    };
+    let outside = with("[check.page]\nhttp = \"web:80/\"\n");
+    let found = diff(&World::new().side(), &outside);
+    let set = &found.set[0];
+    assert_eq!((set.what.as_str(), set.before.as_deref()), ("check page", None));
+    assert_eq!(set.after.as_deref(), Some("GET web:80/: 200"));
+    assert_eq!(set.cause.to_string(), "the definition: check.page");
+    let changed = diff(&outside, &with("[check.page]\nhttp = \"web:80/\"\ntimeout = \"5s\"\n"));
+    assert_eq!(changed.set[0].after.as_deref(), Some("GET web:80/: 200, within 5000 ms"));
+}
+
 #[test]
 fn files_of_the_users() {
     check(

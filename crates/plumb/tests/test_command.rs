@@ -308,6 +308,39 @@ fn the_shop_is_tested_with_an_empty_database() -> Result<()> {
     world.end()
 }
 
+/// The guest that answers is another one there: a service of systemd.
+#[test]
+fn checks_inside_a_machine_with_systemd() -> Result<()> {
+    let world = World::new("test-systemd", PLUMB)?;
+    let hello = copy_example(&world, "hello", "hello", free_port()?)?;
+    let path = hello.join("plumb.toml");
+    let definition = fs::read_to_string(&path)?;
+    let definition = definition.replace("\"128MiB\"", "\"256MiB\"\ninit = \"systemd\"");
+    fs::write(
+        &path,
+        definition.replace(
+            "\"/srv/www\" = \"www/\",",
+            "\"/srv/www\" = \"www/\", \"/etc/slow.conf\" = \"slow.conf\",",
+        ),
+    )?;
+    fs::write(hello.join("slow.conf"), "pid /tmp/slow.pid;\nerror_log stderr;\nevents {}\n")?;
+    add(&hello, "[check.user]\nexec = \"nginx -t\"\nmachine = \"web\"\nuser = \"www-data\"")?;
+    add(
+        &hello,
+        "[check.slow]\nexec = \"nginx -g 'daemon off;' -c /etc/slow.conf\"\nmachine = \"web\"\ntimeout = \"1s\"",
+    )?;
+    let failed = world.run(&["test", text(&hello), "--json"])?;
+    world.share()?;
+    let tested: Value = serde_json::from_str(&failed.stdout).with_context(|| failed.stderr.clone())?;
+    assert_eq!(result(&tested, "configuration")?["verdict"], "passed", "{tested}");
+    assert_eq!(result(&tested, "slow")?["verdict"]["failed"]["reason"], "took longer than 1000 ms");
+    // It ran as the user, who may not write what root may.
+    let user = result(&tested, "user")?["output"].to_string();
+    ensure!(user.contains("makes sense only if the master process runs with super-user"), "{user}");
+    ensure_gone(&world)?;
+    world.end()
+}
+
 fn signal(pid: u32, name: &str) -> Result<()> {
     let status = std::process::Command::new("kill").args([name, &pid.to_string()]).status()?;
     ensure!(status.success(), "cannot signal {pid}");
