@@ -1,6 +1,7 @@
 //! A package's changelog (deb-changelog(5)): which vulnerabilities its versions say they fix.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use crate::Version;
 
@@ -22,6 +23,35 @@ pub fn vulnerabilities(changelog: &str, older: &Version, newer: &Version) -> BTr
         }
         if is_between && found.len() < MAX_NAMES {
             found.extend(names(line));
+        }
+    }
+    found
+}
+
+/// Every CVE that the changelog names, with the lowest version whose entry does: by what it says, versions below are not
+/// fixed. Entries of another source package than that of the first line, which stand below a fork, say nothing.
+#[must_use]
+pub fn fixes(changelog: &str) -> BTreeMap<String, Version> {
+    let mut found: BTreeMap<String, Version> = BTreeMap::new();
+    let mut package = None;
+    let mut entry: Option<Version> = None;
+    for line in changelog.lines() {
+        if let Some(version) = heading(line) {
+            let name = line.split(' ').next();
+            package = package.or(name);
+            entry = Some(version).filter(|_| package == name);
+            continue;
+        }
+        let Some(version) = &entry else { continue };
+        for name in names(line) {
+            let is_full = found.len() == MAX_NAMES;
+            match found.entry(name) {
+                Entry::Occupied(mut lowest) if version < lowest.get() => drop(lowest.insert(version.clone())),
+                Entry::Vacant(place) if !is_full => {
+                    place.insert(version.clone());
+                }
+                _ => {}
+            }
         }
     }
     found
@@ -80,6 +110,24 @@ openssl (3.0.16-1~deb12u1) bookworm; urgency=medium
         );
         assert_eq!(between("3.0.15-1", "3.0.17-1~deb12u1"), ["CVE-2024-13176", "CVE-2024-9143"]);
         assert!(between("3.0.17-1~deb12u2", "3.0.17-1~deb12u2").is_empty());
+    }
+
+    #[test]
+    fn every_fix_with_the_lowest_version_that_names_it() {
+        let again = OPENSSL.replacen("XCVE-2025-9999x", "CVE-2024-9143 (the rest of it)", 1);
+        let fork = "other (9.0) x; y=z\n\n  * CVE-2020-1111\n";
+        let found = fixes(&format!("{again}\n{fork}"));
+        let shown: Vec<String> = found.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        assert_eq!(
+            shown,
+            [
+                "CVE-2024-13176 3.0.17-1~deb12u1",
+                "CVE-2024-9143 3.0.16-1~deb12u1",
+                "CVE-2025-9230 3.0.17-1~deb12u2",
+                "CVE-2025-9231 3.0.17-1~deb12u2"
+            ]
+        );
+        assert!(fixes("CVE-2024-1234").is_empty());
     }
 
     #[test]

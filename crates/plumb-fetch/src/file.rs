@@ -7,7 +7,8 @@ use plumb_model::Digest;
 use plumb_store::Store;
 use sha2::{Digest as _, Sha512};
 
-use crate::transfer::{Session, Size, Wanted};
+use crate::http::Validators;
+use crate::transfer::{Changing, Session, Size, Wanted};
 use crate::{Error, FetchOptions, Progress, Result, limit};
 
 /// Kind of the store entries that name the object of a SHA-512.
@@ -36,6 +37,19 @@ pub struct FileRef {
     pub check: Check,
     /// Its size in bytes, if that is known.
     pub size: Option<u64>,
+}
+
+/// A file whose content changes.
+#[derive(Clone, Debug)]
+pub struct Feed<'a> {
+    /// Its name for messages and progress.
+    pub item: &'a str,
+    /// `http`, `https` or `file`.
+    pub url: &'a str,
+    /// What is known of the content that was fetched before; nothing asks for it in any case.
+    pub known: &'a Validators,
+    /// Never more bytes than this.
+    pub limit_bytes: u64,
 }
 
 /// The object with these bytes, and its size, if the store has it.
@@ -135,6 +149,29 @@ pub fn fetch_pages(
         progress.finish(item);
         Ok(body)
     })
+}
+
+/// Writes the file at `url` to `into`, whatever its content is today: a feed, which nobody signs. `None` if it still is the
+/// one that `known` tells of.
+///
+/// # Errors
+/// [`Error::Offline`], [`Error::TooLarge`] beyond `limit_bytes`, and those of a transfer. `into` may hold a part then.
+pub fn fetch_changing(
+    store: &Store,
+    feed: &Feed<'_>,
+    into: &mut File,
+    options: &FetchOptions,
+    progress: &dyn Progress,
+) -> Result<Option<Validators>> {
+    if options.offline && !feed.url.starts_with("file://") {
+        return Err(Error::Offline { what: format!("what `{}` has now", feed.url) });
+    }
+    let session = Session::new(store, options, progress);
+    let wanted =
+        Changing { url: feed.url, item: feed.item, known: feed.known, limit_bytes: feed.limit_bytes };
+    let found = session.copy(&wanted, into)?;
+    session.progress.finish(feed.item);
+    Ok(found.map(|(_, validators)| validators))
 }
 
 fn fetch(session: &Session<'_>, file: &FileRef) -> Result<()> {

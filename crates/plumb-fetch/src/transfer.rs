@@ -1,7 +1,7 @@
 //! One file from a server into the store: resumed, retried, bounded.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) size: Size,
     /// Headers besides our own, by lower-case name.
     pub(crate) headers: &'a [(&'static str, String)],
+}
+
+/// A file that is another one tomorrow.
+pub(crate) struct Changing<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) item: &'a str,
+    /// What is known of the one that was fetched before.
+    pub(crate) known: &'a Validators,
+    pub(crate) limit_bytes: u64,
 }
 
 /// How many bytes a file has.
@@ -193,6 +202,45 @@ impl<'a> Session<'a> {
             Answer::Body(body) => self.read_body(url, item, body).map(Some),
             Answer::NotModified | Answer::RangeRefused => Ok(None),
         })
+    }
+
+    /// Writes the file at `url` to `into`, from its start, or says that it still is the known one. Its digest is nobody's
+    /// before it is here, so that nothing of an earlier run is of use.
+    pub(crate) fn copy(&self, wanted: &Changing<'_>, into: &mut File) -> Result<Option<(u64, Validators)>> {
+        let request = Request { known: wanted.known.clone(), ..Request::default() };
+        self.retried(wanted.url, &mut || match self.client.get(wanted.url, &request)? {
+            Answer::Body(body) => self.copy_body(wanted, body, into).map(Some),
+            Answer::NotModified | Answer::RangeRefused => Ok(None),
+        })
+    }
+
+    fn copy_body(&self, wanted: &Changing<'_>, body: Body, into: &mut File) -> Result<(u64, Validators)> {
+        let url = wanted.url;
+        let unwritten =
+            |source: std::io::Error| Error::Connection { url: url.to_owned(), source: source.into() };
+        self.progress.begin(wanted.item, body.length);
+        into.set_len(0).and_then(|()| into.rewind()).map_err(unwritten)?;
+        let mut reader = body.reader.take(wanted.limit_bytes.saturating_add(1));
+        let mut block = vec![0; limit::BLOCK_BYTES];
+        let mut size = 0;
+        loop {
+            let count = self.next_block(url, &mut reader, &mut block)?;
+            if count == 0 {
+                break;
+            }
+            size += count as u64;
+            if size > wanted.limit_bytes {
+                return Err(Error::TooLarge { url: url.to_owned(), limit: wanted.limit_bytes });
+            }
+            into.write_all(&block[..count]).map_err(unwritten)?;
+            self.progress.advance(wanted.item, count as u64);
+        }
+        match body.length {
+            Some(expected) if expected != size => {
+                Err(Error::Cut { url: url.to_owned(), expected, found: size })
+            }
+            _ => Ok((size, body.validators)),
+        }
     }
 
     /// The whole small file at `url`: a token, an index of a project.

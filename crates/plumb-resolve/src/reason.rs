@@ -91,18 +91,14 @@ impl Dependencies {
     /// The shortest way from a root to `name`; of equal ones the first by name. Empty if nothing leads there.
     #[must_use]
     pub fn chain(&self, roots: &[RootRequest], name: &PackageName) -> Vec<Link> {
+        back(&self.walk(roots, &BTreeSet::new()), name)
+    }
+
+    /// [`Dependencies::chain`] of every package that a root leads to.
+    #[must_use]
+    pub fn chains(&self, roots: &[RootRequest]) -> BTreeMap<PackageName, Vec<Link>> {
         let ways = self.walk(roots, &BTreeSet::new());
-        let mut chain = Vec::new();
-        let mut at = name.clone();
-        while let Some(link) = ways.get(&at) {
-            chain.push(link.clone());
-            match &link.requirer {
-                Requirer::Package(by) => at = by.clone(),
-                Requirer::Root(_) => break,
-            }
-        }
-        chain.reverse();
-        chain
+        ways.keys().map(|name| (name.clone(), back(&ways, name))).collect()
     }
 
     /// The packages that are still needed if those of `without` are left out.
@@ -173,6 +169,21 @@ impl Dependencies {
         }
         links
     }
+}
+
+/// The way from a root to `name`, found from its end.
+fn back(ways: &BTreeMap<PackageName, Link>, name: &PackageName) -> Vec<Link> {
+    let mut chain = Vec::new();
+    let mut at = name;
+    while let Some(link) = ways.get(at) {
+        chain.push(link.clone());
+        match &link.requirer {
+            Requirer::Package(by) => at = by,
+            Requirer::Root(_) => break,
+        }
+    }
+    chain.reverse();
+    chain
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Files by URL whose digest somebody states.
 
 use expect_test::expect;
-use plumb_fetch::{Check, Error, FileRef, Silent, fetch_files};
+use plumb_fetch::{Check, Error, Feed, FileRef, Silent, Validators, fetch_changing, fetch_files};
 use plumb_model::Digest;
 use sha2::Digest as _;
 
@@ -74,4 +74,33 @@ fn other_bytes_are_no_objects() {
         &before,
         &expect!["offline, and `/0`, `/1`, `/2`, 2 more files is not in the store"],
     );
+}
+
+#[test]
+fn what_changes_is_fetched_again_and_what_does_not_is_not() {
+    let mut setup = Setup::new();
+    let url = format!("{}/feed", setup.server.base());
+    let mut into = tempfile::tempfile().unwrap();
+    let mut fetch = |setup: &Setup, known: &Validators, limit_bytes| {
+        let feed = Feed { item: "feed", url: &url, known, limit_bytes };
+        let found = fetch_changing(&setup.store, &feed, &mut into, &setup.options, &Silent)?;
+        let mut text = String::new();
+        std::io::Seek::rewind(&mut into).unwrap();
+        std::io::Read::read_to_string(&mut into, &mut text).unwrap();
+        Ok::<_, Error>((found, text))
+    };
+    setup.server.use_etags();
+    setup.server.put("/feed", b"as long as it is");
+    setup.server.fault("/feed", Fault::Cut { after: 7, times: 1 });
+    let (found, text) = fetch(&setup, &Validators::default(), 100).unwrap();
+    assert_eq!(text, "as long as it is", "a cut one is begun again");
+    let known = found.unwrap();
+    assert_eq!(fetch(&setup, &known, 100).unwrap().0, None);
+    setup.server.put("/feed", b"short");
+    let (found, text) = fetch(&setup, &known, 100).unwrap();
+    assert_eq!((found.is_some(), text.as_str()), (true, "short"));
+    let too_large = fetch(&setup, &Validators::default(), 4).unwrap_err();
+    assert!(matches!(too_large, Error::TooLarge { limit: 4, .. }), "{too_large}");
+    setup.options.offline = true;
+    assert!(matches!(fetch(&setup, &known, 100), Err(Error::Offline { .. })));
 }

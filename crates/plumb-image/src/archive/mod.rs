@@ -98,6 +98,18 @@ pub fn unpack(
     Ok(Some(entries))
 }
 
+/// Gives every file of a zip file to `take`, with its name, in the order of its directory.
+///
+/// # Errors
+/// If it is no zip file, is damaged, or leaves the limits; and those of `take`.
+pub fn zip_members(
+    file: &mut File,
+    limits: &Limits,
+    take: &mut dyn FnMut(&str, &mut dyn Read) -> io::Result<()>,
+) -> io::Result<()> {
+    zip::each(file, limits, take)
+}
+
 /// Takes `count` folders from the start of every path, as `tar --strip-components` does: what is not below so many
 /// is left out.
 ///

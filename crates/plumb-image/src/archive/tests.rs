@@ -189,3 +189,38 @@ fn hostile_archives_are_refused() {
         }
     }
 }
+
+#[test]
+fn members_of_a_zip_file_are_read_in_their_order() {
+    let members = [
+        ("b.json", 0, "two"),
+        ("d/", 0o40_755, ""),
+        ("a.json", 0o100_644, "one"),
+        ("l", 0o120_777, "a.json"),
+    ];
+    let read = |bytes: &[u8], limits: &Limits| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let mut found = Vec::new();
+        zip_members(&mut file, limits, &mut |name, data| {
+            let mut text = String::new();
+            data.take(2).read_to_string(&mut text)?;
+            found.push((name.to_owned(), text));
+            Ok(())
+        })?;
+        Ok::<_, io::Error>(found)
+    };
+    for method in [0, 8] {
+        let found = read(&zip(&members, method), &Limits::default()).unwrap();
+        assert_eq!(found, [("b.json".to_owned(), "tw".to_owned()), ("a.json".to_owned(), "on".to_owned())]);
+    }
+    let mut damaged = zip(&members, 0);
+    let at = damaged.windows(3).position(|bytes| bytes == b"two").unwrap();
+    damaged[at + 2] ^= 1;
+    assert!(read(&damaged, &Limits::default()).is_err(), "what is not read is checked, too");
+    for narrow in
+        [Limits { file_bytes: 2, ..Limits::default() }, Limits { unpacked_bytes: 4, ..Limits::default() }]
+    {
+        assert!(read(&zip(&members, 8), &narrow).is_err());
+    }
+}

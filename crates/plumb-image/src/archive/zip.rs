@@ -80,6 +80,30 @@ pub(super) fn read(
     Ok(entries)
 }
 
+/// Gives every file of a zip file to `take`, by its name in the directory, in its order. Folders and links are passed
+/// over, and nothing is written anywhere.
+pub(super) fn each(
+    file: &mut File,
+    limits: &Limits,
+    take: &mut dyn FnMut(&str, &mut dyn Read) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut left = limits.unpacked_bytes;
+    for member in directory(file, limits)? {
+        if member.name.ends_with(b"/") || !matches!(member.mode & 0o170_000, 0 | 0o100_000) {
+            continue;
+        }
+        left = left.checked_sub(member.size).ok_or_else(|| broken("it is larger than the limit"))?;
+        if member.size > limits.file_bytes {
+            return Err(broken("a member is larger than the limit"));
+        }
+        let mut data = content(file, &member)?;
+        take(&String::from_utf8_lossy(&member.name), &mut data)?;
+        // What was not read is checked, too.
+        io::copy(&mut data, &mut io::sink())?;
+    }
+    Ok(())
+}
+
 fn too_large(name: &str, path: &str, limit: u64) -> ArchiveError {
     let (member, path) = (name.to_owned(), path.to_owned());
     ArchiveError::Content(DebError::TooLarge { member, path, what: "bytes", limit })
