@@ -3,6 +3,7 @@
 mod bench;
 mod catalogue;
 mod delta;
+mod fleet;
 mod fuzz;
 mod tidy;
 mod unxz;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         // Not for people: the benchmark runs these.
         "unxz" => unxz::run(&arguments),
         "delta" => delta::run(&arguments),
+        "fleet" => fleet::run(&arguments),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

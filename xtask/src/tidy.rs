@@ -19,6 +19,7 @@ const LAYERS: &[(u8, &[&str])] = &[
             "plumb-plan",
             "plumb-diff",
             "plumb-trust",
+            "plumb-search",
         ],
     ),
     (2, &["plumb-store", "plumb-fetch", "plumb-target", "plumb-state"]),
@@ -39,6 +40,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("plumb-plan", &["rustix", "ureq", "tempfile", "plumb-store", "plumb-target"]),
     ("plumb-trust", &["rustix", "ureq", "tempfile", "plumb-store"]),
     ("plumb-diff", &["rustix", "ureq", "tempfile", "plumb-store"]),
+    ("plumb-search", &["rustix", "ureq", "tempfile", "rusqlite", "plumb-store", "plumb-image"]),
     ("plumb-guest", &["plumb-model", "plumb-debian", "ureq", "regex"]),
 ];
 

@@ -5,6 +5,7 @@
 //! beyond its limit. What must not panic, hang or eat memory is everything else.
 
 mod account;
+mod advisory;
 mod answer;
 mod archive;
 mod binary;
@@ -37,6 +38,7 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "account", run: account::run },
+    Target { name: "advisory", run: advisory::run },
     Target { name: "answer", run: answer::run },
     Target { name: "archive", run: archive::run },
     Target { name: "content", run: content::run },

@@ -22,9 +22,6 @@ use crate::project::{DEFINITION, Project};
 use crate::subject::{STATUS, roots};
 use crate::{Plumb, release};
 
-/// Longest lock that is read from the store: one of 10,000 packages has 3 MB.
-const LOCK_LIMIT: u64 = 64 * 1024 * 1024;
-
 /// Longest changelog that is looked at, unpacked: the kernel's of ten years has 10 MB.
 const CHANGELOG_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -140,9 +137,7 @@ impl Plumb<'_> {
     fn side_of_release(&self, name: &ReleaseName, label: String) -> Result<Side, OpsError> {
         let release = self.read_release(name)?;
         let definition = self.definition_of(&release)?;
-        let text = self.store.read_bytes(&release.lock, LOCK_LIMIT)?;
-        let lock = Lock::parse(&String::from_utf8_lossy(&text))
-            .map_err(|source| OpsError::Lock { path: PathBuf::from(name.to_string()), source })?;
+        let lock = self.lock_of(&release)?;
         self.make_side(label, definition, lock, release.content)
     }
 
@@ -271,7 +266,7 @@ impl Plumb<'_> {
 
     /// The changelog of a package, as it lies in its `.deb`; nothing if the package is not in the store, or has another
     /// one's (Debian policy 12.3: its documentation folder may be a link to that of a package of the same source).
-    fn changelog(&self, package: &LockedPackage, lock: &Lock) -> Result<String, OpsError> {
+    pub(crate) fn changelog(&self, package: &LockedPackage, lock: &Lock) -> Result<String, OpsError> {
         let Some(content) = known_content(&self.store, package)? else { return Ok(String::new()) };
         let folder = format!("/usr/share/doc/{}", package.name);
         if let Some(Kind::Symlink { target }) = content.entries.get(&folder).map(|entry| &entry.kind) {

@@ -126,6 +126,59 @@ pub enum OpsError {
     /// The state could not be read or written.
     #[error(transparent)]
     State(#[from] plumb_state::StateError),
+    /// The index of what releases hold could not be read or made.
+    #[error("cannot {action} the index of releases `{path}`")]
+    Search {
+        /// What was being done.
+        action: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A feed of advisories cannot be used.
+    #[error("the advisories of `{origin}` cannot be used")]
+    Advisory {
+        /// Where they are from.
+        origin: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There is no such feed.
+    #[error("there is no feed of advisories `{feed}`")]
+    NoFeed {
+        /// As given.
+        feed: String,
+        /// Those that exist.
+        known: Vec<String>,
+    },
+    /// A feed of this name, from elsewhere.
+    #[error("the feed of advisories `{feed}` is from `{origin}`")]
+    OtherFeed {
+        /// Its name.
+        feed: String,
+        /// Where it is from.
+        origin: String,
+    },
+    /// Nobody who was asked knows the vulnerability, which is not the same as not being affected.
+    #[error("no advisory speaks of `{name}`: whether anything is affected is not known ({})", asked.join("; "))]
+    UnknownVulnerability {
+        /// As given.
+        name: String,
+        /// Who was asked, with the age of what they know.
+        asked: Vec<String>,
+    },
+    /// A text that asks for nothing.
+    #[error("`{text}` cannot be searched for")]
+    Query {
+        /// As given.
+        text: String,
+        /// Why.
+        #[source]
+        source: plumb_search::QueryError,
+    },
     /// The target failed.
     #[error(transparent)]
     Target(#[from] plumb_target::TargetError),

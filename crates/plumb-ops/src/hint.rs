@@ -11,6 +11,27 @@ impl OpsError {
         let one = match self {
             OpsError::Uncovered { machine, packages, .. } => return script_choice(machine, packages),
             OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => return source.hints(),
+            OpsError::UnknownVulnerability { asked, .. } if asked.len() > 1 => {
+                Some("`plumb advisory update` takes what the feeds have now".to_owned())
+            }
+            OpsError::UnknownVulnerability { .. } => Some(
+                "`plumb advisory add debian` takes what Debian's security team knows; `plumb affected PACKAGE` asks for \
+                 a package"
+                    .to_owned(),
+            ),
+            OpsError::NoFeed { known, .. } if known.is_empty() => {
+                Some("`plumb advisory add debian` takes one".to_owned())
+            }
+            OpsError::NoFeed { known, .. } => {
+                Some(format!("known is {}; others need a URL or a file", list(known)))
+            }
+            OpsError::OtherFeed { feed, .. } => {
+                Some(format!("`plumb advisory rm {feed}` forgets it; or take another name"))
+            }
+            OpsError::Query { .. } => Some(
+                "for example: plumb affected 'libssl3 < 3.0.17', plumb affected CVE-2025-9230, plumb affected --file libz.so.1"
+                    .to_owned(),
+            ),
             OpsError::Npm { source, .. } => source.hint(),
             OpsError::Requirements { source, .. } => source.hint(),
             OpsError::Fetch(error) => error.hint(),

@@ -44,6 +44,12 @@ impl Home {
         self.root.join("keys")
     }
 
+    /// The index of what releases hold: beside them, so that it goes where they go.
+    #[must_use]
+    pub fn search(&self) -> PathBuf {
+        self.store().join("search.db")
+    }
+
     /// The state database.
     #[must_use]
     pub fn state(&self) -> PathBuf {

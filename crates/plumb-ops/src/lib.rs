@@ -1,5 +1,6 @@
 //! The use cases: load, decide, do, save. They return values, never text.
 
+mod affected;
 mod build;
 mod cancel;
 mod carve;
@@ -42,6 +43,10 @@ use plumb_model::SignerName;
 use plumb_state::State;
 use plumb_store::Store;
 
+pub use affected::{
+    AffectedView, Clear, DeploymentRisk, FeedName, FeedOutcome, FeedView, OpenView, OpenVulnerability,
+    Undetermined, Unread,
+};
 pub use build::{BuiltImage, Rehearsal};
 pub use cancel::Cancel;
 pub use channel::{ChannelView, Promote, PromoteOutcome, PromotionView};
@@ -61,6 +66,11 @@ pub use plumb_fetch::Proxies;
 pub use plumb_image::compare::{Difference, What as DifferenceKind};
 pub use plumb_image::footprint::Share;
 pub use plumb_image::usage::How;
+pub use plumb_search::advisory::{Form as FeedForm, Urgency};
+pub use plumb_search::{
+    Affected, AffectedApp, AffectedDeployment, AffectedMachine, AffectedRelease, Because, Component,
+    FileQuery, Found, Query,
+};
 pub use plumb_target::{InstanceTimings, TimingStep, connect, keeper};
 pub use plumb_trust::policy::Standing;
 pub use plumb_trust::statement::Verdict;

@@ -69,6 +69,30 @@ pub enum Progress {
         /// It is new.
         changed: bool,
     },
+    /// Releases are being looked into, for the index.
+    Indexing {
+        /// So many of them are done.
+        done: usize,
+        /// Of so many.
+        of: usize,
+    },
+    /// A feed of advisories is being read.
+    ReadingFeed {
+        /// Its name.
+        feed: String,
+    },
+    /// A feed of advisories was read.
+    FeedRead {
+        /// Its name.
+        feed: String,
+        /// How many advisories it has.
+        advisories: u64,
+    },
+    /// Something that is no part of the result did not work, and will be tried again.
+    Postponed {
+        /// What and why.
+        what: String,
+    },
     /// Virtual machines run without hardware help.
     Accelerator {
         /// `kvm` or `tcg`.

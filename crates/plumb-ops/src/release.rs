@@ -106,6 +106,7 @@ impl Plumb<'_> {
             self.signing_key(app, trust.root())?;
             self.store.add_release(app, number, &release.to_bytes())?;
             self.sign_release(&release)?;
+            self.remember_for_search();
             self.report(Progress::Released { release: release.name().to_string(), changed: true });
         }
         Ok((release, true, images))

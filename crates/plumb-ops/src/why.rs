@@ -8,7 +8,7 @@ use plumb_image::usage;
 use plumb_model::MachineName;
 use plumb_model::image::Image;
 use plumb_resolve::{Dependencies, Link, RootRequest};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Plumb;
 use crate::contents::StoreObjects;
@@ -89,7 +89,7 @@ pub enum WhyKind {
 }
 
 /// One step of a chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhyLink {
     /// Who needs: a line of the definition, a package or a module.
     pub by: String,

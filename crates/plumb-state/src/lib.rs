@@ -179,6 +179,29 @@ impl State {
             .collect()
     }
 
+    /// The deployments of an application that have a current release, with its number, by number and name.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn current_of(&self, app: &AppName) -> Result<Vec<(DeploymentName, u64)>, StateError> {
+        let read = || -> rusqlite::Result<Vec<(String, u64)>> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT name, current FROM deployment WHERE app = ?1 AND current IS NOT NULL ORDER BY current, name",
+            )?;
+            let rows = statement.query_map([app.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        };
+        let rows = read().map_err(self.failed("read"))?;
+        let damaged = |name: &str| StateError::Damaged {
+            path: self.path.clone(),
+            what: "name",
+            deployment: name.to_owned(),
+        };
+        rows.into_iter()
+            .map(|(name, number)| Ok((name.parse().map_err(|_| damaged(&name))?, number)))
+            .collect()
+    }
+
     /// Records which release is current.
     ///
     /// # Errors
@@ -276,6 +299,9 @@ mod tests {
         let record = state.deployment(&name).expect("reads").expect("is there");
         assert_eq!(record.current.map(|release| release.to_string()).as_deref(), Some("shop@3"));
         assert_eq!(state.addresses(&name).expect("reads").len(), 1);
+        assert_eq!(state.current_of(&app).expect("reads"), [(name.clone(), 3)]);
+        state.set_current(&name, None).expect("records");
+        assert!(state.current_of(&app).expect("reads").is_empty(), "what is down runs nothing");
         let other: AppName = "other".parse().expect("name");
         assert!(matches!(state.ensure_deployment(&name, &other), Err(StateError::OtherApp { .. })));
     }

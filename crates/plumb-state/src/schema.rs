@@ -43,6 +43,10 @@ CREATE TABLE test (
     started_ms INTEGER NOT NULL
 );
 ",
+    "
+-- Which deployments run a release of an application is asked for one application among thousands.
+CREATE INDEX deployment_release ON deployment (app, current, name);
+",
 ];
 
 /// Brings the database to the newest version, each step in one transaction with its version number.

@@ -14,6 +14,7 @@
 //!   locks/use                    flock(2): shared by who uses objects, exclusive by who removes them (`hold.rs`)
 //!   partial/<64 hex>             a download in progress, named by the digest that its whole will have
 //!   damaged/<64 hex>.<n>         objects whose bytes no longer had their digest, kept for a look
+//!   search.db                    what releases hold, for searching; made from them, and not by this crate
 //!   tmp/<pid>-<n>/<n>            files being written; the directory is flocked by its process, so that what a dead
 //!                                process left behind is told from what a living one still writes
 //! ```

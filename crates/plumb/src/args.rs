@@ -6,6 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 use plumb_model::release::ReleaseRef;
 use plumb_model::{AppName, CheckName, DeploymentName, MachineName, SignerName};
+use plumb_ops::FeedName;
 
 mod vouch;
 
@@ -94,6 +95,10 @@ pub enum Command {
     Key(Key),
     /// Show and change who is trusted for an application
     Trust(Trust),
+    /// Show which releases have a vulnerability, package or file, where they run, and which no longer do
+    Affected(Affected),
+    /// Feeds of what is known about vulnerabilities: take, update, list
+    Advisory(Advisory),
     /// Check that a release is what it was; with `--rebuild`, that building it again gives the same bytes
     Verify(Verify),
     /// Run a release in isolation and carry out its checks, from outside and inside
@@ -282,6 +287,59 @@ pub struct Diff {
     /// Write it as one self-contained page, to read and to keep
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+/// `plumb affected`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb affected 'libssl3 < 3.0.17'      packages and source packages; quote it, as < is the shell's, too\n  plumb affected CVE-2025-9230\n  plumb affected --file libz.so.1         a name, an absolute path, or sha256:DIGEST\n  plumb affected                          every known vulnerability of what runs"
+)]
+pub struct Affected {
+    /// A package with or without a version, or the name of a vulnerability. Without it: what is open in what runs
+    #[arg(value_name = "PACKAGE [OP VERSION]|CVE", num_args = 0.., conflicts_with = "file")]
+    pub query: Vec<String>,
+    /// A file: absolute path in an image, its last part, or `sha256:` and digits
+    #[arg(long, value_name = "PATH|NAME|DIGEST")]
+    pub file: Option<String>,
+    /// Print every row, not only the first ones
+    #[arg(long, short)]
+    pub all: bool,
+}
+
+/// `plumb advisory`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb advisory add debian               what Debian's security team knows\n  plumb advisory add mirror https://mirror.example/debian.json\n  plumb advisory add lab ./osv.json       records of OSV from a file, or many of them in a zip file\n  plumb advisory update                   all of them, from where they are from"
+)]
+pub struct Advisory {
+    /// What to do
+    #[command(subcommand)]
+    pub action: AdvisoryAction,
+}
+
+/// What `plumb advisory` does.
+#[derive(Debug, Subcommand)]
+pub enum AdvisoryAction {
+    /// Take a feed from a URL or a file; `debian`, `osv-debian`, `osv-pypi` and `osv-npm` need none
+    Add {
+        /// Its name
+        name: FeedName,
+        /// Where it is from
+        #[arg(value_name = "URL|FILE")]
+        origin: Option<String>,
+    },
+    /// Take feeds again
+    Update {
+        /// Which [default: all]
+        names: Vec<FeedName>,
+    },
+    /// List the feeds, and how old they are
+    Ls,
+    /// Forget a feed
+    Rm {
+        /// Its name
+        name: FeedName,
+    },
 }
 
 /// `plumb verify`.

@@ -1,6 +1,7 @@
 //! What tests on real machines need: a home of their own that shares downloads, the program, a small HTTP client, and
 //! conditions to wait for.
 
+pub mod fleet;
 mod http;
 mod world;
 

@@ -15,7 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_debian::Paragraphs;
 use plumb_diff::{Side, SideMachine};
+use plumb_image::inventory::Inventory;
 use plumb_image::tree::Kind;
+use plumb_model::image::Image;
 use plumb_model::{Digest, MachineName};
 use serde_json::Value;
 
@@ -138,19 +140,23 @@ impl Plumb<'_> {
                 needs: needs.into_iter().map(|name| name.to_string()).collect(),
             });
         }
-        found.extend(self.of_languages(name, machine)?);
+        found.extend(
+            self.of_languages(name, (&machine.image, &machine.inventory))?
+                .into_iter()
+                .map(|(_, component)| component),
+        );
         Ok(found)
     }
 
-    /// Python projects and packages of npm that lie in the image.
-    fn of_languages(&self, name: &MachineName, machine: &SideMachine) -> Result<Vec<Component>, OpsError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Build {
-            machine: name.clone(),
-            source,
-        };
-        self.carve(name, (&machine.image, &machine.inventory), &names_a_project)?;
+    /// Python projects and packages of npm that lie in the image, each once, with the path that says so.
+    pub(crate) fn of_languages(
+        &self,
+        name: &MachineName,
+        (image, inventory): (&Image, &Inventory),
+    ) -> Result<Vec<(String, Component)>, OpsError> {
+        self.carve(name, (image, inventory), &names_a_project)?;
         let mut found = BTreeMap::new();
-        for (path, (entry, origin)) in &machine.inventory.entries {
+        for (path, (entry, origin)) in &inventory.entries {
             let Kind::File { digest, .. } = &entry.kind else { continue };
             // What a Debian package brings is that package.
             if origin.source != "app" {
@@ -160,23 +166,23 @@ impl Plumb<'_> {
             let (kind, named) = if path.ends_with(PYTHON) {
                 ("pypi", python(&String::from_utf8_lossy(&read()?)))
             } else if names_a_project(path) {
-                let value: Value =
-                    serde_json::from_slice(&read()?).map_err(|error| failed(Box::new(error)))?;
-                ("npm", npm(&value))
+                // Test data of packages that is no JSON names nothing, either.
+                ("npm", serde_json::from_slice(&read()?).ok().as_ref().and_then(npm))
             } else {
                 continue;
             };
             // Many a package.json in a package only says how its files are to be read, and names nothing.
             let Some((name, version)) = named else { continue };
             let purl = format!("pkg:{kind}/{}@{}", path_of(&name), encoded(&version));
-            found.entry(purl.clone()).or_insert(Component {
+            let component = Component {
                 name,
                 version,
-                purl,
+                purl: purl.clone(),
                 sha256: None,
                 location: None,
                 needs: BTreeSet::new(),
-            });
+            };
+            found.entry(purl).or_insert((path.clone(), component));
         }
         Ok(found.into_values().collect())
     }

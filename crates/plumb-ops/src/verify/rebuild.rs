@@ -171,7 +171,7 @@ impl Plumb<'_> {
     }
 
     /// The lock a release was made from.
-    fn lock_of(&self, release: &Release) -> Result<Lock, OpsError> {
+    pub(crate) fn lock_of(&self, release: &Release) -> Result<Lock, OpsError> {
         let bytes = self.store.read_bytes(&release.lock, LOCK_LIMIT)?;
         Lock::parse(&String::from_utf8_lossy(&bytes))
             .map_err(|source| OpsError::Lock { path: PathBuf::from(release.lock.to_string()), source })

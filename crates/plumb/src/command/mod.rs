@@ -1,5 +1,7 @@
 //! One file per command: calls one use case, renders what it returns.
 
+mod advisory;
+mod affected;
 mod channel;
 mod console;
 pub(crate) mod diff;
@@ -74,6 +76,8 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Sign(arguments) => evidence::sign(&session, arguments),
         Command::Key(arguments) => trust::key(&session, arguments),
         Command::Trust(arguments) => trust::trust(&session, arguments),
+        Command::Affected(arguments) => affected::run(&session, arguments),
+        Command::Advisory(arguments) => advisory::run(&session, &arguments.action),
         Command::Verify(arguments) => verify::run(&session, arguments),
         Command::Test(arguments) => test::run(&session, arguments),
         Command::Up(arguments) => up::up(&session, arguments),

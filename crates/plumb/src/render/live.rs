@@ -216,6 +216,30 @@ impl Live {
     }
 }
 
+impl Live {
+    /// What is told of the index that `plumb affected` asks.
+    fn search(&self, progress: Progress) {
+        match progress {
+            Progress::Indexing { done, of } if done < of => {
+                self.busy("index", &format!("looking into releases, {done} of {of}"));
+            }
+            Progress::Indexing { of, .. } => {
+                self.done(
+                    "index",
+                    '✔',
+                    &format!("looked into {of} release{}", if of == 1 { "" } else { "s" }),
+                );
+            }
+            Progress::ReadingFeed { feed } => self.busy(&feed, "reading"),
+            Progress::FeedRead { feed, advisories } => {
+                self.done(&feed, '✔', &format!("{advisories} advisories"));
+            }
+            Progress::Postponed { what } => self.done("later", '!', &what),
+            _ => {}
+        }
+    }
+}
+
 impl Reporter for Live {
     fn report(&self, progress: Progress) {
         match progress {
@@ -264,6 +288,10 @@ impl Reporter for Live {
             Progress::Released { release, changed } => {
                 self.done("release", '✔', &format!("{release}{}", if changed { "" } else { " (unchanged)" }));
             }
+            progress @ (Progress::Indexing { .. }
+            | Progress::ReadingFeed { .. }
+            | Progress::FeedRead { .. }
+            | Progress::Postponed { .. }) => self.search(progress),
             Progress::Accelerator { kind, reason } => {
                 if kind != "kvm" {
                     self.note(&format!("virtual machines run under {kind}: {reason}"));

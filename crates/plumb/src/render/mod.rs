@@ -18,6 +18,8 @@ pub use live::{Finished, Live};
 
 /// Our bug.
 pub const EXIT_BUG: u8 = 70;
+/// A bad command line, as clap has it.
+const EXIT_USAGE: u8 = 2;
 /// A signature, digest or date did not hold.
 const EXIT_VERIFICATION: u8 = 3;
 /// Some of it was done, and it could not be taken back.
@@ -75,6 +77,7 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
             ExitCode::from(EXIT_VERIFICATION)
         }
         OpsError::Unattributed { .. } => ExitCode::from(EXIT_BUG),
+        OpsError::Query { .. } => ExitCode::from(EXIT_USAGE),
         _ => ExitCode::FAILURE,
     }
 }

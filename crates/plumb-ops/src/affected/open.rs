@@ -1,0 +1,237 @@
+//! Which known vulnerabilities are open in what runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_model::release::ReleaseName;
+use plumb_model::{AppName, DeploymentName};
+use plumb_search::advisory::{Urgency, Verdict};
+use plumb_search::{Component, Ecosystem, Pin, Place, VulnerabilityName};
+use serde::Serialize;
+
+use super::index::Index;
+use super::lookup::{self, Releases, Said};
+use super::{FeedName, FeedView, Unread, feed, unread};
+use crate::Plumb;
+use crate::error::OpsError;
+
+/// Open vulnerabilities of what runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct OpenView {
+    /// Deployments, the worst first.
+    pub deployments: Vec<DeploymentRisk>,
+    /// Each vulnerability of each source package, the worst first.
+    pub vulnerabilities: Vec<OpenVulnerability>,
+    /// What could not be looked into.
+    pub unread: Vec<Unread>,
+    /// What was asked.
+    pub feeds: Vec<FeedView>,
+    /// Feeds that could not be read.
+    pub unread_feeds: Vec<FeedName>,
+}
+
+/// A deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeploymentRisk {
+    /// Which.
+    pub deployment: DeploymentName,
+    /// What it runs.
+    pub release: ReleaseName,
+    /// How many vulnerabilities by urgency.
+    pub counts: BTreeMap<Urgency, usize>,
+    /// How many of them a newer version of the package mends.
+    pub fixable: usize,
+    /// Numbers of the vulnerabilities.
+    pub vulnerabilities: Vec<usize>,
+}
+
+/// A vulnerability of one version of a source package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpenVulnerability {
+    /// Its name; that of CVE, where it has one.
+    pub name: VulnerabilityName,
+    /// How much it matters.
+    pub urgency: Urgency,
+    /// Where the package comes from.
+    pub ecosystem: Ecosystem,
+    /// The source package.
+    pub source: String,
+    /// Its version.
+    pub source_version: String,
+    /// Packages of it that are there.
+    pub packages: BTreeSet<String>,
+    /// The version that is affected no longer.
+    pub fixed: Option<String>,
+    /// Who says so.
+    pub feeds: BTreeSet<String>,
+    /// Why there is no fix.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// What makes two findings one.
+type Key = (VulnerabilityName, Ecosystem, String, String, String);
+
+/// Open vulnerabilities, with the images that have each.
+type Open = BTreeMap<Key, (OpenVulnerability, BTreeSet<u32>)>;
+
+/// Open vulnerabilities, the worst first, and which image has which of them.
+type Ranked = (Vec<OpenVulnerability>, BTreeMap<u32, BTreeSet<usize>>);
+
+/// Deployments with the release that they run.
+type Running = BTreeSet<(ReleaseName, DeploymentName)>;
+
+impl Plumb<'_> {
+    /// All vulnerabilities that feeds and changelogs know of and that are open in what runs.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn open_vulnerabilities(&self) -> Result<OpenView, OpsError> {
+        let feeds = self.feeds()?;
+        self.with_index(&|index| {
+            let failed = index.failed("read");
+            let releases = lookup::releases(&index.connection).map_err(&failed)?;
+            let running = self.running(&releases)?;
+            let images = images_of(index, &releases, &running).map_err(&failed)?;
+            let all: BTreeSet<u32> = images.values().flatten().copied().collect();
+            let (vulnerabilities, by_image) = open_in(index, &all).map_err(&failed)?;
+            let mut unread = unread(index, &releases).map_err(&failed)?;
+            unread.retain(|one| images.contains_key(&one.release));
+            let of = |(release, deployment): (ReleaseName, DeploymentName)| {
+                let mine = images.get(&release).into_iter().flatten();
+                let numbers = mine.filter_map(|image| by_image.get(image)).flatten().copied().collect();
+                risk(deployment, release, numbers, &vulnerabilities)
+            };
+            let mut deployments: Vec<DeploymentRisk> = running.into_iter().map(of).collect();
+            deployments.sort_by(|one, other| {
+                other.weight().cmp(&one.weight()).then(one.deployment.cmp(&other.deployment))
+            });
+            let compiled = feed::compiled(&index.connection).map_err(&failed)?;
+            let is_read = |feed: &FeedView| compiled.iter().any(|(name, _)| name == feed.name.as_str());
+            let (read, unread_feeds): (Vec<FeedView>, Vec<FeedView>) =
+                feeds.iter().cloned().partition(is_read);
+            let unread_feeds = unread_feeds.into_iter().map(|feed| feed.name).collect();
+            Ok(OpenView { deployments, vulnerabilities, unread, feeds: read, unread_feeds })
+        })
+    }
+
+    fn running(&self, releases: &Releases) -> Result<Running, OpsError> {
+        let apps: BTreeSet<&AppName> = releases.names.iter().map(|name| &name.app).collect();
+        let deployed = |pin: Pin| match pin.place {
+            Place::Deployment { name, .. } => Some((pin.release, name)),
+            Place::Channel { .. } => None,
+        };
+        Ok(self.pins(&apps)?.all.into_iter().filter_map(deployed).collect())
+    }
+}
+
+impl DeploymentRisk {
+    /// Counts, the worst urgency first.
+    fn weight(&self) -> [usize; Urgency::ALL.len()] {
+        Urgency::ALL.map(|urgency| self.counts.get(&urgency).copied().unwrap_or(0))
+    }
+}
+
+/// The images of the releases that run.
+fn images_of(
+    index: &Index,
+    releases: &Releases,
+    running: &Running,
+) -> rusqlite::Result<BTreeMap<ReleaseName, BTreeSet<u32>>> {
+    let mut images: BTreeMap<ReleaseName, BTreeSet<u32>> =
+        running.iter().map(|(release, _)| (release.clone(), BTreeSet::new())).collect();
+    for (image, release) in lookup::members(&index.connection, releases)? {
+        if let Some(images) = images.get_mut(&release) {
+            images.insert(image);
+        }
+    }
+    Ok(images)
+}
+
+fn risk(
+    deployment: DeploymentName,
+    release: ReleaseName,
+    numbers: BTreeSet<usize>,
+    all: &[OpenVulnerability],
+) -> DeploymentRisk {
+    let mut counts: BTreeMap<Urgency, usize> = BTreeMap::new();
+    for number in &numbers {
+        *counts.entry(all[*number].urgency).or_default() += 1;
+    }
+    let fixable = numbers.iter().filter(|number| all[**number].fixed.is_some()).count();
+    DeploymentRisk { deployment, release, counts, fixable, vulnerabilities: numbers.into_iter().collect() }
+}
+
+/// Open vulnerabilities of the images.
+fn open_in(index: &Index, images: &BTreeSet<u32>) -> rusqlite::Result<Ranked> {
+    let mut found = Open::new();
+    let mut known: BTreeMap<(Ecosystem, String), Vec<Said>> = BTreeMap::new();
+    for (id, holders) in lookup::of_images(&index.connection, images)? {
+        let component = lookup::component_by_id(&index.connection, id)?;
+        let key = (component.ecosystem, component.source.clone());
+        if !known.contains_key(&key) {
+            let said = lookup::statements_of(&index.connection, component.ecosystem, &component.source)?;
+            known.insert(key.clone(), said);
+        }
+        for said in known.get(&key).into_iter().flatten() {
+            if said.is_about(&component)
+                && let Verdict::Affected { fixed } =
+                    said.claim.judge(component.ecosystem, &component.source_version)
+            {
+                take(&mut found, said, (&component, &holders), fixed);
+            }
+        }
+    }
+    let mut all: Vec<(OpenVulnerability, BTreeSet<u32>)> = found.into_values().collect();
+    all.sort_by(|(one, _), (other, _)| {
+        (one.urgency, &one.source, &one.name).cmp(&(other.urgency, &other.source, &other.name))
+    });
+    let mut by_image: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
+    for (number, (_, holders)) in all.iter().enumerate() {
+        for image in holders {
+            by_image.entry(*image).or_default().insert(number);
+        }
+    }
+    Ok((all.into_iter().map(|(one, _)| one).collect(), by_image))
+}
+
+fn take(
+    found: &mut Open,
+    said: &Said,
+    (component, holders): (&Component, &BTreeSet<u32>),
+    fixed: Option<String>,
+) {
+    let name = said.cve.as_ref().unwrap_or(&said.name).clone();
+    let key = (
+        name.clone(),
+        component.ecosystem,
+        component.source.clone(),
+        component.source_version.clone(),
+        component.suite.clone(),
+    );
+    let (one, images) = found.entry(key).or_insert_with(|| {
+        let one = OpenVulnerability {
+            name,
+            urgency: Urgency::Unknown,
+            ecosystem: component.ecosystem,
+            source: component.source.clone(),
+            source_version: component.source_version.clone(),
+            packages: BTreeSet::new(),
+            fixed: None,
+            feeds: BTreeSet::new(),
+            note: String::new(),
+        };
+        (one, BTreeSet::new())
+    });
+    one.packages.insert(component.name.clone());
+    one.feeds.insert(said.feed.clone());
+    one.fixed = one.fixed.take().or(fixed);
+    // A feed that has a word about it counts more than one that has none.
+    if said.urgency != Urgency::Unknown {
+        one.urgency =
+            if one.urgency == Urgency::Unknown { said.urgency } else { one.urgency.min(said.urgency) };
+    }
+    if one.note.is_empty() {
+        one.note.clone_from(&said.note);
+    }
+    images.extend(holders);
+}

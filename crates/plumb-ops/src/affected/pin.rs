@@ -1,0 +1,89 @@
+//! What holds on to releases: the one place where a search learns of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+
+use plumb_model::release::ReleaseName;
+use plumb_model::{AppName, DeploymentName, MachineName};
+use plumb_search::{Pin, Place};
+use plumb_target::{InstanceState, Target as _};
+
+use super::record::reason;
+use crate::Plumb;
+use crate::error::OpsError;
+
+/// What holds on to releases, and what could not be found out about it.
+#[derive(Default)]
+pub(super) struct Pins {
+    pub(super) all: Vec<Pin>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Plumb<'_> {
+    /// Everything that holds on to releases of these applications.
+    pub(super) fn pins(&self, apps: &BTreeSet<&AppName>) -> Result<Pins, OpsError> {
+        let state = self.state()?;
+        let here = self.deployments_here()?;
+        let mut pins = Pins::default();
+        for app in apps {
+            for (name, number) in state.current_of(app)? {
+                let current = ReleaseName { app: (*app).clone(), number };
+                if here.contains(name.as_str()) {
+                    self.add_seen(&name, current, &mut pins);
+                } else {
+                    pins.all.push(Pin { release: current, place: Place::Deployment { name, seen: None } });
+                }
+            }
+            // A channel that was tampered with says nothing; that it was is told, and the rest of the answer stands.
+            match self.channels(Some(app)) {
+                Ok(channels) => pins.all.extend(channels.into_iter().map(|one| {
+                    let name = one.channel.to_string();
+                    Pin { release: one.promotion.release, place: Place::Channel { name } }
+                })),
+                Err(error) => {
+                    pins.notes.push(format!("the channels of `{app}` are not told: {}", reason(&error)))
+                }
+            }
+        }
+        Ok(pins)
+    }
+
+    /// Deployments that have a folder for what runs on this host: only there can anything be seen.
+    fn deployments_here(&self) -> Result<BTreeSet<String>, OpsError> {
+        let folder = self.home.root().join("run");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            Err(source) => return Err(OpsError::Io { action: "read", path: folder, source }),
+        };
+        Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+    }
+
+    /// What runs of a deployment on this host: of its release, and of others that an upgrade has left behind.
+    fn add_seen(&self, name: &DeploymentName, current: ReleaseName, pins: &mut Pins) {
+        let pin = |release, seen| Pin { release, place: Place::Deployment { name: name.clone(), seen } };
+        let observed = self.bare_target(name).observe();
+        let running = match observed {
+            Ok(observed) => observed.into_iter().filter(|one| one.state == InstanceState::Running),
+            Err(error) => {
+                let why = reason(&error.into());
+                pins.notes.push(format!("what runs of `{name}` could not be seen: {why}"));
+                pins.all.push(pin(current, None));
+                return;
+            }
+        };
+        // An instance that an upgrade had no reason to replace says the release that started it, and is of this one, too.
+        let images = self.read_release(&current).map(|release| release.content.machines).unwrap_or_default();
+        let mut by_release: BTreeMap<ReleaseName, BTreeMap<MachineName, u32>> =
+            [(current.clone(), BTreeMap::new())].into();
+        for instance in running {
+            let Ok(machine) = instance.machine.parse::<MachineName>() else { continue };
+            let is_current = images.get(&machine).map(|machine| machine.image.to_string()) == instance.image;
+            let started_by = instance.release.parse().ok().filter(|_| !is_current);
+            let of = by_release.entry(started_by.unwrap_or_else(|| current.clone())).or_default();
+            *of.entry(machine).or_default() += 1;
+        }
+        pins.all.extend(by_release.into_iter().map(|(release, seen)| pin(release, Some(seen))));
+    }
+}

@@ -1,0 +1,459 @@
+//! Keeps the index equal to the releases: adds those that are not in it, and forgets those that are gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use plumb_debian::{Version, changelog};
+use plumb_model::definition::Definition;
+use plumb_model::lock::Lock;
+use plumb_model::release::{Release, ReleaseName};
+use plumb_model::{Digest, MachineName};
+use plumb_search::advisory::{Advisory, Claim, Urgency};
+use plumb_search::{Component, Ecosystem};
+use rayon::prelude::*;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use super::index::{Index, is_damage};
+use super::lookup;
+use super::seen::{Content, Piece, Seen, Subject};
+use crate::Plumb;
+use crate::error::OpsError;
+use crate::progress::Progress;
+use crate::why::WhyLink;
+
+/// Lock of the store that writers of the index hold.
+const LOCK: &str = "search";
+
+/// Releases that are looked into before they are written down: enough for all processors, and never more than a few
+/// inventories in memory.
+const BATCH: usize = 8;
+
+/// Name of the feed that the packages' own changelogs are.
+pub(super) const CHANGELOGS: &str = "changelogs";
+
+/// What the index lacks or has too much.
+#[derive(Default)]
+struct Gap {
+    missing: Vec<ReleaseName>,
+    gone: Vec<ReleaseName>,
+}
+
+/// A release that is looked into.
+struct Read {
+    release: Release,
+    definition: Definition,
+    lock: Lock,
+}
+
+impl Plumb<'_> {
+    /// Asks the index, brought up to date. A damaged one is made again, once.
+    pub(super) fn with_index<T>(&self, ask: &dyn Fn(&Index) -> Result<T, OpsError>) -> Result<T, OpsError> {
+        match self.search_index().and_then(|index| ask(&index)) {
+            Err(OpsError::Search { source, .. }) if is_damage(&source) => {
+                let guard = self.store.lock_waiting(LOCK, &mut |_| {})?;
+                drop(Index::make_again(&self.home.search())?);
+                drop(guard);
+                ask(&self.search_index()?)
+            }
+            other => other,
+        }
+    }
+
+    /// Looks into a release that was just made, so that the first question about it need not. If that does not work, the
+    /// next question will.
+    pub(crate) fn remember_for_search(&self) {
+        if let Err(error) = self.search_index() {
+            let what = format!("looking into the release: {}", reason(&error));
+            self.report(Progress::Postponed { what });
+        }
+    }
+
+    /// The index as releases and feeds are now.
+    fn search_index(&self) -> Result<Index, OpsError> {
+        let index = Index::open(&self.home.search())?;
+        if self.gap(&index)?.is_none() && !self.feeds_differ(&index)? {
+            return Ok(index);
+        }
+        drop(index);
+        let _guard = self.store.lock_waiting(LOCK, &mut |_| {})?;
+        // Whoever held the lock may have done it.
+        let mut index = Index::open(&self.home.search())?;
+        if let Some(gap) = self.gap(&index)? {
+            self.fill(&mut index, gap)?;
+        }
+        self.compile_feeds(&mut index)?;
+        Ok(index)
+    }
+
+    /// With the lock that writers hold.
+    pub(super) fn with_writable<T>(
+        &self,
+        write: &mut dyn FnMut(&mut Index) -> Result<T, OpsError>,
+    ) -> Result<T, OpsError> {
+        let _guard = self.store.lock_waiting(LOCK, &mut |_| {})?;
+        write(&mut Index::open(&self.home.search())?)
+    }
+
+    fn gap(&self, index: &Index) -> Result<Option<Gap>, OpsError> {
+        let known = lookup::releases(&index.connection).map_err(index.failed("read"))?;
+        let unread: BTreeSet<&ReleaseName> = known.unread.iter().map(|(name, _)| name).collect();
+        let mut known_names = known.names.iter().peekable();
+        let mut gap = Gap::default();
+        // Both are sorted: what is only on one side is missing or gone.
+        for app in self.store.apps()? {
+            for number in self.store.releases(&app)? {
+                let name = ReleaseName { app: app.clone(), number };
+                while let Some(gone) = known_names.next_if(|known| **known < name) {
+                    gap.gone.push(gone.clone());
+                }
+                if known_names.next_if(|known| **known == name).is_none() || unread.contains(&name) {
+                    gap.missing.push(name);
+                }
+            }
+        }
+        gap.gone.extend(known_names.cloned());
+        Ok((!gap.missing.is_empty() || !gap.gone.is_empty()).then_some(gap))
+    }
+
+    fn fill(&self, index: &mut Index, gap: Gap) -> Result<(), OpsError> {
+        let failed = index.failed("write");
+        let clean = || -> rusqlite::Result<()> {
+            let transaction = index.connection.unchecked_transaction()?;
+            // One that could not be read is tried again each time, and one that is gone may be among them.
+            transaction.execute(
+                "DELETE FROM member WHERE release IN (SELECT id FROM release WHERE unread IS NOT NULL)",
+                [],
+            )?;
+            transaction.execute("DELETE FROM release WHERE unread IS NOT NULL", [])?;
+            for name in &gap.gone {
+                forget(&transaction, name)?;
+            }
+            if !gap.gone.is_empty() {
+                sweep(&transaction)?;
+            }
+            transaction.commit()
+        };
+        clean().map_err(&failed)?;
+        let of = gap.missing.len();
+        for (at, names) in gap.missing.chunks(BATCH).enumerate() {
+            self.report(Progress::Indexing { done: at * BATCH, of });
+            self.add(index, names)?;
+        }
+        if of > 0 {
+            self.report(Progress::Indexing { done: of, of });
+        }
+        Ok(())
+    }
+
+    /// Adds releases. What of one cannot be read is remembered with its reason, and is no reason not to answer.
+    fn add(&self, index: &mut Index, names: &[ReleaseName]) -> Result<(), OpsError> {
+        let failed = index.failed("write");
+        let read: Vec<Result<Read, OpsError>> =
+            names.par_iter().map(|name| self.read_for_index(name)).collect();
+        let mut jobs: BTreeMap<Digest, (&Read, &MachineName)> = BTreeMap::new();
+        for read in read.iter().flatten() {
+            for (machine, entry) in &read.release.content.machines {
+                if image_id(&index.connection, &entry.image).map_err(&failed)?.is_none() {
+                    jobs.entry(entry.image).or_insert((read, machine));
+                }
+            }
+        }
+        let look = |(digest, (read, machine)): (Digest, (&Read, &MachineName))| {
+            let seen = self.image(&digest).and_then(|image| {
+                let (definition, lock) = (&read.definition, &read.lock);
+                self.look_into(&Subject { machine, image: &image, definition, lock })
+            });
+            (digest, read.release.name(), seen)
+        };
+        let looked: Vec<_> = jobs.into_par_iter().map(look).collect();
+        let transaction = index.connection.transaction().map_err(&failed)?;
+        let mut unseen: BTreeMap<Digest, String> = BTreeMap::new();
+        let mut fresh: Vec<(ReleaseName, Component)> = Vec::new();
+        for (digest, release, seen) in looked {
+            match seen {
+                Ok(seen) => {
+                    let new = insert_image(&transaction, &digest, &seen).map_err(&failed)?;
+                    fresh.extend(new.into_iter().map(|component| (release.clone(), component)));
+                }
+                Err(error) => drop(unseen.insert(digest, reason(&error))),
+            }
+        }
+        for (name, read) in names.iter().zip(&read) {
+            insert_release(&transaction, name, read, &unseen).map_err(&failed)?;
+        }
+        let locks: BTreeMap<ReleaseName, &Lock> =
+            read.iter().flatten().map(|read| (read.release.name(), &read.lock)).collect();
+        self.add_changelogs(&transaction, &fresh, &locks, &failed)?;
+        transaction.commit().map_err(failed)
+    }
+
+    fn read_for_index(&self, name: &ReleaseName) -> Result<Read, OpsError> {
+        let release = self.read_release(name)?;
+        let definition = self.definition_of(&release)?;
+        let lock = self.lock_of(&release)?;
+        Ok(Read { release, definition, lock })
+    }
+
+    /// What the changelogs of packages that are new here say.
+    fn add_changelogs(
+        &self,
+        transaction: &Transaction<'_>,
+        fresh: &[(ReleaseName, Component)],
+        locks: &BTreeMap<ReleaseName, &Lock>,
+        failed: &dyn Fn(rusqlite::Error) -> OpsError,
+    ) -> Result<(), OpsError> {
+        let mut read: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
+        let wanted = fresh.iter().filter(|(_, component)| component.ecosystem == Ecosystem::Debian);
+        for (release, component) in wanted {
+            let source =
+                (component.source.as_str(), component.source_version.as_str(), component.suite.as_str());
+            let package = locks.get(release).and_then(|lock| Some((lock.package(&component.name)?, lock)));
+            let Some((package, lock)) = package.filter(|_| !read.contains(&source)) else { continue };
+            // Packages of one source have one changelog; where the first has none, another may.
+            let text = self.changelog(package, lock)?;
+            if text.is_empty() {
+                continue;
+            }
+            read.insert(source);
+            for (name, version) in changelog::fixes(&text) {
+                lower_fix(transaction, component, &name, &version).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn reason(error: &OpsError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn forget(transaction: &Transaction<'_>, name: &ReleaseName) -> rusqlite::Result<()> {
+    let at = params![name.app.as_str(), name.number];
+    transaction.execute(
+        "DELETE FROM member WHERE release = (SELECT id FROM release WHERE app = ?1 AND number = ?2)",
+        at,
+    )?;
+    transaction.execute("DELETE FROM release WHERE app = ?1 AND number = ?2", at)?;
+    Ok(())
+}
+
+/// Removes what no release has any more. What changelogs said stays true.
+fn sweep(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(
+        "DELETE FROM image WHERE id NOT IN (SELECT image FROM member);
+         DELETE FROM holds WHERE image NOT IN (SELECT id FROM image);
+         DELETE FROM has WHERE image NOT IN (SELECT id FROM image);
+         DELETE FROM component WHERE id NOT IN (SELECT component FROM holds);
+         DELETE FROM chain WHERE id NOT IN (SELECT chain FROM holds);
+         DELETE FROM piece WHERE id NOT IN (SELECT piece FROM has);
+         DELETE FROM file WHERE piece NOT IN (SELECT id FROM piece);",
+    )
+}
+
+fn image_id(connection: &Connection, digest: &Digest) -> rusqlite::Result<Option<i64>> {
+    let mut find = connection.prepare_cached("SELECT id FROM image WHERE digest = ?1")?;
+    find.query_row([&digest.as_bytes()[..]], |row| row.get(0)).optional()
+}
+
+/// Returns the packages that no image before had.
+fn insert_image(
+    transaction: &Transaction<'_>,
+    digest: &Digest,
+    seen: &Seen,
+) -> rusqlite::Result<Vec<Component>> {
+    transaction
+        .prepare_cached("INSERT INTO image (digest, blind) VALUES (?1, ?2)")?
+        .execute(params![&digest.as_bytes()[..], seen.blind])?;
+    let image = transaction.last_insert_rowid();
+    let mut fresh = Vec::new();
+    for (component, links) in &seen.components {
+        let (id, is_new) = component_id(transaction, component)?;
+        if is_new {
+            fresh.push(component.clone());
+        }
+        let chain = chain_id(transaction, links)?;
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO holds (component, image, chain) VALUES (?1, ?2, ?3)")?
+            .execute([id, image, chain])?;
+    }
+    for piece in &seen.pieces {
+        let id = piece_id(transaction, piece)?;
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO has (piece, image) VALUES (?1, ?2)")?
+            .execute([id, image])?;
+    }
+    Ok(fresh)
+}
+
+fn component_id(transaction: &Transaction<'_>, component: &Component) -> rusqlite::Result<(i64, bool)> {
+    let (name, version) = (&component.name, &component.version);
+    let (source, source_version) = (&component.source, &component.source_version);
+    let all = params![name, version, component.ecosystem.as_str(), source, source_version, component.suite];
+    let mut find = transaction.prepare_cached(
+        "SELECT id FROM component WHERE name = ?1 AND version = ?2 AND ecosystem = ?3 AND source = ?4
+         AND source_version = ?5 AND suite = ?6",
+    )?;
+    if let Some(id) = find.query_row(all, |row| row.get(0)).optional()? {
+        return Ok((id, false));
+    }
+    transaction
+        .prepare_cached(
+            "INSERT INTO component (name, version, ecosystem, source, source_version, suite)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(all)?;
+    Ok((transaction.last_insert_rowid(), true))
+}
+
+fn chain_id(transaction: &Transaction<'_>, links: &[WhyLink]) -> rusqlite::Result<i64> {
+    let text = serde_json::to_string(links)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let mut find = transaction.prepare_cached("SELECT id FROM chain WHERE links = ?1")?;
+    if let Some(id) = find.query_row([&text], |row| row.get(0)).optional()? {
+        return Ok(id);
+    }
+    transaction.prepare_cached("INSERT INTO chain (links) VALUES (?1)")?.execute([&text])?;
+    Ok(transaction.last_insert_rowid())
+}
+
+fn piece_id(transaction: &Transaction<'_>, piece: &Piece) -> rusqlite::Result<i64> {
+    let mut find = transaction.prepare_cached("SELECT id FROM piece WHERE digest = ?1")?;
+    if let Some(id) = find.query_row([&piece.digest.as_bytes()[..]], |row| row.get(0)).optional()? {
+        return Ok(id);
+    }
+    transaction
+        .prepare_cached("INSERT INTO piece (digest, origin) VALUES (?1, ?2)")?
+        .execute(params![&piece.digest.as_bytes()[..], piece.origin])?;
+    let id = transaction.last_insert_rowid();
+    let mut add = transaction
+        .prepare_cached("INSERT INTO file (piece, path, name, digest, target) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for file in &piece.files {
+        let name = file.path.rsplit('/').next().unwrap_or_default();
+        let (digest, target) = match &file.content {
+            Content::File(digest) => (Some(&digest.as_bytes()[..]), None),
+            Content::Link(target) => (None, Some(target)),
+        };
+        add.execute(params![id, file.path, name, digest, target])?;
+    }
+    Ok(id)
+}
+
+fn insert_release(
+    transaction: &Transaction<'_>,
+    name: &ReleaseName,
+    read: &Result<Read, OpsError>,
+    unseen: &BTreeMap<Digest, String>,
+) -> rusqlite::Result<()> {
+    let machines = read.as_ref().map(|read| &read.release.content.machines);
+    let unread = match &machines {
+        Err(error) => Some(reason(error)),
+        Ok(machines) => machines.iter().find_map(|(machine, entry)| {
+            unseen.get(&entry.image).map(|reason| format!("machine `{machine}`: {reason}"))
+        }),
+    };
+    transaction
+        .prepare_cached("INSERT INTO release (app, number, unread) VALUES (?1, ?2, ?3)")?
+        .execute(params![name.app.as_str(), name.number, unread])?;
+    let release = transaction.last_insert_rowid();
+    for (machine, entry) in machines.into_iter().flatten() {
+        let Some(image) = image_id(transaction, &entry.image)? else { continue };
+        transaction
+            .prepare_cached(
+                "INSERT INTO member (image, release, machine, instances) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![image, release, machine.as_str(), entry.instances])?;
+    }
+    Ok(())
+}
+
+/// Remembers that a changelog names a vulnerability as fixed in `version`; of several versions the lowest counts.
+fn lower_fix(
+    transaction: &Transaction<'_>,
+    component: &Component,
+    name: &str,
+    version: &Version,
+) -> rusqlite::Result<()> {
+    let feed = feed_id(transaction, CHANGELOGS, "")?;
+    let at = params![feed, name, component.source, component.suite];
+    let known: Option<(i64, String)> = transaction
+        .prepare_cached(
+            "SELECT id, claim FROM statement WHERE name = ?2 AND feed = ?1 AND package = ?3 AND suite = ?4",
+        )?
+        .query_row(at, |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((id, claim)) = known {
+        let lowest = serde_json::from_str::<Claim>(&claim).ok();
+        let is_fixed = |claim: Claim| claim.judge(Ecosystem::Debian, version.as_str());
+        // Below the lowest version, a version is affected: there the new one is lower.
+        if !matches!(lowest.map(is_fixed), Some(plumb_search::advisory::Verdict::Affected { .. })) {
+            return Ok(());
+        }
+        transaction.prepare_cached("DELETE FROM statement WHERE id = ?1")?.execute([id])?;
+    }
+    let Ok(name) = name.parse() else { return Ok(()) };
+    insert_statement(
+        transaction,
+        feed,
+        &Advisory {
+            name,
+            aliases: Vec::new(),
+            ecosystem: Ecosystem::Debian,
+            suite: Some(component.suite.clone()),
+            package: component.source.clone(),
+            claim: Claim::fixed_in(version.as_str()),
+            urgency: Urgency::Unknown,
+            note: String::new(),
+        },
+    )
+}
+
+/// Number of a feed; with another digest than before, it is now the one with this.
+pub(super) fn feed_id(transaction: &Connection, name: &str, digest: &str) -> rusqlite::Result<i64> {
+    let mut find = transaction.prepare_cached("SELECT id FROM feed WHERE name = ?1 AND digest = ?2")?;
+    if let Some(id) = find.query_row([name, digest], |row| row.get(0)).optional()? {
+        return Ok(id);
+    }
+    transaction.execute("INSERT INTO feed (name, digest) VALUES (?1, ?2)", [name, digest])?;
+    Ok(transaction.last_insert_rowid())
+}
+
+pub(super) fn insert_statement(
+    transaction: &Connection,
+    feed: i64,
+    statement: &Advisory,
+) -> rusqlite::Result<()> {
+    let claim = serde_json::to_string(&statement.claim)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(io::Error::from(error))))?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO statement (feed, name, ecosystem, suite, package, claim, urgency, note)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            feed,
+            statement.name.as_str(),
+            statement.ecosystem.as_str(),
+            statement.suite,
+            statement.package,
+            claim,
+            statement.urgency.as_str(),
+            statement.note
+        ])?;
+    let id = transaction.last_insert_rowid();
+    for alias in &statement.aliases {
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO alias (name, statement) VALUES (?1, ?2)")?
+            .execute(params![alias.as_str(), id])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! What one image holds, for the index: packages with the chain that leads to each, and files in pieces.
+//!
+//! A piece is what came together: the files of one package in one version, those of one folder of the user's, or one file
+//! that a rule made. Images share most pieces, so that a million paths of a thousand images are some thousand pieces.
+
+use std::collections::BTreeMap;
+
+use plumb_debian::{PackageName, Paragraph, Paragraphs};
+use plumb_image::inventory::Inventory;
+use plumb_image::tree::Kind;
+use plumb_model::definition::{Definition, Machine, OciPlace};
+use plumb_model::image::Image;
+use plumb_model::lock::Lock;
+use plumb_model::{Digest, MachineName};
+use plumb_resolve::Dependencies;
+use plumb_search::{Component, Ecosystem};
+
+use crate::build::MANIFEST_LIMIT;
+use crate::error::OpsError;
+use crate::subject::roots;
+use crate::why::WhyLink;
+use crate::{Plumb, sbom};
+
+/// dpkg's list of packages, and where images without dpkg have it in parts (one file per package).
+const STATUS: &str = "/var/lib/dpkg/status";
+const STATUS_PARTS: &str = "/var/lib/dpkg/status.d/";
+
+/// Whose packages they are (os-release(5)).
+const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+
+/// What one image holds.
+pub(super) struct Seen {
+    /// Every package, with what leads to it.
+    pub(super) components: Vec<(Component, Vec<WhyLink>)>,
+    /// Every file and link.
+    pub(super) pieces: Vec<Piece>,
+    /// Why its packages are not known.
+    pub(super) blind: Option<String>,
+}
+
+/// Files that came together.
+pub(super) struct Piece {
+    /// Package and version, `rule:NAME`, or `app`.
+    pub(super) origin: String,
+    /// Of everything in it.
+    pub(super) digest: Digest,
+    pub(super) files: Vec<PieceFile>,
+}
+
+/// A path of a piece.
+pub(super) struct PieceFile {
+    pub(super) path: String,
+    pub(super) content: Content,
+}
+
+/// What is at a path.
+pub(super) enum Content {
+    File(Digest),
+    Link(String),
+}
+
+/// A machine of a release, with what the release was made from.
+pub(super) struct Subject<'s> {
+    pub(super) machine: &'s MachineName,
+    pub(super) image: &'s Image,
+    pub(super) definition: &'s Definition,
+    pub(super) lock: &'s Lock,
+}
+
+impl Plumb<'_> {
+    /// Looks into an image.
+    pub(super) fn look_into(&self, subject: &Subject<'_>) -> Result<Seen, OpsError> {
+        let inventory = self.inventory(subject.machine, subject.image)?;
+        self.carve(subject.machine, (subject.image, &inventory), &says_what_it_is)?;
+        let status = self.status(&inventory)?;
+        let defined = subject.definition.machines.get(subject.machine);
+        let suite = match defined.and_then(|machine| machine.oci.as_ref()) {
+            Some(_) => self.suite_of_container(&inventory)?,
+            None => subject.definition.base.suite.clone(),
+        };
+        let mut components = debian(subject, &status, &suite);
+        components.extend(kernel(subject));
+        let blind = (status.is_empty()).then(|| "it has no list of packages that Plumb reads".to_owned());
+        for (path, found) in self.of_languages(subject.machine, (subject.image, &inventory))? {
+            components.push(of_language(path, found, defined));
+        }
+        Ok(Seen { components, pieces: pieces(&inventory, subject.image), blind })
+    }
+
+    /// The control stanzas of all packages.
+    fn status(&self, inventory: &Inventory) -> Result<String, OpsError> {
+        let mut all = String::new();
+        let parts = inventory.entries.range(STATUS_PARTS.to_owned()..);
+        let parts = parts.take_while(|(path, _)| path.starts_with(STATUS_PARTS));
+        let parts = parts.filter(|(path, _)| !path.ends_with(".md5sums"));
+        for (_, (entry, _)) in inventory.entries.get_key_value(STATUS).into_iter().chain(parts) {
+            if let Kind::File { digest, .. } = &entry.kind {
+                all.push_str(&String::from_utf8_lossy(&self.store.read_bytes(digest, MANIFEST_LIMIT)?));
+                all.push_str("\n\n");
+            }
+        }
+        Ok(all.trim_end().to_owned())
+    }
+
+    /// The suite that advisories call a container's packages by. Other distributions have dpkg, too, and what Debian says
+    /// of its packages is not said of theirs.
+    fn suite_of_container(&self, inventory: &Inventory) -> Result<String, OpsError> {
+        for path in OS_RELEASE {
+            let Some((entry, _)) = inventory.entries.get(path) else { continue };
+            let Kind::File { digest, .. } = &entry.kind else { continue };
+            let bytes = self.store.read_bytes(digest, MANIFEST_LIMIT)?;
+            return Ok(suite_of(&String::from_utf8_lossy(&bytes)));
+        }
+        Ok("unknown:".to_owned())
+    }
+}
+
+/// Whether a path says what an image consists of.
+fn says_what_it_is(path: &str) -> bool {
+    path == STATUS || path.starts_with(STATUS_PARTS) || OS_RELEASE.contains(&path)
+}
+
+/// `bookworm` of Debian's os-release, `ubuntu:jammy` of another's.
+fn suite_of(os_release: &str) -> String {
+    let value = |key: &str| {
+        let line = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_default().trim_matches('"').to_owned()
+    };
+    match value("ID").as_str() {
+        "debian" => value("VERSION_CODENAME"),
+        id => format!("{id}:{}", value("VERSION_CODENAME")),
+    }
+}
+
+fn debian(subject: &Subject<'_>, status: &str, suite: &str) -> Vec<(Component, Vec<WhyLink>)> {
+    let defined = subject.definition.machines.get(subject.machine);
+    let chains = match (defined, Dependencies::parse(status)) {
+        (Some(machine), Ok(dependencies)) => dependencies.chains(&roots(machine)),
+        _ => BTreeMap::new(),
+    };
+    let container = defined.and_then(container_link);
+    let mut found = Vec::new();
+    for stanza in Paragraphs::new(status).filter_map(Result::ok) {
+        let Some(component) = of_stanza(&stanza, suite) else { continue };
+        let chain = component.name.parse::<PackageName>().ok().and_then(|name| chains.get(&name));
+        let links = match (chain, &container) {
+            (Some(chain), _) => chain.iter().cloned().map(WhyLink::from).collect(),
+            (None, Some(link)) => vec![WhyLink { answer: component.name.clone(), ..link.clone() }],
+            (None, None) => Vec::new(),
+        };
+        found.push((component, links));
+    }
+    found
+}
+
+/// `Source: gcc-12 (12.2.0-14)`, each left out where it is the package's own (deb-control(5)).
+fn of_stanza(stanza: &Paragraph<'_>, suite: &str) -> Option<Component> {
+    // A package that was removed and left its configuration is not there.
+    if stanza.get("Status").is_some_and(|status| !status.trim_end().ends_with(" installed")) {
+        return None;
+    }
+    let (name, version) = (stanza.get("Package")?.trim(), stanza.get("Version")?.trim());
+    let said = stanza.get("Source").unwrap_or(name);
+    let (source, rest) = said.trim().split_once(' ').unwrap_or((said.trim(), ""));
+    let source_version = rest.trim().trim_start_matches('(').trim_end_matches(')');
+    Some(Component {
+        ecosystem: Ecosystem::Debian,
+        name: name.to_owned(),
+        version: version.to_owned(),
+        source: source.to_owned(),
+        source_version: if source_version.is_empty() { version } else { source_version }.to_owned(),
+        suite: suite.to_owned(),
+    })
+}
+
+/// The kernel is a part of the image by itself, and its package is not in the list. Advisories call Debian's kernels
+/// `linux`; signed ones are built from a source of another name, with the version of `linux`.
+fn kernel(subject: &Subject<'_>) -> Option<(Component, Vec<WhyLink>)> {
+    let locked = subject.lock.machines.get(subject.machine)?;
+    let package = subject.lock.package(&locked.kernel)?;
+    let component = Component {
+        ecosystem: Ecosystem::Debian,
+        name: package.name.to_string(),
+        version: package.version.to_string(),
+        source: "linux".to_owned(),
+        source_version: package.version.to_string(),
+        suite: subject.definition.base.suite.clone(),
+    };
+    let asked = subject.definition.base.kernel.to_string();
+    let link = WhyLink {
+        by: format!("base.kernel = \"{asked}\""),
+        relation: asked,
+        answer: package.name.to_string(),
+    };
+    Some((component, vec![link]))
+}
+
+fn of_language(path: String, found: sbom::Component, defined: Option<&Machine>) -> (Component, Vec<WhyLink>) {
+    let ecosystem = if found.purl.starts_with("pkg:npm/") { Ecosystem::Npm } else { Ecosystem::Pypi };
+    let targets = defined.into_iter().flat_map(|machine| &machine.app).map(|content| content.target.as_str());
+    let by = targets.filter(|target| path.starts_with(*target)).max_by_key(|target| target.len());
+    let link = by.map(|target| WhyLink {
+        by: format!("app = {{ \"{target}\" }}"),
+        relation: path.clone(),
+        answer: found.name.clone(),
+    });
+    let container = defined.and_then(container_link);
+    let link = link.or(container.map(|link| WhyLink { answer: found.name.clone(), ..link }));
+    let component = Component {
+        ecosystem,
+        source: found.name.clone(),
+        source_version: found.version.clone(),
+        name: found.name,
+        version: found.version,
+        suite: String::new(),
+    };
+    (component, link.into_iter().collect())
+}
+
+/// What asks for everything of a container image.
+fn container_link(machine: &Machine) -> Option<WhyLink> {
+    let place = match &machine.oci.as_ref()?.place {
+        OciPlace::Registry { host, repository } => format!("{host}/{repository}"),
+        OciPlace::Layout { path } => path.clone(),
+    };
+    Some(WhyLink { by: format!("oci = \"{place}\""), relation: place, answer: String::new() })
+}
+
+/// Everything but folders.
+fn pieces(inventory: &Inventory, image: &Image) -> Vec<Piece> {
+    let mut groups: BTreeMap<(String, &str), Vec<PieceFile>> = BTreeMap::new();
+    for (path, (entry, origin)) in &inventory.entries {
+        let content = match &entry.kind {
+            Kind::Directory => continue,
+            Kind::File { digest, .. } => Content::File(*digest),
+            Kind::Symlink { target } => Content::Link(target.clone()),
+        };
+        let package = origin.source.parse::<PackageName>().ok();
+        let version = package.and_then(|name| Some(&image.packages.get(&name)?.version));
+        let key = match version {
+            Some(version) => (format!("{} {version}", origin.source), ""),
+            None if origin.source == "app" => {
+                (origin.source.clone(), path.rsplit_once('/').map_or("", |(folder, _)| folder))
+            }
+            None => (origin.source.clone(), path.as_str()),
+        };
+        groups.entry(key).or_default().push(PieceFile { path: path.clone(), content });
+    }
+    groups.into_iter().map(|((origin, _), files)| Piece::new(origin, files)).collect()
+}
+
+impl Piece {
+    fn new(origin: String, files: Vec<PieceFile>) -> Self {
+        let mut said = origin.clone().into_bytes();
+        for file in &files {
+            said.push(0);
+            said.extend_from_slice(file.path.as_bytes());
+            said.push(0);
+            match &file.content {
+                Content::File(digest) => said.extend_from_slice(digest.as_bytes()),
+                Content::Link(target) => said.extend_from_slice(target.as_bytes()),
+            }
+        }
+        Piece { digest: Digest::of(&said), origin, files }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_versions_of_sources() {
+        let status = "Package: libssl3\nStatus: install ok installed\nSource: openssl\nVersion: 3.0.17-1~deb12u2\n\n\
+            Package: libgcc-s1\nSource: gcc-12 (12.2.0-14)\nVersion: 12.2.0-14+b1\n\n\
+            Package: zlib1g\nVersion: 1:1.2.13\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nVersion: 1\n";
+        let found: Vec<String> = Paragraphs::new(status)
+            .filter_map(Result::ok)
+            .filter_map(|stanza| of_stanza(&stanza, "bookworm"))
+            .map(|one| format!("{} {} of {} {}", one.name, one.version, one.source, one.source_version))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "libssl3 3.0.17-1~deb12u2 of openssl 3.0.17-1~deb12u2",
+                "libgcc-s1 12.2.0-14+b1 of gcc-12 12.2.0-14",
+                "zlib1g 1:1.2.13 of zlib1g 1:1.2.13"
+            ]
+        );
+    }
+
+    #[test]
+    fn suites_of_containers() {
+        assert_eq!(suite_of("PRETTY_NAME=\"x\"\nID=debian\nVERSION_CODENAME=bookworm\n"), "bookworm");
+        assert_eq!(suite_of("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=\"jammy\"\n"), "ubuntu:jammy");
+        assert_eq!(suite_of(""), ":");
+    }
+}
