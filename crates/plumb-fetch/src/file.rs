@@ -11,8 +11,8 @@ use crate::http::Validators;
 use crate::transfer::{Changing, Session, Size, Wanted};
 use crate::{Error, FetchOptions, Progress, Result, limit};
 
-/// Kind of the store entries that name the object of a SHA-512.
-const BY_SHA512: &str = "sha512-1";
+/// Kind of the store entries that name the object of a SHA-512; the key is its digits.
+pub const BY_SHA512: &str = "sha512-1";
 
 /// How many missing files a message names.
 const NAMED_MISSING: usize = 3;

@@ -31,7 +31,9 @@ mod suite;
 mod transfer;
 
 pub use error::Error;
-pub use file::{Check, Feed, FileRef, copy_file, fetch_changing, fetch_files, fetch_pages, known_file};
+pub use file::{
+    BY_SHA512, Check, Feed, FileRef, copy_file, fetch_changing, fetch_files, fetch_pages, known_file,
+};
 pub use http::Validators;
 pub use key::Keyring;
 pub use package::{PackageRef, fetch_packages, fetch_packages_each};

@@ -15,7 +15,7 @@ use crate::error::OpsError;
 const UNPACKED: &str = "unpacked-2";
 
 /// Largest description of an unpacked package: the largest of Debian 12 with 100,000 entries takes 30 MB.
-const CONTENT_LIMIT: u64 = 256 * 1024 * 1024;
+pub(crate) const CONTENT_LIMIT: u64 = 256 * 1024 * 1024;
 
 /// [`Objects`] in a [`Store`].
 pub(crate) struct StoreObjects<'a>(pub(crate) &'a Store);

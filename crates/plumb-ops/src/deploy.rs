@@ -345,14 +345,13 @@ impl Plumb<'_> {
     }
 
     pub(crate) fn check_images(&self, release: &Release) -> Result<(), OpsError> {
+        if !self.is_here(release)? {
+            return Err(OpsError::Collected { release: release.name() });
+        }
         for machine in release.content.machines.values() {
-            let gone = || OpsError::ImageGone { image: machine.image, release: release.name() };
-            let image = match self.image(&machine.image) {
-                Err(OpsError::Store(plumb_store::Error::Missing { .. })) => return Err(gone()),
-                other => other?,
-            };
-            if !self.is_complete(&image)? {
-                return Err(gone());
+            let image = self.image(&machine.image)?;
+            for part in [&image.kernel, &image.initrd, &image.root] {
+                self.store.ready(&part.digest)?;
             }
             // The kernel checks the root block by block; nobody else checks what the hypervisor starts.
             self.store.verify_once(&image.kernel.digest)?;

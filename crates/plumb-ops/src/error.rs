@@ -6,7 +6,7 @@ use plumb_debian::PackageName;
 use plumb_model::definition::DefinitionErrors;
 use plumb_model::lock::LockError;
 use plumb_model::release::ReleaseName;
-use plumb_model::{AppName, CheckName, DeploymentName, Digest, DocumentError, InstanceName, MachineName};
+use plumb_model::{AppName, CheckName, DeploymentName, DocumentError, InstanceName, MachineName};
 
 /// Why a use case failed. `Display` never prints the source; the CLI prints the chain.
 #[derive(Debug, thiserror::Error)]
@@ -479,11 +479,9 @@ pub enum OpsError {
         /// What runs.
         release: ReleaseName,
     },
-    /// An object of a release is gone.
-    #[error("image {image} of `{release}` is not complete in the store")]
-    ImageGone {
-        /// Manifest.
-        image: Digest,
+    /// A release whose images are not, or not completely, in the store.
+    #[error("the images of `{release}` are not in the store: they were collected, damaged, or never pulled")]
+    Collected {
         /// Release.
         release: ReleaseName,
     },
@@ -514,6 +512,12 @@ pub enum OpsError {
     Unverified {
         /// The release.
         release: ReleaseName,
+    },
+    /// `fsck` found damage that it could not mend; what was said.
+    #[error("the store is damaged: {left} things are not repaired")]
+    StoreDamaged {
+        /// How many.
+        left: usize,
     },
     /// No machine holds such a package or file.
     #[error("no machine of `{subject}` holds a package, file or kernel module `{what}`")]

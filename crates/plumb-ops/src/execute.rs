@@ -51,6 +51,7 @@ impl Executor<'_, '_> {
             Action::Ports { published } => self.ports(published)?,
             Action::Stop { instance } => {
                 self.tell(instance, InstanceStep::Stopping);
+                self.plumb.store.leave();
                 self.locked.target.stop_instance(instance.as_str(), STOP_GRACE)?;
             }
             Action::Start { boot, spec } => self.start(boot, spec)?,
@@ -142,6 +143,8 @@ impl Executor<'_, '_> {
 
     fn await_ready(&self, instance: &InstanceName, timeout_ms: u64) -> Result<(), OpsError> {
         self.tell(instance, InstanceStep::Awaiting);
+        // Minutes, maybe; what this deployment needs is reached by its plan.
+        self.plumb.store.leave();
         let mut trouble = None;
         let mut news = |progress: &plumb_target::Progress| {
             if let plumb_target::Progress::Event(entry) = progress {

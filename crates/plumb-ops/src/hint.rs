@@ -82,6 +82,14 @@ impl OpsError {
     /// How to find or make a release.
     fn of_release(&self) -> Option<String> {
         Some(match self {
+            OpsError::StoreDamaged { .. } => {
+                "`plumb pull` brings what a remote has; `plumb release` in the application's folder makes a new release"
+                    .to_owned()
+            }
+            OpsError::Collected { release } => format!(
+                "`plumb verify {release} --rebuild` builds them again from its packages and keeps them; `plumb pull` brings \
+                 them from a remote"
+            ),
             OpsError::NoRelease { release } => format!("`plumb log {}` lists the releases", release.app),
             OpsError::NotADefinition { .. } => "`plumb log` lists the releases".to_owned(),
             OpsError::FirstRelease { release } => {

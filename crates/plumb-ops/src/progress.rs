@@ -4,9 +4,30 @@ use plumb_guest_proto::{Event, ServiceState};
 use plumb_model::outcome::{CheckPlace, Verdict};
 use plumb_model::{CheckName, DeploymentName, InstanceName, MachineName};
 
+/// What is done with the store as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreStep {
+    /// What is needed is being found out.
+    Surveying,
+    /// Every object is being hashed.
+    Checking {
+        /// How many objects there are.
+        objects: u64,
+    },
+    /// Objects are being folded.
+    Folding {
+        /// How many objects there are.
+        objects: u64,
+    },
+    /// Other processes use the store, and are waited for.
+    Waiting,
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
+    /// Something is done with the store as a whole.
+    Store(StoreStep),
     /// The archive's indices are being brought up to date.
     Refreshing,
     /// Packages of the machines are being chosen.

@@ -37,6 +37,8 @@ pub struct LogEntry {
     pub signed_by: Vec<String>,
     /// Kinds of evidence there are, each once: `tests`, `tests failed`, `approval`.
     pub evidence: Vec<String>,
+    /// Its images are in the store; otherwise they were collected, damaged, or never pulled.
+    pub here: bool,
 }
 
 fn evidence_kind(statement: &plumb_trust::Statement) -> Option<String> {
@@ -168,7 +170,8 @@ impl Plumb<'_> {
             evidence.sort();
             evidence.dedup();
             let channels = pointing.map(|view| view.channel.clone()).collect();
-            entries.push(LogEntry { release, channels, signed_by, evidence });
+            let here = self.is_here(&release)?;
+            entries.push(LogEntry { release, channels, signed_by, evidence, here });
         }
         Ok(entries)
     }

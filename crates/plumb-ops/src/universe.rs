@@ -23,7 +23,7 @@ use crate::Plumb;
 use crate::error::OpsError;
 
 /// Kind of the store entries that name the catalog of an index; the number changes with its form.
-const CATALOGS: &str = "catalog-1";
+pub(crate) const CATALOGS: &str = "catalog-1";
 
 /// Largest uncompressed package index: four times Debian's main.
 const INDEX_LIMIT: u64 = 256 * 1024 * 1024;

@@ -156,7 +156,7 @@ impl Error {
     /// Did bytes not have their digest?
     #[must_use]
     pub fn is_verification(&self) -> bool {
-        matches!(self, Error::Damaged { .. } | Error::WrongDigest { .. })
+        matches!(self, Error::Damaged { .. } | Error::DamagedFold { .. } | Error::WrongDigest { .. })
     }
 
     /// What the user can do about it, if there is something.

@@ -55,7 +55,7 @@ pub use hold::Alone;
 pub use lock::{Holder, LockGuard};
 pub use object::ObjectWriter;
 pub use partial::Partial;
-pub use stored::{Form, Leftover, Stored};
+pub use stored::{Form, Leftover, Stored, modified_s};
 
 use hold::Hold;
 use place::Scratch;

@@ -176,7 +176,6 @@ impl Store {
         self.remember(VERIFIED, &digest.hex(), seen.as_bytes())
     }
 
-    /// Hashes the object again. A damaged one is moved to `damaged/`, so that it can be fetched or built anew.
     /// Hashes the object again, in each form it has. A damaged one is moved to `damaged/`, so that it can be fetched or
     /// built anew.
     ///
@@ -197,6 +196,27 @@ impl Store {
             Err(Error::Missing { .. }) => Ok(()),
             other => other,
         }
+    }
+
+    /// The digest of the bytes in the object's own file; `None` if it has none. Nothing is moved.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn plain_digest(&self, digest: &Digest) -> Result<Option<Digest>> {
+        self.enter()?;
+        let Some(mut file) = self.open_plain(digest)? else { return Ok(None) };
+        let mut hash = Sha256::new();
+        io::copy(&mut file, &mut HashSink(&mut hash))
+            .map_err(|source| Error::read(format!("object `{digest}`"), &self.path(digest), source))?;
+        Ok(Some(Digest::from_bytes(hash.finalize().into())))
+    }
+
+    /// Moves the plain file of an object that is known to be wrong to `damaged/`; its folded form stays.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] or [`Error::Write`].
+    pub fn set_plain_aside(&self, digest: &Digest) -> Result<PathBuf> {
+        self.set_file_aside(digest, &self.path(digest))
     }
 
     /// Moves an object that is known to be wrong to `damaged/`: the plain one, or the folded one if there is no other.
@@ -380,6 +400,12 @@ impl ObjectWriter {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Digest and size of what was written so far.
+    #[must_use]
+    pub fn digest(&self) -> (Digest, u64) {
+        (Digest::from_bytes(self.hash.clone().finalize().into()), self.size)
     }
 
     /// Makes what was written an object. Returns its digest and size in bytes.

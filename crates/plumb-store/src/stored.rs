@@ -67,6 +67,12 @@ impl Leftover {
     }
 }
 
+/// When a file was written, seconds since 1970; `None` if it is not there.
+#[must_use]
+pub fn modified_s(path: &Path) -> Option<i64> {
+    fs::symlink_metadata(path).ok().map(|metadata| metadata.mtime())
+}
+
 impl Store {
     /// Every object, by digest.
     ///
@@ -141,6 +147,26 @@ impl Store {
         Ok(found)
     }
 
+    /// Bytes of all files below the store. What other processes write or remove meanwhile counts or not.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn bytes(&self) -> Result<u64> {
+        let (mut sum, mut open) = (0, vec![self.root().to_owned()]);
+        while let Some(dir) = open.pop() {
+            // A directory of another process in `tmp` may go while we look.
+            for path in self.files_of(&dir).unwrap_or_default() {
+                let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+                if metadata.is_dir() {
+                    open.push(path);
+                } else {
+                    sum += metadata.len();
+                }
+            }
+        }
+        Ok(sum)
+    }
+
     /// The kinds of entries, sorted.
     ///
     /// # Errors
@@ -150,19 +176,6 @@ impl Store {
         let mut kinds = place_names(&dir).map_err(|source| Error::read("entries", &dir, source))?;
         kinds.retain(|kind| check_name("entry kind", kind).is_ok());
         Ok(kinds)
-    }
-
-    /// When the entry was set, seconds since 1970; `None` if it is not there.
-    ///
-    /// # Errors
-    /// [`Error::BadName`] or [`Error::Read`].
-    pub fn entry_age(&self, kind: &str, key: &str) -> Result<Option<(i64, u64)>> {
-        let path = self.entry_path(kind, key)?;
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) => Ok(Some((metadata.mtime(), metadata.len()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::read(format!("entry `{kind}/{key}`"), &path, source)),
-        }
     }
 
     /// Calls `each` with every file two levels below `place`: with its digest, if its name is one.

@@ -103,6 +103,14 @@ pub enum Command {
     Verify(Verify),
     /// Run a release in isolation and carry out its checks, from outside and inside
     Test(Test),
+    /// Remove what nothing needs any more, and keep what is not in use in few bytes
+    Gc(Gc),
+    /// Find everything that is wrong with the store, and repair what can be
+    Fsck(Fsck),
+    /// Keep all bytes of a release, whatever `gc` would do; without a release list what is pinned
+    Pin(Pin),
+    /// Let `gc` decide about a release again
+    Unpin(Unpin),
     /// Do all that is missing until the application runs: lock, build, release, start
     Up(Up),
     /// Show what runs
@@ -372,6 +380,68 @@ pub struct Test {
     /// What is new, if a release is made
     #[arg(short, long, default_value = "")]
     pub message: String,
+}
+
+/// `plumb gc`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Whole stays a release that runs or that a rollback would choose, that a channel points to, that is pinned,\namong the newest, or young. Of others the images go; they can be built again from what stays.\n\nExamples:\n  plumb gc --dry-run\n  plumb gc --newest 3 --older-than 30d"
+)]
+pub struct Gc {
+    /// Keep so many of the newest releases of each application whole
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub newest: usize,
+    /// Keep what was made less than this ago: seconds, or a number with `h` or `d`
+    #[arg(long, default_value = "7d", value_name = "AGE", value_parser = age)]
+    pub older_than: i64,
+    /// Also remove the documents of releases that do not stay, and the packages that only they need
+    #[arg(long)]
+    pub releases: bool,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `30d`, `12h` or seconds.
+fn age(text: &str) -> Result<i64, String> {
+    let (number, factor) = match text.strip_suffix('d').map(|number| (number, 86_400)) {
+        Some(days) => days,
+        None => text.strip_suffix('h').map_or((text, 1), |number| (number, 3600)),
+    };
+    let number: i64 = number.parse().map_err(|_| "write `30d`, `12h` or a number of seconds".to_owned())?;
+    number
+        .checked_mul(factor)
+        .filter(|seconds| *seconds >= 0)
+        .ok_or_else(|| "write `30d`, `12h` or a number of seconds".to_owned())
+}
+
+/// `plumb fsck`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code 3 if damage is left.\n\nExamples:\n  plumb fsck --dry-run\n  plumb fsck --offline   repair from what is here only"
+)]
+pub struct Fsck {
+    /// Only look: move, repair and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `plumb pin`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  plumb pin shop@2")]
+pub struct Pin {
+    /// The release; without it, what is pinned is listed
+    #[arg(value_name = "RELEASE|APP@CHANNEL")]
+    pub release: Option<ReleaseRef>,
+}
+
+/// `plumb unpin`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  plumb unpin shop@2")]
+pub struct Unpin {
+    /// The release
+    #[arg(value_name = "RELEASE|APP@CHANNEL")]
+    pub release: ReleaseRef,
 }
 
 /// `plumb up`.

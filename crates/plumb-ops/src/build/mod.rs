@@ -186,7 +186,21 @@ impl Plumb<'_> {
         }
         // A manifest that a power cut left short is made again like everything else.
         let Ok(image) = self.image(&remembered.image) else { return Ok(None) };
-        Ok(self.is_complete(&image)?.then_some((image, remembered)))
+        Ok((self.is_complete(&image)? && self.has_source(&image)?).then_some((image, remembered)))
+    }
+
+    /// What it takes to build the image again is there: its recipe and the user's files.
+    fn has_source(&self, image: &Image) -> Result<bool, OpsError> {
+        if self.store.size(&image.recipe)?.is_none() {
+            return Ok(false);
+        }
+        let Ok(recorded) = self.recorded(image) else { return Ok(false) };
+        for (_, digest) in recorded.contents() {
+            if self.store.size(&digest)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// All parts are there in full length: a power cut can leave an object short.

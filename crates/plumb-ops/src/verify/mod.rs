@@ -33,6 +33,8 @@ pub struct Verification {
     pub problems: Vec<Problem>,
     /// Machines built again, if that was asked for.
     pub rebuilt: Vec<Rebuilt>,
+    /// What was wrong and is good again, because building again gave the same bytes.
+    pub restored: Vec<Problem>,
     #[serde(skip)]
     checked: BTreeSet<Digest>,
 }
@@ -65,6 +67,13 @@ pub struct Rebuilt {
     pub causes: Vec<String>,
 }
 
+impl Problem {
+    /// A part of an image that building it again gives: kernel, initramfs or root.
+    fn can_be_built(&self) -> bool {
+        matches!(self.part.as_str(), "kernel" | "initramfs" | "root")
+    }
+}
+
 impl Verification {
     /// Everything is as it was.
     #[must_use]
@@ -88,14 +97,26 @@ impl Plumb<'_> {
             bytes: 0,
             problems: Vec::new(),
             rebuilt: Vec::new(),
+            restored: Vec::new(),
             checked: BTreeSet::new(),
         };
         self.check_signature(&release, &mut found)?;
         self.check_chain(&release, &mut found)?;
         let images = self.check_objects(&release, &mut found)?;
         self.check_rest(&release, &mut found)?;
-        if rebuild && found.problems.is_empty() {
+        if rebuild && found.problems.iter().all(Problem::can_be_built) {
             found.rebuilt = self.rebuild(&release, &images)?;
+            for problem in std::mem::take(&mut found.problems) {
+                if self.store.contains(&problem.digest) {
+                    found.restored.push(problem);
+                } else {
+                    found.problems.push(problem);
+                }
+            }
+            if !found.restored.is_empty() && self.is_here(&release)? {
+                self.store.sync()?;
+                self.store.remove_entry(crate::fsck::COLLECTED, &crate::collect::key_of(name))?;
+            }
         }
         Ok(found)
     }
@@ -213,9 +234,11 @@ impl Plumb<'_> {
         found.bytes += self.store.size(digest)?.unwrap_or_default();
         let reason = match self.store.verify(digest) {
             Ok(()) => return Ok(true),
-            Err(error @ (plumb_store::Error::Missing { .. } | plumb_store::Error::Damaged { .. })) => {
-                error.to_string()
-            }
+            Err(
+                error @ (plumb_store::Error::Missing { .. }
+                | plumb_store::Error::Damaged { .. }
+                | plumb_store::Error::DamagedFold { .. }),
+            ) => error.to_string(),
             Err(error) => return Err(error.into()),
         };
         let (machine, part) = (machine.cloned(), part.to_owned());

@@ -13,7 +13,7 @@ use plumb_model::{Digest, Document as _, MachineName};
 use plumb_store::Store;
 
 use super::Rebuilt;
-use crate::build::{Job, Recorded, guest_digest};
+use crate::build::{Constructed, Job, Recorded, guest_digest};
 use crate::content;
 use crate::error::{OpsError, io};
 use crate::guest::RULES;
@@ -153,8 +153,23 @@ impl Plumb<'_> {
         if !parts.is_empty() && guest != guest_digest() {
             causes.push("it was made with another PID 1 than that of this plumb".to_owned());
         }
+        self.restore(fresh, image, &made)?;
         let differences = compare(&before.entries, &made.inventory.entries);
         Ok(Rebuilt { machine: job.name.clone(), parts, differences, causes })
+    }
+
+    /// Keeps what was built again and is missing here, if it is the same bytes.
+    fn restore(&self, fresh: &Plumb<'_>, image: &Image, made: &Constructed) -> Result<(), OpsError> {
+        for part in [&image.kernel, &image.initrd] {
+            if fresh.store.contains(&part.digest) {
+                self.take_over(fresh, &part.digest)?;
+            }
+        }
+        if image.root == made.image.root && !self.store.contains(&image.root.digest) {
+            let mut root = fs::File::open(&made.root).map_err(io("read", &made.root))?;
+            self.store.put_reader(&mut root)?;
+        }
+        Ok(())
     }
 
     /// Copies an object from another store, hashing it on the way.

@@ -152,15 +152,39 @@ impl Store {
         Ok(parse_head(&head).map(|(size, _)| size))
     }
 
-    /// What the folded form of an object starts from: digests of its bases. Empty if it is not folded or only compressed.
+    /// What the folded form of an object starts from: digests of its bases. Empty if it is not folded, only compressed, or
+    /// damaged: then it starts from nothing.
     ///
     /// # Errors
-    /// [`Error::DamagedFold`] or [`Error::Read`].
+    /// [`Error::Read`].
     pub fn bases(&self, digest: &Digest) -> Result<Vec<Digest>> {
         let Some(file) = self.open_folded_file(digest)? else { return Ok(Vec::new()) };
         let path = self.folded_path(digest);
-        let read = open_folded(file, path).and_then(|mut folded| read_bases(&mut folded.body));
-        read.map_err(|trouble| self.told(digest, trouble))
+        match open_folded(file, path).and_then(|mut folded| read_bases(&mut folded.body)) {
+            Ok(bases) => Ok(bases),
+            Err(Trouble::Broken(_)) => Ok(Vec::new()),
+            Err(Trouble::Store(error)) => Err(error),
+        }
+    }
+
+    /// What is wrong with the folded form of an object whose bases are good; `None` if nothing, or if there is none.
+    /// Nothing is moved.
+    ///
+    /// # Errors
+    /// [`Error::Read`] or [`Error::Write`].
+    pub fn fold_trouble(&self, digest: &Digest) -> Result<Option<String>> {
+        self.enter()?;
+        let Some(file) = self.open_folded_file(digest)? else { return Ok(None) };
+        let target = self.unnamed(digest)?;
+        let opened = open_folded(file, self.folded_path(digest));
+        match opened.and_then(|folded| self.make(digest, Ok(folded), &target)) {
+            Ok(()) => Ok(None),
+            Err(Trouble::Broken(reason)) => Ok(Some(reason)),
+            Err(Trouble::Store(Error::Missing { digest })) => {
+                Ok(Some(format!("it needs object `{digest}`, which is not there")))
+            }
+            Err(Trouble::Store(error)) => Err(error),
+        }
     }
 
     fn open_folded_file(&self, digest: &Digest) -> Result<Option<File>> {
@@ -197,7 +221,15 @@ impl Store {
         Ok(target)
     }
 
-    /// Unfolds the folded form, to see whether it makes the object.
+    /// Unfolds the folded form, to see whether it makes the object, without looking at the plain one.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Damaged`] of a base, [`Error::DamagedFold`], [`Error::Read`].
+    pub fn prove(&self, digest: &Digest) -> Result<()> {
+        self.enter()?;
+        self.verify_folded(digest)
+    }
+
     pub(crate) fn verify_folded(&self, digest: &Digest) -> Result<()> {
         self.unfolded(digest).map(drop)
     }

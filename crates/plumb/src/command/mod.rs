@@ -8,6 +8,8 @@ pub(crate) mod diff;
 mod down;
 mod evidence;
 mod footprint;
+mod fsck;
+mod gc;
 mod init;
 mod lock;
 mod logs;
@@ -80,6 +82,10 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Advisory(arguments) => advisory::run(&session, &arguments.action),
         Command::Verify(arguments) => verify::run(&session, arguments),
         Command::Test(arguments) => test::run(&session, arguments),
+        Command::Fsck(arguments) => fsck::run(&session, arguments),
+        Command::Gc(arguments) => gc::run(&session, arguments),
+        Command::Pin(arguments) => gc::pin(&session, arguments),
+        Command::Unpin(arguments) => gc::unpin(&session, arguments),
         Command::Up(arguments) => up::up(&session, arguments),
         Command::Upgrade(arguments) => up::upgrade(&session, arguments),
         Command::Rollback(arguments) => up::rollback(&session, arguments),

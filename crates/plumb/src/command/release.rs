@@ -116,6 +116,9 @@ fn log_entry(entry: &LogEntry) {
     let machines: Vec<String> =
         machines.map(|(name, machine)| format!("{name} {}", machine.image.short())).collect();
     out!("|   {}", machines.join(", "));
+    if !entry.here {
+        out!("|   images collected");
+    }
 }
 
 pub(super) fn show(session: &Session<'_>, arguments: &Show) -> Result<(), OpsError> {
@@ -131,6 +134,10 @@ pub(super) fn show(session: &Session<'_>, arguments: &Show) -> Result<(), OpsErr
         .into_iter()
         .find(|entry| entry.release.number == name.number);
     show_head(&release, known.as_ref());
+    if known.is_some_and(|known| !known.here) {
+        out!("images     not in the store: collected, damaged, or never pulled");
+        err!("hint: `plumb verify {name} --rebuild` builds them again from its packages");
+    }
     show_machines(&release, &images);
     Ok(())
 }

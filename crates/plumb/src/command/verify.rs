@@ -23,6 +23,11 @@ pub(super) fn run(session: &Session<'_>, arguments: &Verify) -> Result<(), OpsEr
         };
         out!("{}: {} objects, {}{by}", found.release, found.objects, bytes(found.bytes));
         found.problems.iter().for_each(problem);
+        for restored in &found.restored {
+            let machine =
+                restored.machine.as_ref().map(|name| format!("machine {name}: ")).unwrap_or_default();
+            tell(0, &format!("{machine}{}: built again and kept", restored.part));
+        }
         found.rebuilt.iter().for_each(rebuilt);
     }
     if found.is_good() {

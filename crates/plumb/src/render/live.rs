@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use plumb_guest_proto::{Event, ServiceState};
 use plumb_model::outcome::Verdict;
-use plumb_ops::{BuildStep, InstanceStep, Progress, Reporter};
+use plumb_ops::{BuildStep, InstanceStep, Progress, Reporter, StoreStep};
 use serde::Serialize;
 
 use super::{bytes, duration, service_state};
@@ -214,6 +214,17 @@ impl Live {
             }
         }
     }
+
+    /// What is done with the store.
+    fn store(&self, step: StoreStep) {
+        let message = match step {
+            StoreStep::Surveying => "looking what is needed".to_owned(),
+            StoreStep::Checking { objects } => format!("hashing {objects} objects"),
+            StoreStep::Folding { objects } => format!("folding what is not in use of {objects} objects"),
+            StoreStep::Waiting => "waiting for other plumb commands to end".to_owned(),
+        };
+        self.busy("store", &message);
+    }
 }
 
 impl Live {
@@ -240,9 +251,18 @@ impl Live {
     }
 }
 
+/// What became of what a killed test left.
+fn removed(deployment: &str, trouble: Option<String>) -> String {
+    match trouble {
+        None => format!("{deployment} was left by a test that was killed; it is gone now"),
+        Some(trouble) => format!("{deployment} is still there ({trouble}); `plumb ps` takes it away"),
+    }
+}
+
 impl Reporter for Live {
     fn report(&self, progress: Progress) {
         match progress {
+            Progress::Store(step) => self.store(step),
             Progress::Refreshing => {
                 self.state().download.what = "indices";
                 self.busy("packages", "reading the archive's indices");
@@ -305,10 +325,9 @@ impl Reporter for Live {
                 let (mark, how) = mark(&verdict);
                 self.done(&format!("check {check}"), mark, &format!("{place}: {how}"));
             }
-            Progress::TestRemoved { deployment, trouble } => self.note(&match trouble {
-                None => format!("{deployment} was left by a test that was killed; it is gone now"),
-                Some(trouble) => format!("{deployment} is still there ({trouble}); `plumb ps` takes it away"),
-            }),
+            Progress::TestRemoved { deployment, trouble } => {
+                self.note(&removed(deployment.as_str(), trouble))
+            }
             Progress::Returning { from, to } => {
                 self.note(&format!("{from} did not become healthy; going back to {to}"))
             }

@@ -45,7 +45,12 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
         }
         source = cause.source();
     }
-    if as_json && matches!(error, OpsError::Unverified { .. } | OpsError::ChecksFailed { .. }) {
+    if as_json
+        && matches!(
+            error,
+            OpsError::Unverified { .. } | OpsError::ChecksFailed { .. } | OpsError::StoreDamaged { .. }
+        )
+    {
         // The report on standard output is the answer, and a second document behind it would not be JSON.
     } else if as_json {
         json(&serde_json::json!({
@@ -73,9 +78,10 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
         OpsError::Fetch(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
         OpsError::Store(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
         OpsError::Trust(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
-        OpsError::Document { .. } | OpsError::Unverified { .. } | OpsError::ScriptsDiffer { .. } => {
-            ExitCode::from(EXIT_VERIFICATION)
-        }
+        OpsError::Document { .. }
+        | OpsError::Unverified { .. }
+        | OpsError::StoreDamaged { .. }
+        | OpsError::ScriptsDiffer { .. } => ExitCode::from(EXIT_VERIFICATION),
         OpsError::Unattributed { .. } => ExitCode::from(EXIT_BUG),
         OpsError::Query { .. } => ExitCode::from(EXIT_USAGE),
         _ => ExitCode::FAILURE,

@@ -1,0 +1,209 @@
+//! Where lost objects come back from: the archive's pool, packages, images, a second build.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Mutex;
+
+use plumb_fetch::PackageRef;
+use plumb_image::tree::{Kind, Objects};
+use plumb_model::Digest;
+use plumb_model::image::Image;
+use plumb_model::lock::{Lock, LockedPackage};
+use plumb_model::release::Release;
+use plumb_store::Store;
+
+use crate::Plumb;
+use crate::contents::read_package;
+use crate::error::OpsError;
+use crate::lock::Transfer;
+
+/// Objects that are kept only if they are wanted: a package is read for a few of its files.
+struct Wanted<'a> {
+    store: &'a Store,
+    wanted: &'a BTreeSet<Digest>,
+    /// One at a time goes through memory.
+    turn: Mutex<()>,
+}
+
+impl Objects for Wanted<'_> {
+    fn put(&self, source: &mut dyn Read) -> io::Result<(Digest, u64)> {
+        let _turn = self.turn.lock();
+        let mut writer = self.store.writer();
+        io::copy(source, &mut writer)?;
+        let (digest, size) = writer.digest();
+        if self.wanted.contains(&digest) {
+            return writer.commit().map_err(io::Error::other);
+        }
+        Ok((digest, size))
+    }
+
+    fn open(&self, digest: &Digest) -> io::Result<File> {
+        self.store.open_object(digest).map_err(io::Error::other)
+    }
+}
+
+impl Plumb<'_> {
+    /// Brings back what can be; says how.
+    pub(super) fn repair(
+        &self,
+        lost: &BTreeSet<Digest>,
+        releases: &[Release],
+    ) -> Result<BTreeMap<Digest, String>, OpsError> {
+        let mut how = BTreeMap::new();
+        if lost.is_empty() {
+            return Ok(how);
+        }
+        for digest in lost {
+            if self.fetch_object(digest, releases)? {
+                how.insert(*digest, "downloaded again".to_owned());
+            }
+        }
+        for release in releases {
+            self.take_from_packages(release, lost, &mut how)?;
+        }
+        for release in releases {
+            self.take_from_build(release, lost, &mut how)?;
+        }
+        // A root that can be unfolded again, or a file that a root holds, in this order: roots need files.
+        for release in releases {
+            self.take_from_roots(release, lost, &mut how)?;
+        }
+        self.store.sync()?;
+        Ok(how)
+    }
+
+    /// Brings one object from elsewhere, by its digest: a package from the archive's pool. False if nobody has it.
+    pub(crate) fn fetch_object(&self, digest: &Digest, releases: &[Release]) -> Result<bool, OpsError> {
+        for release in releases {
+            let Ok(lock) = self.lock_of(release) else { continue };
+            let Some(package) = lock.packages.iter().find(|package| package.digest == *digest) else {
+                continue;
+            };
+            let Some(wanted) = pooled(&lock, package) else { continue };
+            let options = self.fetch_options()?;
+            let fetched =
+                plumb_fetch::fetch_packages(&self.store, &[wanted], &options, &Transfer(self.reporter));
+            match fetched {
+                Ok(()) => return Ok(true),
+                // Offline, or the pool has it no more: then it is not there.
+                Err(error) if !error.is_verification() => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Files that the packages of a release have.
+    fn take_from_packages(
+        &self,
+        release: &Release,
+        lost: &BTreeSet<Digest>,
+        how: &mut BTreeMap<Digest, String>,
+    ) -> Result<(), OpsError> {
+        let mut wanted = self.files_of(release, lost);
+        let Ok(lock) = self.lock_of(release) else { return Ok(()) };
+        for package in &lock.packages {
+            wanted.retain(|digest| !self.store.contains(digest));
+            if wanted.is_empty() {
+                return Ok(());
+            }
+            if !self.store.contains(&package.digest) {
+                continue;
+            }
+            let objects = Wanted { store: &self.store, wanted: &wanted, turn: Mutex::new(()) };
+            // A package that cannot be read was found by itself.
+            if read_package(&self.store, package, &objects).is_ok() {
+                for digest in wanted.iter().filter(|digest| self.store.contains(digest)) {
+                    how.insert(*digest, format!("from package {} {}", package.name, package.version));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of the lost objects that are contents of files of a release.
+    fn files_of(&self, release: &Release, lost: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        let mut files = BTreeSet::new();
+        for (machine, image) in self.images_of(release) {
+            let Ok(inventory) = self.inventory(&machine, &image) else { continue };
+            files.extend(inventory.entries.values().filter_map(|(entry, _)| match entry.kind {
+                Kind::File { digest, .. } if lost.contains(&digest) => Some(digest),
+                _ => None,
+            }));
+        }
+        files.retain(|digest| !self.store.contains(digest));
+        files
+    }
+
+    fn images_of(&self, release: &Release) -> Vec<(plumb_model::MachineName, Image)> {
+        let machines = release.content.machines.iter();
+        machines.filter_map(|(name, entry)| Some((name.clone(), self.image(&entry.image).ok()?))).collect()
+    }
+
+    /// Parts of images, by building them again.
+    fn take_from_build(
+        &self,
+        release: &Release,
+        lost: &BTreeSet<Digest>,
+        how: &mut BTreeMap<Digest, String>,
+    ) -> Result<(), OpsError> {
+        let of_images: BTreeSet<Digest> = self
+            .images_of(release)
+            .iter()
+            .flat_map(|(_, image)| [image.kernel.digest, image.initrd.digest, image.root.digest])
+            .filter(|digest| lost.contains(digest) && !self.store.contains(digest))
+            .collect();
+        if of_images.is_empty() {
+            return Ok(());
+        }
+        // What cannot be built again stays lost; that is what the caller says of it.
+        if self.verify(&release.name(), true).is_ok() {
+            for digest in of_images.into_iter().filter(|digest| self.store.contains(digest)) {
+                how.insert(digest, "built again".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Files that a root still holds.
+    fn take_from_roots(
+        &self,
+        release: &Release,
+        lost: &BTreeSet<Digest>,
+        how: &mut BTreeMap<Digest, String>,
+    ) -> Result<(), OpsError> {
+        let wanted = self.files_of(release, lost);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for (machine, image) in self.images_of(release) {
+            let Ok(inventory) = self.inventory(&machine, &image) else { continue };
+            let is_wanted = |path: &str| {
+                inventory.entries.get(path).is_some_and(
+                    |(entry, _)| matches!(&entry.kind, Kind::File { digest, .. } if wanted.contains(digest)),
+                )
+            };
+            // A root that needs the very file, or is damaged itself, gives nothing.
+            if self.carve(&machine, (&image, &inventory), &is_wanted).is_ok() {
+                for digest in wanted.iter().filter(|digest| self.store.contains(digest)) {
+                    how.insert(*digest, format!("from the image of machine {machine}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the archive keeps a package.
+fn pooled(lock: &Lock, package: &LockedPackage) -> Option<PackageRef> {
+    let source = lock.sources.iter().find(|source| source.suite == package.suite)?;
+    Some(PackageRef {
+        name: package.name.to_string(),
+        version: package.version.to_string(),
+        uri: source.uri.clone(),
+        filename: package.file.clone(),
+        size: package.size,
+        sha256: package.digest,
+    })
+}
