@@ -312,10 +312,9 @@ impl Reporter for Live {
             | Progress::ReadingFeed { .. }
             | Progress::FeedRead { .. }
             | Progress::Postponed { .. }) => self.search(progress),
+            Progress::Accelerator { kind, .. } if kind == "kvm" => {}
             Progress::Accelerator { kind, reason } => {
-                if kind != "kvm" {
-                    self.note(&format!("virtual machines run under {kind}: {reason}"));
-                }
+                self.note(&format!("virtual machines run under {kind}: {reason}"));
             }
             Progress::Planned { .. } => {}
             Progress::Instance { instance, step } => self.instance(instance.as_str(), &step),
