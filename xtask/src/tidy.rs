@@ -22,7 +22,7 @@ const LAYERS: &[(u8, &[&str])] = &[
             "plumb-search",
         ],
     ),
-    (2, &["plumb-store", "plumb-fetch", "plumb-target", "plumb-state"]),
+    (2, &["plumb-store", "plumb-fetch", "plumb-remote", "plumb-target", "plumb-state"]),
     (3, &["plumb-ops"]),
     (4, &["plumb", "plumb-guest"]),
 ];
@@ -41,6 +41,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("plumb-trust", &["rustix", "ureq", "tempfile", "plumb-store"]),
     ("plumb-diff", &["rustix", "ureq", "tempfile", "plumb-store"]),
     ("plumb-search", &["rustix", "ureq", "tempfile", "rusqlite", "plumb-store", "plumb-image"]),
+    ("plumb-remote", &["plumb-store", "plumb-image", "plumb-delta", "tempfile", "ureq"]),
     ("plumb-guest", &["plumb-model", "plumb-debian", "ureq", "regex"]),
 ];
 

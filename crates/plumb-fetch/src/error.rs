@@ -233,7 +233,8 @@ pub enum Error {
 
 impl Error {
     /// Whether another try may help: faults of the connection and of the server, never of the content.
-    pub(crate) fn is_transient(&self) -> bool {
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
         match self {
             Error::Connection { .. } | Error::Cut { .. } => true,
             // 408 request timeout, 429 too many requests.

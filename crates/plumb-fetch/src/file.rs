@@ -85,6 +85,24 @@ pub fn copy_file(from: &Store, to: &Store, check: &Check) -> Result<bool> {
     Ok(true)
 }
 
+/// Makes an object of the store known by its SHA-512, too, as npm's lock files have it.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn index_by_sha512(store: &Store, digest: &Digest) -> Result<()> {
+    let mut object = store.open_object(digest)?;
+    let broken = |source| plumb_store::Error::Source { source };
+    let mut hash = Sha512::new();
+    let mut block = vec![0; limit::BLOCK_BYTES];
+    loop {
+        match object.read(&mut block).map_err(broken)? {
+            0 => break,
+            count => hash.update(&block[..count]),
+        }
+    }
+    Ok(store.put_entry(BY_SHA512, &hex(&hash.finalize()), digest.to_string().as_bytes())?)
+}
+
 /// Brings all `files` into the store that are not there yet, several at a time, and returns object and size of each.
 /// Nothing becomes an object before it was checked; what was transferred before a failure is kept.
 ///

@@ -44,11 +44,8 @@ pub(crate) struct Forward<In> {
     origin: String,
 }
 
-/// How our requests begin. No header line can: a header's name holds no space.
-const REQUEST: &[u8] = b"GET /";
-
-/// Where the path begins in such a line.
-const PATH_AT: usize = REQUEST.len() - 1;
+/// How our requests begin, all of which only read. No header line can: a header's name holds no space.
+const REQUESTS: [&[u8]; 2] = [b"GET /", b"HEAD /"];
 
 impl<In: Transport> Transport for Forward<In> {
     fn buffers(&mut self) -> &mut dyn Buffers {
@@ -57,15 +54,16 @@ impl<In: Transport> Transport for Forward<In> {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let output = self.inner.buffers().output();
-        if !output[..amount].starts_with(REQUEST) {
+        let begins = REQUESTS.iter().find(|request| output[..amount].starts_with(request));
+        let Some(path_at) = begins.map(|request| request.len() - 1) else {
             return self.inner.transmit_output(amount, timeout);
-        }
+        };
         let grown = amount + self.origin.len();
         if grown > output.len() {
             return Err(Error::BadUri(format!("{} with a path too long for a proxy", self.origin)));
         }
-        output.copy_within(PATH_AT..amount, PATH_AT + self.origin.len());
-        output[PATH_AT..PATH_AT + self.origin.len()].copy_from_slice(self.origin.as_bytes());
+        output.copy_within(path_at..amount, path_at + self.origin.len());
+        output[path_at..path_at + self.origin.len()].copy_from_slice(self.origin.as_bytes());
         self.inner.transmit_output(grown, timeout)
     }
 

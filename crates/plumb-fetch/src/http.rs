@@ -13,7 +13,7 @@ use ureq::{Agent, Proxy};
 
 use crate::forward::{ForwardConnector, ProxyResolver};
 use crate::proxy::ProxyAddress;
-use crate::{Error, Proxies, Result, limit};
+use crate::{Error, Proxies, Result, Verb, limit};
 
 /// Told to servers, so that a mirror's administrator knows whom to talk to.
 const USER_AGENT: &str = concat!("plumb/", env!("CARGO_PKG_VERSION"));
@@ -63,7 +63,7 @@ pub(crate) struct Body {
 }
 
 /// Keeps connections open between requests. One per way to get somewhere: directly or through a proxy.
-pub(crate) struct Client {
+pub struct Client {
     proxies: Proxies,
     connections: usize,
     agents: Mutex<BTreeMap<Way, Agent>>,
@@ -80,7 +80,9 @@ enum Way {
 }
 
 impl Client {
-    pub(crate) fn new(proxies: &Proxies, connections: usize) -> Client {
+    /// A client that goes through `proxies` and keeps up to `connections` open per host.
+    #[must_use]
+    pub fn new(proxies: &Proxies, connections: usize) -> Client {
         Client { proxies: proxies.clone(), connections, agents: Mutex::default() }
     }
 
@@ -130,6 +132,22 @@ impl Client {
         builder.call().map_err(SendError::Http)
     }
 
+    /// Who speaks to the host of `uri`, and the `proxy-authorization` to add. What is written goes through a tunnel: only
+    /// request lines of reads are rewritten for a proxy.
+    pub(crate) fn agent_for(&self, uri: &Uri, verb: Verb) -> Result<(Agent, Option<String>)> {
+        match (self.way(uri)?, self.proxies.for_uri(uri)) {
+            (Way::Forward(_), Some(proxy)) if verb.sends() => {
+                Ok((self.agent(&Way::Tunnel(proxy.to_owned()))?, None))
+            }
+            (way @ Way::Forward(_), _) => {
+                let agent = self.agent(&way)?;
+                let Way::Forward(address) = way else { return Ok((agent, None)) };
+                Ok((agent, address.authorization))
+            }
+            (way, _) => Ok((self.agent(&way)?, None)),
+        }
+    }
+
     fn way(&self, uri: &Uri) -> Result<Way> {
         let Some(proxy) = self.proxies.for_uri(uri) else { return Ok(Way::Direct) };
         let address = ProxyAddress::parse(proxy)?;
@@ -162,6 +180,7 @@ impl Client {
             .timeout_connect(Some(limit::CONNECT))
             .timeout_recv_response(Some(limit::SILENCE))
             .timeout_per_read(Some(limit::SILENCE))
+            .timeout_per_write(Some(limit::SILENCE))
             .max_response_header_size(limit::HEAD_BYTES)
             .max_idle_connections_per_host(self.connections)
             .build();
@@ -201,7 +220,7 @@ enum SendError {
     Http(ureq::Error),
 }
 
-fn parse(url: &str) -> Result<Uri> {
+pub(crate) fn parse(url: &str) -> Result<Uri> {
     let fail = |reason: &str| Error::BadUrl { url: url.to_owned(), reason: reason.to_owned() };
     let uri: Uri = url.parse().map_err(|_| fail("it is not a URL"))?;
     match uri.scheme_str() {
@@ -211,7 +230,7 @@ fn parse(url: &str) -> Result<Uri> {
 }
 
 /// Where the answer sends us, if it does.
-fn redirected(url: &str, uri: &Uri, response: &Response<ureq::Body>) -> Result<Option<String>> {
+pub(crate) fn redirected(url: &str, uri: &Uri, response: &Response<ureq::Body>) -> Result<Option<String>> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }

@@ -13,6 +13,7 @@
 //! `limit`), and never more is read than what was signed.
 #![forbid(unsafe_code)]
 
+mod call;
 mod error;
 mod file;
 mod forward;
@@ -30,16 +31,18 @@ mod source;
 mod suite;
 mod transfer;
 
+pub use call::{Call, Reply, Verb, without_query};
 pub use error::Error;
 pub use file::{
-    BY_SHA512, Check, Feed, FileRef, copy_file, fetch_changing, fetch_files, fetch_pages, known_file,
+    BY_SHA512, Check, Feed, FileRef, copy_file, fetch_changing, fetch_files, fetch_pages, index_by_sha512,
+    known_file,
 };
-pub use http::Validators;
+pub use http::{Client, Validators};
 pub use key::Keyring;
 pub use package::{PackageRef, fetch_packages, fetch_packages_each};
-pub use proxy::Proxies;
+pub use proxy::{Proxies, base64};
 pub use refresh::refresh;
-pub use registry::{Part, Piece, Repository, fetch_pieces};
+pub use registry::{Part, Piece, Repository, challenge, fetch_pieces, percent_encoded, registry_base};
 pub use source::{ArchiveSource, IndexRef, Snapshot, SourceSnapshot, debian_sources};
 
 /// What this crate's functions return.

@@ -75,7 +75,7 @@ pub fn fetch_pieces(
         return Err(Error::Offline { what: format!("`{}`", first.item) });
     }
     let session = Session::new(store, options, progress);
-    let access = Access { base: base(repository), name: &repository.name, token: Mutex::new(None) };
+    let access = Access { base: registry_base(repository), name: &repository.name, token: Mutex::new(None) };
     let workers = options.connections.clamp(1, limit::CONNECTIONS_MAX);
     session.each(missing.len(), workers, &|number| access.fetch(&session, missing[number]))?;
     Ok(store.sync()?)
@@ -83,7 +83,8 @@ pub fn fetch_pieces(
 
 /// `https://host`. Docker's registry is at another host than its name says. Without encryption only this very host is
 /// spoken to: digests keep the bytes right, but not the token secret.
-fn base(repository: &Repository) -> String {
+#[must_use]
+pub fn registry_base(repository: &Repository) -> String {
     let host = match repository.host.as_str() {
         "docker.io" | "index.docker.io" => "registry-1.docker.io",
         other => other,
@@ -145,7 +146,7 @@ impl Access<'_> {
     /// Asks for an anonymous token (distribution's token specification).
     fn ask(&self, session: &Session<'_>, url: &str, challenge: &str) -> Result<String> {
         let refused = || Error::Unauthorized { url: url.to_owned(), challenge: challenge.to_owned() };
-        let fields = parameters(challenge).ok_or_else(refused)?;
+        let fields = self::challenge(challenge).ok_or_else(refused)?;
         let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let realm = field("realm").ok_or_else(refused)?;
         // A token is a secret: it comes over the same kind of connection as the registry itself.
@@ -153,9 +154,9 @@ impl Access<'_> {
         if !(realm.starts_with("https://") || is_as_open) {
             return Err(refused());
         }
-        let mut query = format!("scope={}", encoded(&format!("repository:{}:pull", self.name)));
+        let mut query = format!("scope={}", percent_encoded(&format!("repository:{}:pull", self.name)));
         if let Some(service) = field("service") {
-            query.push_str(&format!("&service={}", encoded(service)));
+            query.push_str(&format!("&service={}", percent_encoded(service)));
         }
         let address = format!("{realm}{}{query}", if realm.contains('?') { '&' } else { '?' });
         let answer = session.read_small(&address, "token", &[])?;
@@ -166,9 +167,11 @@ impl Access<'_> {
     }
 }
 
-/// The parameters of `Bearer realm="…",service="…"` (RFC 9110, section 11.6.1).
-fn parameters(challenge: &str) -> Option<Vec<(String, String)>> {
-    let (scheme, mut rest) = challenge.trim().split_once(' ')?;
+/// The parameters of `Bearer realm="…",service="…"` (RFC 9110, section 11.6.1), by lower-case name; `None` for another
+/// scheme.
+#[must_use]
+pub fn challenge(text: &str) -> Option<Vec<(String, String)>> {
+    let (scheme, mut rest) = text.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return None;
     }
@@ -184,7 +187,9 @@ fn parameters(challenge: &str) -> Option<Vec<(String, String)>> {
     Some(found)
 }
 
-fn encoded(text: &str) -> String {
+/// Text for a query (RFC 3986, section 2.1); `/` and `:` stay.
+#[must_use]
+pub fn percent_encoded(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => {
             char::from(byte).to_string()
@@ -209,20 +214,20 @@ mod tests {
             ("[::1]:5000", "http://[::1]:5000"),
             ("127.0.0.1.example.org", "https://127.0.0.1.example.org"),
         ] {
-            assert_eq!(base(&Repository { host: host.into(), name: "x".into() }), expected);
+            assert_eq!(registry_base(&Repository { host: host.into(), name: "x".into() }), expected);
         }
     }
 
     #[test]
     fn challenges() {
         let text = "Bearer realm=\"https://auth.docker.io/token\",service=\"registry.docker.io\", scope=\"a:b,c\",error=x";
-        let found = parameters(text).unwrap_or_default();
+        let found = challenge(text).unwrap_or_default();
         let shown: Vec<String> = found.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             shown,
             ["realm=https://auth.docker.io/token", "service=registry.docker.io", "scope=a:b,c", "error=x"]
         );
-        assert_eq!(parameters("Basic realm=\"x\""), None);
-        assert_eq!(encoded("repository:a/b c:pull"), "repository:a/b%20c:pull");
+        assert_eq!(challenge("Basic realm=\"x\""), None);
+        assert_eq!(percent_encoded("repository:a/b c:pull"), "repository:a/b%20c:pull");
     }
 }

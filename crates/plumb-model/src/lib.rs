@@ -17,5 +17,5 @@ pub use canonical::{Document, DocumentError};
 pub use digest::{Digest, DigestError};
 pub use name::{
     AppName, ChannelName, CheckName, DeploymentName, EvidenceName, InstanceName, MachineName, NameError,
-    ServiceName, SignerName, VolumeName,
+    RemoteName, ServiceName, SignerName, VolumeName,
 };

@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options {
         offline: false,
         proxies,
+        environment: plumb_ops::Environment::default(),
         program: std::env::current_exe()?,
         signer: None,
         user: "tester".parse()?,

@@ -120,6 +120,9 @@ pub enum OpsError {
     /// The archive could not be read.
     #[error(transparent)]
     Fetch(#[from] plumb_fetch::Error),
+    /// A release did not travel.
+    #[error(transparent)]
+    Transfer(#[from] crate::remote::TransferError),
     /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] plumb_store::Error),
@@ -643,6 +646,12 @@ pub enum OpsError {
 /// The part of a sentence about checks that were skipped.
 fn not_tried(count: usize) -> String {
     if count == 0 { String::new() } else { format!(", {count} were not tried") }
+}
+
+impl From<plumb_remote::Error> for OpsError {
+    fn from(error: plumb_remote::Error) -> Self {
+        OpsError::Transfer(error.into())
+    }
 }
 
 /// For `map_err`: an [`OpsError::Io`] about `path`.

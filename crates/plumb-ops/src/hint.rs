@@ -36,6 +36,7 @@ impl OpsError {
             OpsError::Requirements { source, .. } => source.hint(),
             OpsError::Fetch(error) => error.hint(),
             OpsError::Store(error) => error.hint(),
+            OpsError::Transfer(error) => error.hint(),
             OpsError::Target(error) => error.hint(),
             OpsError::Trust(error) => error.hint(),
             _ => self.of_definition().or_else(|| self.of_release()).or_else(|| self.of_deployment()),

@@ -29,6 +29,7 @@ mod project;
 mod purl;
 mod reach;
 mod release;
+mod remote;
 mod sbom;
 mod subject;
 mod systemd;
@@ -70,6 +71,7 @@ pub use plumb_fetch::Proxies;
 pub use plumb_image::compare::{Difference, What as DifferenceKind};
 pub use plumb_image::footprint::Share;
 pub use plumb_image::usage::How;
+pub use plumb_remote::Environment;
 pub use plumb_search::advisory::{Form as FeedForm, Urgency};
 pub use plumb_search::{
     Affected, AffectedApp, AffectedDeployment, AffectedMachine, AffectedRelease, Because, Component,
@@ -80,9 +82,10 @@ pub use plumb_trust::policy::Standing;
 pub use plumb_trust::statement::Verdict;
 pub use plumb_trust::tuf::Role;
 pub use plumb_trust::{Passphrase, PublicKey};
-pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent, StoreStep};
+pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent, StoreStep, Travel};
 pub use project::Project;
 pub use release::{LogEntry, ReleaseOutcome};
+pub use remote::{NamedRemote, Pulled, PulledBundle, Pushed, PushedBundle, Supplies, TransferError, Wanted};
 pub use sbom::BillForm;
 pub use test::{Evidence, TestOptions, Tested};
 pub use trust::{DraftView, KeyView, Said, SaidBy, TrustChange, TrustError, TrustView, TrustedKey};
@@ -104,6 +107,8 @@ pub struct Options {
     pub offline: bool,
     /// Proxies to go through, from the environment.
     pub proxies: Proxies,
+    /// What remotes need to know of the environment.
+    pub environment: Environment,
     /// This very program, for the keeper process.
     pub program: PathBuf,
     /// The key that signs, where several of this host could.

@@ -114,6 +114,8 @@ pub enum Progress {
         /// What and why.
         what: String,
     },
+    /// A release goes to a remote, or comes from one.
+    Travel(Travel),
     /// Virtual machines run without hardware help.
     Accelerator {
         /// `kvm` or `tcg`.
@@ -171,6 +173,39 @@ pub enum Progress {
         from: String,
         /// To this one.
         to: String,
+    },
+}
+
+/// What a push or a pull does, besides transfers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Travel {
+    /// A bundle is being made, which takes time and no network.
+    Packing {
+        /// Of this release.
+        release: String,
+        /// Against this one; none if it is full.
+        from: Option<String>,
+    },
+    /// What is reported as downloads from now on are uploads.
+    Sending,
+    /// All uploads have ended.
+    Transferred,
+    /// Objects are being made from a bundle.
+    Applying {
+        /// Of this release.
+        release: String,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// Some bytes of them are there.
+    Applied {
+        /// Bytes since the last report.
+        bytes: u64,
+    },
+    /// A release is here.
+    Pulled {
+        /// Its name.
+        release: String,
     },
 }
 

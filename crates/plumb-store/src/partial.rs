@@ -123,6 +123,15 @@ impl Partial {
         Ok(self.file)
     }
 
+    /// The bytes there so far, to be read by position while the file keeps its name and its lock.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn view(&self) -> Result<File> {
+        let what = || format!("object `{}`", self.digest);
+        self.file.try_clone().map_err(|source| Error::read(what(), &self.path, source))
+    }
+
     /// Removes the file: its bytes are not wanted any more.
     ///
     /// # Errors

@@ -8,8 +8,10 @@ use plumb_model::release::ReleaseRef;
 use plumb_model::{AppName, CheckName, DeploymentName, MachineName, SignerName};
 use plumb_ops::FeedName;
 
+mod remote;
 mod vouch;
 
+pub use remote::*;
 pub use vouch::*;
 
 const STYLES: Styles = Styles::styled()
@@ -111,6 +113,14 @@ pub enum Command {
     Pin(Pin),
     /// Let `gc` decide about a release again
     Unpin(Unpin),
+    /// Name the places that hold releases for others
+    Remote(Remote),
+    /// Send a release to a remote
+    Push(Push),
+    /// Bring a release here from a remote
+    Pull(Pull),
+    /// Name a remote `origin` and pull the newest release of an application from it
+    Clone(Clone),
     /// Do all that is missing until the application runs: lock, build, release, start
     Up(Up),
     /// Show what runs

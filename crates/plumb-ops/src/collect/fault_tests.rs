@@ -177,6 +177,7 @@ impl World {
         let options = Options {
             offline: true,
             proxies: plumb_fetch::Proxies::default(),
+            environment: crate::Environment::default(),
             program: PathBuf::from("/nonexistent"),
             signer: None,
             user: "tester".parse().unwrap(),

@@ -38,6 +38,7 @@ impl Setup {
         let options = Options {
             offline: false,
             proxies: Proxies::default(),
+            environment: crate::Environment::default(),
             program: "plumb".into(),
             signer: None,
             user: "tester".parse().unwrap(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use plumb_fetch::FileRef;
 use plumb_image::compare::compare;
 use plumb_model::definition::{AppContent, Machine, Source};
 use plumb_model::image::Image;
@@ -111,6 +112,42 @@ impl Plumb<'_> {
             rebuilt.push(self.rebuild_machine(&fresh, &job, image, (&rules, guest))?);
         }
         Ok(rebuilt)
+    }
+
+    /// Every file that the images of a release were built from, by its check: packages, content by URL, container images.
+    pub(crate) fn sources_of(&self, release: &Release) -> Result<Vec<FileRef>, OpsError> {
+        let (definition, lock) = (self.definition_of(release)?, self.lock_of(release)?);
+        let scratch = tempfile::tempdir_in(self.store.root()).map_err(io("write", self.store.root()))?;
+        let project = Project { folder: scratch.path().to_owned(), text: String::new(), definition };
+        let file = |item: String, digest, size| FileRef {
+            item,
+            url: String::new(),
+            check: plumb_fetch::Check::Sha256(digest),
+            size,
+        };
+        let mut sources: Vec<FileRef> = lock
+            .packages
+            .iter()
+            .map(|package| {
+                let name = package.file.rsplit('/').next().unwrap_or_default();
+                file(name.to_owned(), package.digest, Some(package.size))
+            })
+            .collect();
+        for (name, entry) in &release.content.machines {
+            let Some(machine) = project.definition.machines.get(name) else { continue };
+            let image = self.image(&entry.image)?;
+            if self.store.contains(&image.recipe) {
+                lay_out_npm(&self.store, &project, machine, &self.recorded(&image)?.files)?;
+            }
+            for remote in content::remotes(&project, name, machine, &lock)? {
+                sources.extend(remote.wanted());
+            }
+            if let Some(source) = &machine.oci {
+                let objects = self.container_objects(name, source)?;
+                sources.extend(objects.into_iter().map(|digest| file(digest.to_string(), digest, None)));
+            }
+        }
+        Ok(sources)
     }
 
     fn rebuild_machine(

@@ -16,6 +16,7 @@ mod logs;
 mod manual;
 mod ps;
 mod release;
+mod remote;
 mod sbom;
 mod test;
 mod trust;
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use plumb_model::SignerName;
-use plumb_ops::{Home, OpsError, Options, Plumb, Proxies};
+use plumb_ops::{Environment, Home, OpsError, Options, Plumb, Proxies};
 
 use crate::args::{Cli, Command, Global};
 use crate::render::{self, Live};
@@ -86,6 +87,10 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Gc(arguments) => gc::run(&session, arguments),
         Command::Pin(arguments) => gc::pin(&session, arguments),
         Command::Unpin(arguments) => gc::unpin(&session, arguments),
+        Command::Remote(arguments) => remote::remote(&session, arguments),
+        Command::Push(arguments) => remote::push(&session, arguments),
+        Command::Pull(arguments) => remote::pull(&session, arguments),
+        Command::Clone(arguments) => remote::clone(&session, arguments),
         Command::Up(arguments) => up::up(&session, arguments),
         Command::Upgrade(arguments) => up::upgrade(&session, arguments),
         Command::Rollback(arguments) => up::rollback(&session, arguments),
@@ -116,6 +121,7 @@ fn open<'a>(global: &Global, live: &'a Live) -> Result<Plumb<'a>, OpsError> {
     let options = Options {
         offline: global.offline,
         proxies,
+        environment: Environment::from_environment(&variable),
         program,
         signer: global.key.clone(),
         user: user_name(),

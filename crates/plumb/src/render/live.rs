@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use plumb_guest_proto::{Event, ServiceState};
 use plumb_model::outcome::Verdict;
-use plumb_ops::{BuildStep, InstanceStep, Progress, Reporter, StoreStep};
+use plumb_ops::{BuildStep, InstanceStep, Progress, Reporter, StoreStep, Travel};
 use serde::Serialize;
 
 use super::{bytes, duration, service_state};
@@ -47,6 +47,8 @@ enum Mode {
 struct State {
     bars: BTreeMap<String, ProgressBar>,
     download: Download,
+    /// The release whose objects are being made, bytes done, bytes expected.
+    applied: (String, u64, u64),
     timings: Vec<(Duration, String)>,
 }
 
@@ -168,6 +170,54 @@ impl Live {
         }
     }
 
+    fn refreshing(&self) {
+        self.state().download.what = "indices";
+        self.busy("packages", "reading the archive's indices");
+    }
+
+    /// What a push or a pull does.
+    fn travel(&self, travel: Travel) {
+        match travel {
+            Travel::Packing { release, from } => {
+                let how = from.map_or_else(|| "as a whole".to_owned(), |from| format!("against {from}"));
+                self.busy("pack", &format!("{release} {how}"));
+            }
+            Travel::Sending => {
+                self.drop_line("pack");
+                self.state().download.what = "upload";
+            }
+            Travel::Transferred => self.end_download(),
+            Travel::Applying { release, bytes: expected } => {
+                self.end_download();
+                let mut state = self.state();
+                state.applied = (release, 0, expected);
+            }
+            Travel::Applied { bytes } => self.applied(bytes),
+            Travel::Pulled { release } => {
+                self.end_download();
+                self.drop_line("make");
+                self.done("release", '✔', &release);
+            }
+        }
+    }
+
+    fn applied(&self, more: u64) {
+        let text = {
+            let mut state = self.state();
+            let (release, done, expected) = &mut state.applied;
+            *done += more;
+            format!("{release}: {} of {}", bytes(*done), bytes(*expected))
+        };
+        self.busy("make", &text);
+    }
+
+    /// What went on under this key has ended, and nobody needs to be told.
+    fn drop_line(&self, key: &str) {
+        if let Some(bar) = self.state().bars.remove(key) {
+            bar.finish_and_clear();
+        }
+    }
+
     fn instance(&self, name: &str, step: &InstanceStep) {
         match step {
             InstanceStep::Withdrawing => self.busy(name, "withdrawing from its ports"),
@@ -263,10 +313,7 @@ impl Reporter for Live {
     fn report(&self, progress: Progress) {
         match progress {
             Progress::Store(step) => self.store(step),
-            Progress::Refreshing => {
-                self.state().download.what = "indices";
-                self.busy("packages", "reading the archive's indices");
-            }
+            Progress::Refreshing => self.refreshing(),
             Progress::Resolving => {
                 self.end_download();
                 self.busy("packages", "choosing");
@@ -312,6 +359,7 @@ impl Reporter for Live {
             | Progress::ReadingFeed { .. }
             | Progress::FeedRead { .. }
             | Progress::Postponed { .. }) => self.search(progress),
+            Progress::Travel(travel) => self.travel(travel),
             Progress::Accelerator { kind, .. } if kind == "kvm" => {}
             Progress::Accelerator { kind, reason } => {
                 self.note(&format!("virtual machines run under {kind}: {reason}"));

@@ -78,6 +78,7 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
         OpsError::Fetch(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
         OpsError::Store(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
         OpsError::Trust(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
+        OpsError::Transfer(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
         OpsError::Document { .. }
         | OpsError::Unverified { .. }
         | OpsError::StoreDamaged { .. }

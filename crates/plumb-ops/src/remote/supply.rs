@@ -1,0 +1,124 @@
+//! What the images of a release were built from: packages, and files from elsewhere. With them a release can be built again
+//! after the archives dropped them.
+
+use std::collections::BTreeMap;
+
+use plumb_model::image::Part;
+use plumb_model::release::Release;
+use plumb_model::{Digest, Document};
+use plumb_remote::Error;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::bundle::Filling;
+use super::index::blob;
+use super::{Mode, Place};
+use crate::Plumb;
+use crate::error::OpsError;
+use crate::remote::TransferError;
+
+/// Largest list that is read: 200 bytes a file, so 300,000 files.
+const LIST_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// The list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SupplyList {
+    format: u32,
+    /// By digest.
+    pub(super) files: Vec<SupplyFile>,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SupplyFile {
+    /// For people: `libc6_2.36-9+deb12u13_amd64.deb`.
+    pub(super) name: String,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    /// It is also known by its SHA-512, as npm does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    sha512: bool,
+}
+
+impl Document for SupplyList {
+    const WHAT: &'static str = "list of what a release was built from";
+    const FORMAT: u32 = 1;
+
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl Plumb<'_> {
+    /// Everything that the images of `release` were built from; all of it is in the store.
+    pub(super) fn supplies(&self, release: &Release) -> Result<SupplyList, OpsError> {
+        let mut files: BTreeMap<Digest, SupplyFile> = BTreeMap::new();
+        for source in self.sources_of(release)? {
+            let known = plumb_fetch::known_file(&self.store, &source.check)?;
+            let (digest, size) = known.ok_or_else(|| TransferError::NoSupply {
+                release: release.name(),
+                file: source.item.clone(),
+            })?;
+            let sha512 = matches!(source.check, plumb_fetch::Check::Sha512(_));
+            files.insert(digest, SupplyFile { name: source.item, digest, size, sha512 });
+        }
+        Ok(SupplyList { format: SupplyList::FORMAT, files: files.into_values().collect() })
+    }
+
+    /// Brings everything that a list of a remote names; says how many files and bytes travelled, or would.
+    pub(super) fn bring_supplies(
+        &self,
+        place: &Place,
+        list: &Part,
+        mode: Mode,
+    ) -> Result<(usize, u64), OpsError> {
+        let remote = place.remote.as_ref();
+        let bytes = plumb_remote::read_blob(remote, &blob(list), LIST_LIMIT, &place.patience)?;
+        let name = format!("{} of {}", list.digest, remote.shown());
+        let list = SupplyList::from_bytes(&bytes)
+            .map_err(|source| TransferError::Foreign { name, source: source.into() })?;
+        let mut missing = Vec::new();
+        for file in &list.files {
+            if self.store.size(&file.digest)? != Some(file.size) {
+                missing.push(file);
+            }
+        }
+        let count = (missing.len(), missing.iter().map(|file| file.size).fold(0, u64::saturating_add));
+        if mode == Mode::DryRun {
+            return Ok(count);
+        }
+        self.check_space(count.1)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(plumb_remote::limit::CONNECTIONS).build();
+        let pool = pool.map_err(|error| TransferError::Threads { source: error.into() })?;
+        let brought: Result<(), OpsError> =
+            pool.install(|| missing.par_iter().try_for_each(|file| self.bring_supply(place, file)));
+        brought?;
+        self.store.sync()?;
+        for file in list.files.iter().filter(|file| file.sha512) {
+            plumb_fetch::index_by_sha512(&self.store, &file.digest)?;
+        }
+        Ok(count)
+    }
+
+    fn bring_supply(&self, place: &Place, file: &SupplyFile) -> Result<(), OpsError> {
+        let mut partial = self.store.partial(&file.digest)?;
+        let filling = Filling {
+            plumb: self,
+            remote: place.remote.as_ref(),
+            patience: place.patience,
+            blob: plumb_remote::Blob { digest: file.digest, size: file.size },
+            range: 0..file.size,
+            item: file.name.clone(),
+        };
+        filling.fill(&mut partial)?;
+        partial.commit().map_err(|error| match error {
+            plumb_store::Error::WrongDigest { expected, found } => {
+                let what = format!("`{}` of `{}`", file.name, place.remote.shown());
+                Error::WrongDigest { what, expected, found }.into()
+            }
+            other => other.into(),
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! A container registry: Debian's docker-registry, and skopeo as the tool that others have.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use testkit::{free_port, get, printed, wait_until};
+
+use super::base::{Home, base, text_of};
+use super::server::{Line, Process, empty};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn start(folder: &Path, extra: &str) -> Result<(Process, u16)> {
+    let port = free_port()?;
+    let config = folder.join("registry.yml");
+    let text = format!(
+        "version: 0.1\nlog: {{ level: error, accesslog: {{ disabled: true }} }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: '127.0.0.1:{port}' }}\n{extra}",
+        folder.join("data").display()
+    );
+    fs::write(&config, text)?;
+    let child = Command::new("docker-registry")
+        .arg("serve")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("docker-registry is missing: `scripts/setup docker-registry skopeo`")?;
+    let process = Process(child);
+    wait_until("the registry answers", LIMIT, &mut || get(port, "/v2/").is_ok())?;
+    Ok((process, port))
+}
+
+#[test]
+fn a_release_travels_by_a_registry_and_other_tools_copy_it() -> Result<()> {
+    let base = base()?;
+    let folder = empty(base.world.folder().join("registry"))?;
+    let (_server, port) = start(&folder, "")?;
+    let line = Line::start(port)?;
+    let address = format!("oci://127.0.0.1:{}/team/releases", line.port);
+    let whole = base.world.json(&["push", "hello@1", &address, "--dry-run"])?["bytes"].as_u64();
+    let whole = whole.context("bytes")?;
+    for step in 1..=3 {
+        let begun = line.total();
+        let mut child = base.world.spawn(&["push", "hello@1", &address])?;
+        line.kill_after(begun + whole * step / 5, &mut child)?;
+        let home = Home::new("oci-early")?;
+        let refused = home.run(&["clone", &address, "hello"])?;
+        ensure!(
+            refused.code == 1 && refused.stderr.contains("has no release of `hello`"),
+            "{}",
+            refused.stderr
+        );
+    }
+    line.cut(3, 30_000_000);
+    let mut runs = 0;
+    while base.world.run(&["push", "hello@1", &address])?.code != 0 {
+        runs += 1;
+        ensure!(runs < 50, "it never gets there");
+    }
+    line.cut(0, 0);
+    base.world.ok(&["push", "hello@2", &address])?;
+    let home = Home::new("oci-receiver")?;
+    line.cut(5, 4_000_000);
+    let mut runs = 0;
+    while home.run(&["clone", &address, "hello"])?.code != 0 {
+        runs += 1;
+        ensure!(runs < 50, "it never gets there");
+    }
+    line.cut(0, 0);
+    home.verify("hello@2")?;
+
+    // Listed and copied by a tool that knows nothing of Plumb: to another repository, from which a release comes as well.
+    let host = format!("127.0.0.1:{port}");
+    let tags = printed(
+        Command::new("skopeo")
+            .args(["list-tags", "--tls-verify=false"])
+            .arg(format!("docker://{host}/team/releases")),
+    )?;
+    let tags: Value = serde_json::from_str(&tags)?;
+    let tags = tags["Tags"].as_array().context("tags")?;
+    for tag in ["plumb.json", "apps_hello_index.json", "hello.1", "hello.2"] {
+        ensure!(tags.contains(&Value::from(tag)), "{tags:?}");
+    }
+    for tag in tags.iter().filter_map(Value::as_str) {
+        printed(
+            Command::new("skopeo")
+                .args(["copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false"])
+                .args([
+                    format!("docker://{host}/team/releases:{tag}"),
+                    format!("docker://{host}/copied:{tag}"),
+                ]),
+        )?;
+    }
+    let copied = Home::new("oci-copied")?;
+    copied.ok(&["clone", &format!("oci://{host}/copied"), "hello"])?;
+    copied.verify("hello@2")?;
+
+    // What the registry's own garbage collection finds unused is nothing of ours.
+    let config = folder.join("registry.yml");
+    printed(Command::new("docker-registry").args(["garbage-collect", text_of(&config)]))?;
+    let after = Home::new("oci-after")?;
+    after.ok(&["clone", &address, "hello"])?;
+    after.verify("hello@2")
+}
+
+#[test]
+fn a_registry_that_wants_a_login_gets_that_of_other_tools() -> Result<()> {
+    let base = base()?;
+    let folder = empty(base.world.folder().join("registry-login"))?;
+    let file = folder.join("htpasswd");
+    // The form that the registry reads: bcrypt.
+    let made = printed(Command::new("python3").args([
+        "-c",
+        "import crypt; print('me:' + crypt.crypt('secret', crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)))",
+    ]))?;
+    fs::write(&file, made.replace("$2b$", "$2y$"))?;
+    let extra = format!("auth: {{ htpasswd: {{ realm: x, path: {} }} }}\n", file.display());
+    let (_server, port) = start(&folder, &extra)?;
+    let address = format!("oci://127.0.0.1:{port}/releases");
+    let refused = base.world.run(&["push", "hello@1", &address])?;
+    assert_eq!(refused.code, 1);
+    ensure!(refused.stderr.contains("only for those who log in\nhint:"), "{}", refused.stderr);
+    let login = folder.join("auth.json");
+    // `me:secret`.
+    fs::write(&login, format!("{{\"auths\":{{\"127.0.0.1:{port}\":{{\"auth\":\"bWU6c2VjcmV0\"}}}}}}"))?;
+    let mut command = base.world.command(&["push", "hello@1", &address]);
+    let output = command.env("REGISTRY_AUTH_FILE", &login).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
