@@ -112,7 +112,9 @@ impl Store {
         }
         for path in self.files_of(self.root())? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name != "format" && !PLACES.contains(&name) {
+            // The index of what releases hold, with its log (`search.db-wal`).
+            let is_index = name.starts_with("search.db");
+            if name != "format" && !is_index && !PLACES.contains(&name) {
                 // A process that ended between making the file `format` and naming it leaves `format.<pid>`.
                 let ours = name.strip_prefix("format.").is_some_and(|pid| pid.parse::<u32>().is_ok());
                 found.push(if ours { Leftover::Unfinished(path) } else { Leftover::Foreign(path) });

@@ -1,8 +1,8 @@
 //! Feeds of advisories: where from, when they were taken, and the bytes themselves; read into the index.
 //!
 //! ```text
-//!  entries/advisory-1/<name>   origin, form, time, digest, object        what is known, durable
-//!  object                      the feed as it was taken, zstd            read again when the index is made again
+//!  entries/advisory-1/<name>   origin, form, time, digest                what is known, durable
+//!  object                      the feed as it was taken                  read again when the index is made again
 //!  index                       its advisories, with its digest           derived
 //! ```
 //! Nobody signs these feeds: what they say is believed as far as the connection they came by. A feed that cannot be read
@@ -47,9 +47,6 @@ const HEAD_BYTES: u64 = 64 * 1024;
 
 /// Older feeds are told to be old, seconds: Debian's tracker changes every few hours, and a week has hundreds of changes.
 const OLD_S: i64 = 7 * 86_400;
-
-/// Level of zstd: a feed is written once and seldom read, and the first levels already make a tenth of it.
-const LEVEL: i32 = 3;
 
 /// Name of a feed: as names of deployments are, and not that of the changelogs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -142,10 +139,9 @@ struct Record {
     origin: String,
     form: Form,
     taken_s: i64,
+    /// The object with its bytes.
     digest: Digest,
     bytes: u64,
-    /// The bytes, compressed.
-    object: Digest,
     tally: Tally,
     validators: Validators,
 }
@@ -253,9 +249,7 @@ impl Plumb<'_> {
             // Without validators nothing can be unchanged.
             (None, None) => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
         };
-        if let Some(known) =
-            known.filter(|known| known.digest == digest && self.store.contains(&known.object))
-        {
+        if let Some(known) = known.filter(|known| known.digest == digest && self.store.contains(&digest)) {
             let record = Record { taken_s, validators, ..known };
             self.put_feed(name, &record)?;
             return Ok(FeedOutcome { feed: view(name, record), changed: false });
@@ -267,11 +261,9 @@ impl Plumb<'_> {
             let (form, tally) = compile(&transaction, name.as_str(), &digest, &mut file)
                 .map_err(|error| OpsError::Advisory { origin: origin.to_owned(), source: Box::new(error) })?;
             file.seek(SeekFrom::Start(0)).map_err(broken)?;
-            let mut writer = zstd::Encoder::new(self.store.writer(), LEVEL).map_err(broken)?;
-            io::copy(&mut file, &mut writer).map_err(broken)?;
-            let (object, _) = writer.finish().map_err(broken)?.commit()?;
+            self.store.put_reader(&mut file)?;
             let (origin, validators) = (origin.to_owned(), validators.clone());
-            let record = Record { origin, form, taken_s, digest, bytes, object, tally, validators };
+            let record = Record { origin, form, taken_s, digest, bytes, tally, validators };
             // Were it killed between these two, the index would be of another feed than the entry, and would be seen to be.
             self.store.sync()?;
             self.put_feed(name, &record)?;
@@ -343,9 +335,7 @@ impl Plumb<'_> {
             source,
         };
         let mut file = tempfile::tempfile_in(self.home.root()).map_err(|error| broken(error.into()))?;
-        let object = self.store.open_object(&record.object)?;
-        zstd::Decoder::new(object)
-            .and_then(|decoder| io::copy(&mut decoder.take(MAX_FEED_BYTES), &mut file))
+        io::copy(&mut self.store.open_object(&record.digest)?, &mut file)
             .map_err(|error| broken(error.into()))?;
         let (found, _) = hash(&mut file).map_err(|error| broken(error.into()))?;
         if found != record.digest {
