@@ -143,6 +143,8 @@ impl Plumb<'_> {
             for digest in digests(text.as_bytes()) {
                 if self.store.contains(&digest) {
                     need.add(digest, Kind::Document, false);
+                    // The outcome of a test names what its instances said.
+                    self.follow(&digest, Kind::File, need)?;
                 }
             }
         }

@@ -87,8 +87,7 @@ mod tests {
         for (number, bundles) in releases {
             let bundle = |(base, size): &(Option<u64>, u64)| Bundle { base: *base, delta: part(*size) };
             let bundles = bundles.iter().map(bundle).collect();
-            let entry =
-                Entry { document: part(1), bytes: 1, bundles, supplies: None, statements: Vec::new() };
+            let entry = Entry { document: part(1), bytes: 1, bundles, supplies: None };
             index.releases.insert(*number, entry);
         }
         index

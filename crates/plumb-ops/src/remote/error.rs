@@ -51,14 +51,6 @@ pub enum TransferError {
         /// The digest of the other one.
         there: Digest,
     },
-    /// Another root of trust of the same application.
-    #[error("`{remote}` has another root of trust for `{app}` than this host")]
-    OtherTrust {
-        /// The application.
-        app: AppName,
-        /// The remote.
-        remote: String,
-    },
     /// The index was replaced again and again.
     #[error("`{remote}` changed each time before the release could be announced")]
     Contended {
@@ -182,7 +174,6 @@ impl TransferError {
             TransferError::Foreign { .. }
             | TransferError::Lacking { .. }
             | TransferError::NoWay { .. }
-            | TransferError::OtherTrust { .. }
             | TransferError::NotWhole { .. } => true,
             _ => false,
         }
@@ -205,9 +196,6 @@ impl TransferError {
             }
             TransferError::RemoteTaken { name, .. } => {
                 format!("take another name, or forget this one first: `plumb remote remove {name}`")
-            }
-            TransferError::OtherTrust { app, .. } => {
-                format!("`plumb trust {app}` shows whose word counts here; ask whoever runs the remote for theirs")
             }
             TransferError::Differs { release, .. } => format!(
                 "two people made `{release}`: pull what is there into a home of its own (`--home`), and release again on \

@@ -1,42 +1,29 @@
 //! What a remote says it has of one application.
 //!
 //! ```text
-//!  apps/<app>/index.json    {"format":1,"app":"shop","roots":{…},"releases":{"4":{"document":…,"bundles":[…],…}}}
+//!  index.json    {"format":1,"app":"shop","releases":{"4":{"document":…,"bytes":…,"bundles":[…]}}}
 //! ```
 //!
-//! This is the seam where trust is put in: everything above asks [`read`] what there is and tells [`announce`] what is new,
-//! and neither knows how a remote says it. The index is the one document that is replaced, and the last that is written: a
-//! release is there with everything it needs, or not at all. Whatever it names is named by digest. It is not
-//! signed itself; what it leads to is (`vouched.rs`). Until the index is, whoever holds a remote can hide releases, not forge
-//! them.
+//! It is one of the signed documents of `signed.rs`: a release is there with everything it needs, or not at all. Whatever it
+//! names is named by digest.
 
 use std::collections::BTreeMap;
 
 use plumb_model::image::Part;
 use plumb_model::release::ReleaseName;
 use plumb_model::{AppName, Digest, Document};
-use plumb_remote::{Blob, Expected, Name, Remote, Version, Written};
+use plumb_remote::{Blob, Remote};
 use serde::{Deserialize, Serialize};
 
 use crate::error::OpsError;
 use crate::remote::TransferError;
-
-/// Largest index that is read: 200 bytes a bundle, so a hundred thousand of them.
-const INDEX_LIMIT: u64 = 32 * 1024 * 1024;
-
-/// How often an index is read again because somebody else replaced it meanwhile. Each time means that another push came
-/// to its end in between.
-const ANNOUNCE_TRIES: usize = 32;
 
 /// All releases of one application on a remote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Index {
     format: u32,
-    app: AppName,
-    /// The root of trust by version, blobs.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) roots: BTreeMap<u64, Part>,
+    pub(crate) app: AppName,
     /// By number.
     pub(crate) releases: BTreeMap<u64, Entry>,
 }
@@ -54,9 +41,6 @@ pub(crate) struct Entry {
     /// A list of what its images were built from, a blob; see `supply.rs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) supplies: Option<Part>,
-    /// What was signed about it, blobs by digest.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) statements: Vec<Part>,
 }
 
 /// A delta that makes the objects of a release.
@@ -82,7 +66,7 @@ impl Document for Index {
 impl Index {
     /// An index without releases.
     pub(crate) fn new(app: &AppName) -> Index {
-        Index { format: Index::FORMAT, app: app.clone(), roots: BTreeMap::new(), releases: BTreeMap::new() }
+        Index { format: Index::FORMAT, app: app.clone(), releases: BTreeMap::new() }
     }
 }
 
@@ -91,59 +75,26 @@ pub(crate) fn blob(part: &Part) -> Blob {
     Blob { digest: part.digest, size: part.size }
 }
 
-/// What `remote` has of `app`; an empty index if it has nothing.
-pub(crate) fn read(remote: &dyn Remote, app: &AppName) -> Result<Index, OpsError> {
-    Ok(read_version(remote, app)?.map_or_else(|| Index::new(app), |(index, _)| index))
-}
-
-/// Adds a release, or what is new about it, to what `remote` says it has. Everything that `entry` names is there already.
-///
-/// # Errors
-/// [`TransferError::Differs`] if its number is taken by another release.
-pub(crate) fn announce(
-    remote: &dyn Remote,
-    name: &ReleaseName,
-    entry: &Entry,
-    roots: &BTreeMap<u64, Part>,
-) -> Result<(), OpsError> {
-    for _ in 0..ANNOUNCE_TRIES {
-        let (mut index, expected) = match read_version(remote, &name.app)? {
-            Some((index, version)) => (index, Expected::Is(version)),
-            None => (Index::new(&name.app), Expected::Absent),
-        };
-        let merged = match index.releases.get(&name.number) {
+impl Index {
+    /// Adds a release, or what is new about it.
+    ///
+    /// # Errors
+    /// [`TransferError::Differs`] if its number is taken by another release.
+    pub(crate) fn add(
+        &mut self,
+        remote: &dyn Remote,
+        name: &ReleaseName,
+        entry: &Entry,
+    ) -> Result<(), OpsError> {
+        let merged = match self.releases.get(&name.number) {
             Some(other) => {
                 merge(other, entry).ok_or_else(|| differs(remote, name, &other.document.digest))?
             }
             None => entry.clone(),
         };
-        let before = index.clone();
-        add_roots(&mut index, roots, remote)?;
-        index.releases.insert(name.number, merged);
-        if index == before {
-            return Ok(());
-        }
-        if remote.write(&index_name(&name.app)?, &index.to_bytes(), &expected)? == Written::Done {
-            return Ok(());
-        }
+        self.releases.insert(name.number, merged);
+        Ok(())
     }
-    Err(OpsError::Transfer(TransferError::Contended { remote: remote.shown() }))
-}
-
-/// Adds versions of the root of trust; a version that is there must be the same one.
-pub(crate) fn add_roots(
-    index: &mut Index,
-    roots: &BTreeMap<u64, Part>,
-    remote: &dyn Remote,
-) -> Result<(), OpsError> {
-    for (version, root) in roots {
-        if index.roots.get(version).is_some_and(|there| there != root) {
-            let (app, remote) = (index.app.clone(), remote.shown());
-            return Err(TransferError::OtherTrust { app, remote }.into());
-        }
-        index.roots.insert(*version, root.clone());
-    }
-    Ok(())
 }
 
 pub(crate) fn differs(remote: &dyn Remote, name: &ReleaseName, there: &Digest) -> OpsError {
@@ -166,28 +117,8 @@ pub(crate) fn merge(one: &Entry, other: &Entry) -> Option<Entry> {
         }
     }
     merged.bundles.sort_by_key(|bundle| bundle.base);
-    merged.statements.extend(other.statements.iter().cloned());
-    merged.statements.sort_by_key(|part| part.digest);
-    merged.statements.dedup();
     merged.supplies = merged.supplies.or_else(|| other.supplies.clone());
     Some(merged)
-}
-
-fn index_name(app: &AppName) -> Result<Name, OpsError> {
-    Ok(Name::new(&format!("apps/{app}/index.json"))?)
-}
-
-fn read_version(remote: &dyn Remote, app: &AppName) -> Result<Option<(Index, Version)>, OpsError> {
-    let name = index_name(app)?;
-    let Some((bytes, version)) = remote.read(&name, INDEX_LIMIT)? else { return Ok(None) };
-    let shown = || format!("{name} of {}", remote.shown());
-    let index = Index::from_bytes(&bytes)
-        .map_err(|source| TransferError::Foreign { name: shown(), source: source.into() })?;
-    if index.app != *app {
-        let source = format!("it is that of application `{}`", index.app);
-        return Err(OpsError::Transfer(TransferError::Foreign { name: shown(), source: source.into() }));
-    }
-    Ok(Some((index, version)))
 }
 
 #[cfg(test)]
@@ -198,13 +129,7 @@ mod tests {
         let part = |text: String| Part { digest: Digest::of(text.as_bytes()), size: text.len() as u64 };
         let bundle = |base: &Option<u64>| Bundle { base: *base, delta: part(format!("{base:?}")) };
         let bundles = bases.iter().map(bundle).collect();
-        Entry {
-            document: part(document.to_owned()),
-            bytes: 7,
-            bundles,
-            supplies: None,
-            statements: Vec::new(),
-        }
+        Entry { document: part(document.to_owned()), bytes: 7, bundles, supplies: None }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Remotes: named places, releases sent there, releases brought here.
 //!
 //! ```text
-//!  push    reach ─► delta against what the remote has, or all of it ─► blobs ─► index, last
-//!  pull    index ─► the cheapest chain of deltas from what is here ─► objects ─► release, last
+//!  push    reach ─► delta against what the remote has, or all of it ─► blobs ─► signed documents, last
+//!  pull    signed documents ─► the cheapest chain of deltas from what is here ─► objects ─► release, last
 //! ```
 
 mod bundle;
@@ -12,13 +12,14 @@ mod index;
 mod object;
 mod pull;
 mod push;
+mod signed;
 mod supply;
-mod vouched;
+mod word;
 
 use std::path::PathBuf;
 
-use plumb_model::release::ReleaseName;
-use plumb_model::{AppName, RemoteName};
+use plumb_model::release::{ReleaseName, ReleaseRef};
+use plumb_model::{AppName, ChannelName, Digest, RemoteName};
 use plumb_remote::{Address, Patience, Remote};
 use serde::Serialize;
 
@@ -45,21 +46,29 @@ const ORIGIN: &str = "origin";
 pub struct Wanted {
     /// The application.
     pub app: AppName,
-    /// The number; the newest if there is none.
+    /// The number; the newest if there is neither this nor a channel.
     pub number: Option<u64>,
+    /// The channel that points to it.
+    pub channel: Option<ChannelName>,
 }
 
 impl Wanted {
-    /// `shop@3` or `shop`.
+    /// `shop@3`, `shop@prod` or `shop`.
     ///
     /// # Errors
     /// [`TransferError::NotARelease`].
     pub fn parse(text: &str) -> Result<Wanted, OpsError> {
-        if let Ok(ReleaseName { app, number }) = text.parse() {
-            return Ok(Wanted { app, number: Some(number) });
+        match text.parse() {
+            Ok(ReleaseRef::Release(ReleaseName { app, number })) => {
+                return Ok(Wanted { app, number: Some(number), channel: None });
+            }
+            Ok(ReleaseRef::Channel { app, channel }) => {
+                return Ok(Wanted { app, number: None, channel: Some(channel) });
+            }
+            Err(_) => {}
         }
         let refused = |_| TransferError::NotARelease { value: text.to_owned() };
-        Ok(Wanted { app: text.parse().map_err(refused)?, number: None })
+        Ok(Wanted { app: text.parse().map_err(refused)?, number: None, channel: None })
     }
 }
 
@@ -139,16 +148,16 @@ impl Plumb<'_> {
         Ok(self.store.remove_entry(REMOTES, name.as_str())?)
     }
 
-    /// Adds a remote and pulls the newest release of an application from it.
+    /// Adds a remote and pulls the newest release of an application from it. Where nobody is trusted for the application yet,
+    /// `pin` is the fingerprint that its root of trust must have; without it whoever is trusted there is trusted here.
     ///
     /// # Errors
     /// [`OpsError`]; the name stays only if the release is here.
     pub fn clone_app(
         &self,
         (name, address): (Option<&RemoteName>, &str),
-        app: &AppName,
-        supplies: Supplies,
-        mode: Mode,
+        (app, pin): (&AppName, Option<&Digest>),
+        (supplies, mode): (Supplies, Mode),
     ) -> Result<Pulled, OpsError> {
         let origin = ORIGIN.parse().map_err(|_| TransferError::NotARelease { value: ORIGIN.to_owned() })?;
         let name = name.unwrap_or(&origin);
@@ -159,9 +168,9 @@ impl Plumb<'_> {
             let address = String::from_utf8_lossy(&known).into_owned();
             return Err(OpsError::Transfer(TransferError::RemoteTaken { name: name.clone(), address }));
         }
-        let wanted = Wanted { app: app.clone(), number: None };
+        let wanted = Wanted { app: app.clone(), number: None, channel: None };
         let place = self.open_remote(&address, Some(name.clone()))?;
-        let pulled = self.pull_from(&place, &wanted, supplies, mode)?;
+        let pulled = self.pull_from(&place, (&wanted, pin), supplies, mode)?;
         if mode == Mode::Do {
             self.add_remote(name, &address.to_string())?;
             self.store.put_entry(UPSTREAMS, app.as_str(), name.as_str().as_bytes())?;

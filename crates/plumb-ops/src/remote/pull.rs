@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use plumb_model::release::{Release, ReleaseName};
-use plumb_model::{Digest, Document as _};
+use plumb_model::{ChannelName, Digest, Document as _};
 use plumb_remote::Remote;
 use serde::Serialize;
 
 use super::bundle::RemoteBundle;
 use super::chain::{self, Link};
 use super::index::{self, Entry, Index, blob};
+use super::signed::{Look, Purpose};
 use super::{Mode, Place, Supplies, Wanted};
 use crate::Plumb;
 use crate::error::{OpsError, io};
@@ -40,6 +41,8 @@ pub struct Pulled {
     pub trusts: Option<Digest>,
     /// As what they travelled.
     pub bundles: Vec<PulledBundle>,
+    /// Channels that point elsewhere now.
+    pub channels: Vec<ChannelName>,
     /// Packages and files its images were built from, and their bytes.
     pub supplies: (usize, u64),
 }
@@ -56,10 +59,11 @@ pub struct PulledBundle {
 }
 
 /// What is to be pulled, and from where.
-pub(super) struct Job<'a> {
-    pub(super) remote: &'a dyn Remote,
-    pub(super) place: &'a Place,
-    pub(super) index: &'a Index,
+struct Job<'a> {
+    remote: &'a dyn Remote,
+    place: &'a Place,
+    look: &'a Look,
+    index: &'a Index,
     name: ReleaseName,
     mode: Mode,
 }
@@ -77,7 +81,7 @@ impl Plumb<'_> {
         mode: Mode,
     ) -> Result<Pulled, OpsError> {
         let place = self.place(remote, &wanted.app)?;
-        let pulled = self.pull_from(&place, wanted, supplies, mode)?;
+        let pulled = self.pull_from(&place, (wanted, None), supplies, mode)?;
         if mode == Mode::Do {
             self.keep_upstream(&place, &wanted.app)?;
         }
@@ -87,32 +91,39 @@ impl Plumb<'_> {
     pub(super) fn pull_from(
         &self,
         place: &Place,
-        wanted: &Wanted,
+        (wanted, pin): (&Wanted, Option<&Digest>),
         supplies: Supplies,
         mode: Mode,
     ) -> Result<Pulled, OpsError> {
         let remote = place.remote.as_ref();
         plumb_remote::require(remote)?;
-        let known = index::read(remote, &wanted.app)?;
-        let nothing = || TransferError::NotThere {
+        let nothing = |known: Option<&Index>| TransferError::NotThere {
             app: wanted.app.clone(),
             number: wanted.number,
             remote: remote.shown(),
-            known: known.releases.keys().copied().collect(),
+            known: known.map(|index| index.releases.keys().copied().collect()).unwrap_or_default(),
         };
-        let number = wanted.number.or_else(|| known.releases.keys().next_back().copied());
-        let number = number.ok_or_else(nothing)?;
-        let entry = known.releases.get(&number).ok_or_else(nothing)?;
+        let look = self.visit(place, &wanted.app, Purpose::Pull, pin)?.ok_or_else(|| nothing(None))?;
+        let known = &look.index;
+        let number = match &wanted.channel {
+            Some(channel) => Some(self.channel_there(place, &look, (&wanted.app, channel))?.number),
+            None => wanted.number.or_else(|| known.releases.keys().next_back().copied()),
+        };
+        let number = number.ok_or_else(|| nothing(Some(known)))?;
+        let entry = known.releases.get(&number).ok_or_else(|| nothing(Some(known)))?;
         let name = ReleaseName { app: wanted.app.clone(), number };
         // Whoever comes second finds it here.
         let _held = self.store.lock_waiting(&format!("pull-{}", wanted.app), &mut |_| {})?;
-        let job = Job { remote, place, index: &known, name, mode };
+        let job = Job { remote, place, look: &look, index: known, name, mode };
         let missing = || TransferError::NoSupplies { release: job.name.clone(), remote: remote.shown() };
         let list = match supplies {
             Supplies::Bring => Some(entry.supplies.as_ref().ok_or_else(missing)?),
             Supplies::Leave => None,
         };
         let mut pulled = self.bring_release(&job, entry)?;
+        if mode == Mode::Do {
+            pulled.channels = self.take_words(place, &look, &wanted.app)?;
+        }
         if let Some(list) = list {
             pulled.supplies = self.bring_supplies(place, list, mode)?;
             pulled.bytes += pulled.supplies.1;
@@ -129,13 +140,19 @@ impl Plumb<'_> {
             release_bytes: entry.bytes,
             trusts: None,
             bundles: Vec::new(),
+            channels: Vec::new(),
             supplies: (0, 0),
         };
         let here = match self.read_release(&job.name) {
             Ok(here) if here.digest() != entry.document.digest => {
                 return Err(index::differs(job.remote, &job.name, &entry.document.digest));
             }
-            Ok(here) if self.whole(&here).is_ok() => return self.bring_vouched(job, entry, &here, pulled),
+            Ok(here) if self.whole(&here).is_ok() => {
+                if job.mode == Mode::Do {
+                    self.keep_seen(job.place, &job.name.app, job.look)?;
+                }
+                return Ok(pulled);
+            }
             // It lost something: what is missing is brought again.
             Ok(_) => true,
             Err(OpsError::NoRelease { .. }) => false,
@@ -144,14 +161,15 @@ impl Plumb<'_> {
         pulled.changed = true;
         let release = self.fetch_document(job, entry)?;
         pulled.bytes += entry.document.size;
-        let vouched = self.vouched(job, &release, entry)?;
         self.bring_objects(job, &mut pulled)?;
         if job.mode == Mode::DryRun {
             return Ok(pulled);
         }
         self.check_objects_of(job, &release)?;
-        self.keep_vouched(&release, &vouched)?;
-        pulled.trusts = vouched.first;
+        pulled.trusts = job.look.first_root();
+        self.keep_seen(job.place, &job.name.app, job.look)?;
+        self.take_statements(job.place, job.look, &release)?;
+        self.insist_signed(&release)?;
         if here {
             self.store.sync()?;
         } else {
@@ -164,22 +182,6 @@ impl Plumb<'_> {
             }
         }
         self.report(Progress::Travel(Travel::Pulled { release: job.name.to_string() }));
-        Ok(pulled)
-    }
-
-    /// What was said about a release that is here already.
-    fn bring_vouched(
-        &self,
-        job: &Job<'_>,
-        entry: &Entry,
-        release: &Release,
-        mut pulled: Pulled,
-    ) -> Result<Pulled, OpsError> {
-        let vouched = self.vouched(job, release, entry)?;
-        if job.mode == Mode::Do {
-            pulled.changed = self.keep_vouched(release, &vouched)?;
-            pulled.trusts = vouched.first;
-        }
         Ok(pulled)
     }
 

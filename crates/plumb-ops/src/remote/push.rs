@@ -1,10 +1,10 @@
 //! A release to a remote: only what the remote does not have, and the index last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use plumb_delta::Object;
 use plumb_model::image::Part;
-use plumb_model::release::{Release, ReleaseName};
+use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{AppName, Digest, Document as _};
 use plumb_remote::{Blob, Bound, Memory, Remote, Source, Tag, Upload};
 use rayon::prelude::*;
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::index::{self, Bundle, Entry, Index, blob};
 use super::object::Here;
-use super::vouched::bound_before;
+use super::signed::Purpose;
 use super::{Mode, Place, Supplies, Wanted, chain};
 use crate::Plumb;
 use crate::error::OpsError;
@@ -77,7 +77,6 @@ pub(super) struct Item {
 /// A release on its way.
 struct Parcel {
     entry: Entry,
-    roots: BTreeMap<u64, Part>,
     items: Vec<Item>,
     bundles: Vec<PushedBundle>,
     supplies: (usize, u64),
@@ -101,10 +100,16 @@ impl Plumb<'_> {
         supplies: Supplies,
         mode: Mode,
     ) -> Result<Pushed, OpsError> {
-        let release = match wanted.number {
-            Some(number) => self.read_release(&ReleaseName { app: wanted.app.clone(), number })?,
-            None => self.newest_release(&wanted.app)?,
+        let release = match (wanted.number, &wanted.channel) {
+            (Some(number), _) => self.read_release(&ReleaseName { app: wanted.app.clone(), number })?,
+            (None, Some(channel)) => {
+                let channel = ReleaseRef::Channel { app: wanted.app.clone(), channel: channel.clone() };
+                self.read_release(&self.named(&channel)?)?
+            }
+            (None, None) => self.newest_release(&wanted.app)?,
         };
+        // Nobody is sent what nobody vouches for.
+        self.insist_signed(&release)?;
         let place = self.place(remote, &wanted.app)?;
         let pushed = self.push_to(&place, &release, supplies, mode)?;
         if mode == Mode::Do {
@@ -127,24 +132,27 @@ impl Plumb<'_> {
         if mode == Mode::Do {
             plumb_remote::found(remote)?;
         }
-        let known = index::read(remote, &name.app)?;
+        let look = self.visit(place, &name.app, Purpose::Push, None)?;
+        let known = look.map_or_else(|| Index::new(&name.app), |look| look.index);
         let there = known.releases.get(&name.number);
         if let Some(there) = there.filter(|there| there.document.digest != release.digest()) {
             return Err(index::differs(remote, &name, &there.document.digest));
         }
         let parcel = self.parcel(&known, release, &objects, supplies)?;
-        let mut rooted = known.clone();
-        index::add_roots(&mut rooted, &parcel.roots, remote)?;
         let mut pushed = Pushed {
             release: name.clone(),
             remote: remote.shown(),
-            changed: there != Some(&parcel.entry) || rooted.roots != known.roots,
+            changed: there != Some(&parcel.entry),
             bytes: 0,
             release_bytes: parcel.entry.bytes,
             bundles: parcel.bundles,
             supplies: parcel.supplies,
         };
         if !pushed.changed {
+            if mode == Mode::Do {
+                // What was said meanwhile, and where channels point to.
+                pushed.changed = self.announce(place, &name, &parcel.entry)?;
+            }
             return Ok(pushed);
         }
         let missing = absent(remote, parcel.items)?;
@@ -154,9 +162,18 @@ impl Plumb<'_> {
         }
         self.send(remote, &missing.1)?;
         let tag = Tag::new(&format!("{}.{}", name.app, name.number))?;
-        remote.bind(&tag, &bound(missing, there, &known))?;
-        index::announce(remote, &name, &parcel.entry, &parcel.roots)?;
+        remote.bind(&tag, &bound(missing, there))?;
+        self.announce(place, &name, &parcel.entry)?;
         Ok(pushed)
+    }
+
+    /// Makes a release, and all that was said, a part of what the remote shows. Returns whether something was new.
+    fn announce(&self, place: &Place, name: &ReleaseName, entry: &Entry) -> Result<bool, OpsError> {
+        self.publish(place, &name.app, &|look| {
+            let mut index = look.index.clone();
+            index.add(place.remote.as_ref(), name, entry)?;
+            self.documents(place, look, &name.app, &index)
+        })
     }
 
     /// Everything that a release has to have on a remote, and what is said about it there.
@@ -170,16 +187,13 @@ impl Plumb<'_> {
         let name = release.name();
         let there = known.releases.get(&name.number);
         let document = item(release.to_bytes(), DOCUMENT_TYPE, format!("{name}.json"));
-        let vouching = self.vouching(release)?;
         let mut entry = Entry {
             document: part(&document),
             bytes: objects.iter().map(|object| object.size).sum(),
             bundles: Vec::new(),
             supplies: None,
-            statements: vouching.statements,
         };
         let mut items = vec![document];
-        items.extend(vouching.items);
         let mut bundles = Vec::new();
         if let Some(there) = there {
             entry = index::merge(there, &entry).unwrap_or(entry);
@@ -205,7 +219,7 @@ impl Plumb<'_> {
             items.push(list);
             items.extend(files);
         }
-        Ok(Parcel { entry, roots: vouching.roots, items, bundles, supplies: brought })
+        Ok(Parcel { entry, items, bundles, supplies: brought })
     }
 
     /// Nothing damaged is sent: every object by its digest.
@@ -383,13 +397,12 @@ fn absent(remote: &dyn Remote, items: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>
 }
 
 /// Everything that has to stay with the release: what was sent, and what is there from an earlier push.
-fn bound((there, sent): (Vec<Item>, Vec<Item>), before: Option<&Entry>, known: &Index) -> Vec<Bound> {
+fn bound((there, sent): (Vec<Item>, Vec<Item>), before: Option<&Entry>) -> Vec<Bound> {
     let mut all: Vec<Bound> = there.into_iter().chain(sent).map(|item| item.bound).collect();
     for bundle in before.into_iter().flat_map(|entry| &entry.bundles) {
         let title = format!("{}.delta", bundle.delta.digest.short());
         all.push(Bound { blob: blob(&bundle.delta), media_type: DELTA_TYPE, title });
     }
-    all.extend(before.into_iter().flat_map(|entry| bound_before(entry, &known.roots)));
     all.sort_by_key(|bound| bound.blob);
     all.dedup_by_key(|bound| bound.blob);
     all.sort_by(|one, other| (one.media_type, &one.title).cmp(&(other.media_type, &other.title)));

@@ -1,7 +1,7 @@
 //! Releases for others: remotes, push, pull, clone.
 
 use clap::{Args, Subcommand};
-use plumb_model::{AppName, RemoteName};
+use plumb_model::{AppName, Digest, RemoteName};
 
 /// `plumb remote`.
 #[derive(Debug, Args)]
@@ -80,6 +80,10 @@ pub struct Clone {
     pub address: String,
     /// The application
     pub app: AppName,
+    /// Trust only the application with this fingerprint (`plumb trust` prints it); without it, whoever is trusted there is
+    /// trusted here from now on
+    #[arg(long, value_name = "sha256:…")]
+    pub trust: Option<Digest>,
     /// What to call the remote [default: `origin`]
     #[arg(long, value_name = "NAME")]
     pub remote: Option<RemoteName>,

@@ -82,7 +82,8 @@ pub(super) fn clone(session: &Session<'_>, arguments: &Clone) -> Result<(), OpsE
     let address = with_endpoint(&arguments.address, arguments.endpoint.as_deref());
     let (supplies, mode) = (supplies(arguments.with_packages), mode(arguments.dry_run));
     let place = (arguments.remote.as_ref(), address.as_str());
-    let pulled = session.plumb.clone_app(place, &arguments.app, supplies, mode)?;
+    let pulled =
+        session.plumb.clone_app(place, (&arguments.app, arguments.trust.as_ref()), (supplies, mode))?;
     finish(session, &pulled, arguments.dry_run);
     Ok(())
 }
@@ -108,6 +109,9 @@ fn finish(session: &Session<'_>, pulled: &Pulled, is_dry: bool) {
         );
     }
     tell_supplies(pulled.supplies);
+    for channel in &pulled.channels {
+        err!("channel {channel} moved; `plumb channel {} {channel}` shows where to", pulled.release.app);
+    }
     match (pulled.changed || pulled.supplies.0 > 0, is_dry) {
         (false, _) => err!("it is here already"),
         (true, true) => err!("dry run: would fetch {} from `{}`", bytes(pulled.bytes), pulled.remote),

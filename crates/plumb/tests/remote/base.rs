@@ -7,7 +7,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use plumb_model::Digest;
+use plumb_trust::SecretKey;
+use plumb_trust::tuf::{Fresh, Target, Trusted, publish};
 use serde_json::Value;
+/// A time far ahead, seconds since 1970: 2100.
+const FAR_S: i64 = 4_102_444_800;
+
 use testkit::{Output, World, copy_example};
 
 const PLUMB: &str = env!("CARGO_BIN_EXE_plumb");
@@ -118,6 +123,63 @@ impl Home {
     }
 }
 
+/// Where the metadata of the application lies.
+pub fn metadata(root: &Path) -> PathBuf {
+    root.join("apps/hello/metadata")
+}
+
+/// The blob and the text of the index that a remote shows; `None` if it shows nothing yet.
+pub fn index(root: &Path) -> Result<Option<(PathBuf, String)>> {
+    let read = |name: &str| -> Result<Value> {
+        Ok(serde_json::from_str(&fs::read_to_string(metadata(root).join(name))?)?)
+    };
+    if !metadata(root).join("timestamp.json").exists() {
+        return Ok(None);
+    }
+    let snapshot = read("timestamp.json")?["signed"]["meta"]["snapshot.json"]["version"].clone();
+    let targets =
+        read(&format!("{snapshot}.snapshot.json"))?["signed"]["meta"]["targets.json"]["version"].clone();
+    let targets = read(&format!("{targets}.targets.json"))?;
+    let hex = targets["signed"]["targets"]["index.json"]["hashes"]["sha256"]
+        .as_str()
+        .context("an index")?
+        .to_owned();
+    let path = root.join("blobs").join(&hex[..2]).join(&hex[2..]);
+    let text = fs::read_to_string(&path)?;
+    Ok(Some((path, text)))
+}
+
+/// Makes `text` the index that a remote shows, signed by the keys of the one who made the remote: what somebody could do
+/// who is trusted and lies.
+pub fn resign(root: &Path, text: &str) -> Result<()> {
+    let app = "hello".parse()?;
+    let read = |name: &str| fs::read(metadata(root).join(name));
+    let first = read("1.root.json")?;
+    let mut seen = Trusted::new(&first, &app)?;
+    seen.timestamp(&read("timestamp.json")?, 0)?;
+    seen.snapshot(&read(&format!("{}.snapshot.json", seen.snapshot_version().context("a version")?))?, 0)?;
+    seen.targets(&read(&format!("{}.targets.json", seen.targets_version().context("a version")?))?, 0)?;
+    let mut documents = seen.documents().context("documents")?.targets.clone();
+    documents.insert("index.json".to_owned(), Target::of(text.as_bytes()));
+    let blob = Digest::of(text.as_bytes()).hex();
+    let path = root.join("blobs").join(&blob[..2]).join(&blob[2..]);
+    fs::create_dir_all(path.parent().context("a folder")?)?;
+    fs::write(path, text)?;
+    let mut keys = Vec::new();
+    for entry in fs::read_dir(base()?.world.home().join("keys"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "pem") {
+            keys.push(SecretKey::from_pem(&fs::read_to_string(path)?, None)?);
+        }
+    }
+    let fresh = Fresh { long_s: FAR_S, short_s: FAR_S, skip: 0 };
+    let published = publish((seen.root(), &seen), documents, &keys, fresh)?;
+    for (name, bytes) in &published.files {
+        fs::write(metadata(root).join(name), bytes)?;
+    }
+    Ok(fs::write(metadata(root).join("timestamp.json"), published.timestamp)?)
+}
+
 /// Every blob of a directory has its name, and everything that the index names is there.
 pub fn check_remote(root: &Path) -> Result<Vec<String>> {
     for fan in fs::read_dir(root.join("blobs")).into_iter().flatten().flatten() {
@@ -126,7 +188,7 @@ pub fn check_remote(root: &Path) -> Result<Vec<String>> {
             ensure!(Digest::of(&fs::read(blob.path())?).hex() == name, "{name} has other bytes");
         }
     }
-    let Ok(text) = fs::read_to_string(root.join("apps/hello/index.json")) else { return Ok(Vec::new()) };
+    let Some((_, text)) = index(root)? else { return Ok(Vec::new()) };
     let index: Value = serde_json::from_str(&text)?;
     let releases = index["releases"].as_object().context("releases")?;
     for entry in releases.values() {

@@ -8,7 +8,7 @@ use plumb_model::Digest;
 use serde_json::Value;
 use testkit::copy_tree;
 
-use super::base::{Home, base, text_of};
+use super::base::{self, Home, base, text_of};
 use super::server::{Files, empty};
 
 /// A copy of the good remote.
@@ -20,7 +20,7 @@ fn copy(name: &str) -> Result<PathBuf> {
 }
 
 fn index(remote: &Path) -> Result<Value> {
-    Ok(serde_json::from_str(&fs::read_to_string(remote.join("apps/hello/index.json"))?)?)
+    Ok(serde_json::from_str(&base::index(remote)?.context("an index")?.1)?)
 }
 
 /// Where the blob of a part of the index lies.
@@ -29,12 +29,11 @@ fn blob(remote: &Path, part: &Value) -> Result<PathBuf> {
     Ok(remote.join("blobs").join(&hex[..2]).join(&hex[2..]))
 }
 
-/// Replaces text in the index, which stays in its canonical form.
+/// Replaces text in the index, which stays in its canonical form and is signed again.
 fn edit(remote: &Path, from: &str, to: &str) -> Result<()> {
-    let path = remote.join("apps/hello/index.json");
-    let text = fs::read_to_string(&path)?;
+    let text = base::index(remote)?.context("an index")?.1;
     ensure!(text.contains(from), "{text}");
-    Ok(fs::write(&path, text.replacen(from, to, 1))?)
+    base::resign(remote, &text.replacen(from, to, 1))
 }
 
 /// A pull from there is refused with exit code 3 and these words; one from a good remote then works.
@@ -137,7 +136,7 @@ fn a_damaged_base_here_is_told_from_a_damaged_bundle_there() -> Result<()> {
 #[test]
 fn what_has_no_end_is_not_read_to_its_end() -> Result<()> {
     let base = base()?;
-    for (name, words) in [("plumb.json", "allowed here"), ("index.json", "allowed here")] {
+    for (name, words) in [("plumb.json", "allowed here"), ("timestamp.json", "allowed here")] {
         let server = Files::start(&base.remote, Some(name))?;
         let home = Home::new("endless")?;
         let refused = home.run(&["clone", &format!("http://127.0.0.1:{}", server.port), "hello"])?;

@@ -172,9 +172,9 @@ fn a_push_that_is_killed_leaves_nothing_half() -> Result<()> {
     let points: [(&str, &dyn Fn() -> bool); 5] = [
         ("the mark", &|| length("plumb.json") > 0),
         ("a draft", &|| drafts() > 0),
-        ("half a draft", &|| drafts() > 5_000_000 || length("apps/hello/index.json") > 0),
+        ("half a draft", &|| drafts() > 5_000_000 || length("apps/hello/metadata/timestamp.json") > 0),
         ("a blob", &blobs),
-        ("an index", &|| length("apps/hello/index.json") > 0),
+        ("an index", &|| length("apps/hello/metadata/timestamp.json") > 0),
     ];
     for (what, point) in points {
         let mut command = base.world.command(&["push", "hello@1", address]);
@@ -213,8 +213,9 @@ fn two_pushes_at_once_both_arrive_and_two_releases_of_one_number_do_not() -> Res
     // Somebody else's hello@1.
     let other = Home::new("other")?;
     let folder = base.world.folder().join("app");
-    for part in ["objects", "entries"] {
-        testkit::copy_tree(&base.world.home().join("store").join(part), &other.0.join("store").join(part))?;
+    // Of the same application: with its trust and the key.
+    for part in ["store/objects", "store/entries", "store/trust", "keys"] {
+        testkit::copy_tree(&base.world.home().join(part), &other.0.join(part))?;
     }
     other.ok(&["release", text_of(&folder), "-m", "mine"])?;
     for command in ["push", "pull"] {

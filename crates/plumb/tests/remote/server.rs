@@ -136,20 +136,23 @@ impl Line {
         *lock(&self.shared.total)
     }
 
-    /// Waits until so many bytes were carried, then kills the process, which must not have ended before.
-    pub fn kill_after(&self, bytes: u64, child: &mut std::process::Child) -> Result<()> {
+    /// Waits until so many bytes were carried, then kills the process, unless it has ended before. Was it killed?
+    pub fn kill_after(&self, bytes: u64, child: &mut std::process::Child) -> Result<bool> {
         let end = std::time::Instant::now() + LIMIT;
         let mut total = lock(&self.shared.total);
         while *total < bytes {
             ensure!(std::time::Instant::now() < end, "only {total} of {bytes} bytes came");
-            ensure!(child.try_wait()?.is_none(), "it ended after {total} of {bytes} bytes");
+            // On a busy machine more may come before each kill than is waited for, and the last kill comes too late; or the
+            // server is so slow that the command gives up. Either is an end like another: what must work comes after it.
+            if child.try_wait()?.is_some() {
+                return Ok(false);
+            }
             let waited = self.shared.changed.wait_timeout(total, LOOK);
             total = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(total);
         child.kill()?;
-        child.wait()?;
-        Ok(())
+        Ok(child.wait()?.code().is_none())
     }
 }
 

@@ -1,0 +1,496 @@
+//! What a remote says it has of one application, signed: TUF metadata (see [`plumb_trust::tuf`]) over a few documents.
+//!
+//! ```text
+//!  apps/<app>/metadata/1.root.json, 2.root.json …       who may sign
+//!  apps/<app>/metadata/4.targets.json, 4.snapshot.json  immutable; what there was at one time
+//!  apps/<app>/metadata/timestamp.json                   the one document that is replaced, and the last that is written
+//!
+//!  documents, blobs of the remote:
+//!    index.json           which releases there are, and ways to their objects (`index.rs`)
+//!    release-7.json       what was said about release 7
+//!    channel-prod.json    everything that a channel pointed to
+//! ```
+//!
+//! Everything above asks [`Plumb::visit`] what there is and tells [`Plumb::publish`] what is new. What was seen of a remote is
+//! remembered, so that it cannot go back in time.
+
+use std::collections::BTreeMap;
+
+use plumb_model::{AppName, Digest, Document};
+use plumb_remote::{Blob, Bound, Expected, Memory, Name, Remote, Tag, Upload, Version, Written};
+use plumb_trust::tuf::{
+    Fresh, MAX_ROOT_BYTES, MAX_SNAPSHOT_BYTES, MAX_TARGETS_BYTES, MAX_TIMESTAMP_BYTES, Published, Role,
+    Target, Trusted, TufError, publish,
+};
+use serde::{Deserialize, Serialize};
+
+use super::index::Index;
+use super::{Place, TransferError};
+use crate::error::OpsError;
+use crate::trust::TrustError;
+use crate::{Plumb, clock};
+
+/// Kind of the store entries that hold what was last seen of a remote.
+const SEEN: &str = "remote-seen-1";
+
+/// Newer roots that are followed in one go: a root a week for twenty years.
+const ROOT_STEPS: usize = 1024;
+
+/// How often a push begins again because another one came to its end meanwhile.
+const PUBLISH_TRIES: usize = 32;
+
+/// Versions that are passed over at most: pushes one after the other that were killed just before their end.
+const SKIPS: u64 = 1024;
+
+/// How long targets and snapshot stay good, seconds: a year.
+const LONG_S: i64 = 365 * 86_400;
+
+/// How long a timestamp stays good, seconds: so long nobody notices that a remote keeps news back. Ninety days, as a remote
+/// without a server is only signed anew when somebody pushes.
+const SHORT_S: i64 = 90 * 86_400;
+
+/// Largest document: an index of a hundred thousand bundles.
+const DOCUMENT_LIMIT: u64 = 32 * 1024 * 1024;
+
+/// Media type of documents, for registries.
+const DOCUMENT_TYPE: &str = "application/vnd.plumb.document.v1+json";
+
+/// What looking is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To believe it: by who is trusted now.
+    Pull,
+    /// To replace it: it may be signed by who was trusted when it was written.
+    Push,
+}
+
+/// What a remote shows of an application, verified.
+pub(super) struct Look {
+    trusted: Trusted,
+    timestamp: Option<Version>,
+    seen: Option<Seen>,
+    /// Versions of the root that are not here yet.
+    roots: Vec<(u64, Vec<u8>)>,
+    /// Newest version of the root that is there.
+    root_there: u64,
+    /// The releases.
+    pub(super) index: Index,
+}
+
+/// A document as it is to be on a remote.
+pub(super) enum Wanted {
+    /// The one that is there.
+    AsItIs,
+    /// These bytes.
+    Bytes(Vec<u8>),
+}
+
+/// Documents by name.
+pub(super) type Documents = BTreeMap<String, Wanted>;
+
+/// The files that were accepted, as text: metadata is JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Seen {
+    timestamp: String,
+    snapshot: String,
+    targets: String,
+}
+
+impl Look {
+    /// A document's digest and length.
+    pub(super) fn document(&self, name: &str) -> Option<Blob> {
+        let target = self.trusted.documents()?.targets.get(name)?;
+        Some(Blob { digest: target.digest()?, size: target.length })
+    }
+
+    /// A document for these bytes: the one that is there, if it is the same.
+    pub(super) fn or_new(&self, name: &str, bytes: Vec<u8>) -> Wanted {
+        if self.document(name) == Some(blob_of(&bytes)) { Wanted::AsItIs } else { Wanted::Bytes(bytes) }
+    }
+
+    fn target(&self, name: &str, wanted: &Wanted) -> Option<Target> {
+        match wanted {
+            Wanted::AsItIs => self.trusted.documents()?.targets.get(name).cloned(),
+            Wanted::Bytes(bytes) => Some(Target::of(bytes)),
+        }
+    }
+
+    /// Names of all documents.
+    pub(super) fn documents(&self) -> impl Iterator<Item = &str> {
+        self.trusted
+            .documents()
+            .into_iter()
+            .flat_map(|documents| documents.targets.keys().map(String::as_str))
+    }
+
+    /// The fingerprint of a root that this host has never seen, and will trust.
+    pub(super) fn first_root(&self) -> Option<Digest> {
+        self.roots.first().filter(|(version, _)| *version == 1).map(|(_, bytes)| Digest::of(bytes))
+    }
+
+    /// Who is trusted by what is there.
+    pub(super) fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+}
+
+fn metadata_name(app: &AppName, file: &str) -> Result<Name, OpsError> {
+    Ok(Name::new(&format!("apps/{app}/metadata/{file}"))?)
+}
+
+fn limit(role: Role) -> u64 {
+    (match role {
+        Role::Root => MAX_ROOT_BYTES,
+        Role::Targets => MAX_TARGETS_BYTES,
+        Role::Snapshot => MAX_SNAPSHOT_BYTES,
+        Role::Timestamp => MAX_TIMESTAMP_BYTES,
+    }) as u64
+}
+
+/// One application at one remote.
+struct Visit<'a> {
+    remote: &'a dyn Remote,
+    app: &'a AppName,
+}
+
+impl Visit<'_> {
+    fn bad(&self, source: TufError) -> OpsError {
+        TrustError::Metadata { remote: self.remote.shown(), app: self.app.clone(), source }.into()
+    }
+
+    fn gone(&self, name: &str) -> OpsError {
+        TrustError::MetadataGone { remote: self.remote.shown(), app: self.app.clone(), name: name.to_owned() }
+            .into()
+    }
+
+    fn read(&self, role: Role, file: &str) -> Result<Option<(Vec<u8>, Version)>, OpsError> {
+        Ok(self.remote.read(&metadata_name(self.app, file)?, limit(role))?)
+    }
+
+    /// A file that must be there.
+    fn need(&self, role: Role, version: Option<u64>) -> Result<Vec<u8>, OpsError> {
+        let name = format!("{}.{role}.json", version.unwrap_or(0));
+        Ok(self.read(role, &name)?.ok_or_else(|| self.gone(&name))?.0)
+    }
+
+    fn other_trust(&self, here: Digest, there: Digest) -> OpsError {
+        TrustError::OtherTrust { remote: self.remote.shown(), app: self.app.clone(), here, there }.into()
+    }
+}
+
+impl Plumb<'_> {
+    /// What a remote shows of an application; `None` if it has nothing of it. `pin` is the fingerprint that its trust must
+    /// have where none is known here.
+    pub(super) fn visit(
+        &self,
+        place: &Place,
+        app: &AppName,
+        purpose: Purpose,
+        pin: Option<&Digest>,
+    ) -> Result<Option<Look>, OpsError> {
+        let visit = Visit { remote: place.remote.as_ref(), app };
+        let Some((mut trusted, mut roots, mut root_there)) = self.begin(&visit, purpose, pin)? else {
+            return Ok(None);
+        };
+        if let Some(seen) = self.seen(&visit)? {
+            // What was signed by keys that count no more says nothing about what is new (5.3.11).
+            let mut before = trusted.clone();
+            if before
+                .remember(seen.timestamp.as_bytes(), seen.snapshot.as_bytes(), seen.targets.as_bytes())
+                .is_ok()
+            {
+                trusted = before;
+            }
+        }
+        for _ in 0..ROOT_STEPS {
+            let next = trusted.root().version + 1;
+            let Some((bytes, _)) = visit.read(Role::Root, &format!("{next}.root.json"))? else { break };
+            trusted.next_root(&bytes).map_err(|source| visit.bad(source))?;
+            roots.push((next, bytes));
+            root_there = next;
+        }
+        let mut look =
+            Look { trusted, timestamp: None, seen: None, roots, root_there, index: Index::new(app) };
+        let now_s = if purpose == Purpose::Push { i64::MIN } else { clock::now_s() };
+        let Some((timestamp, version)) = visit.read(Role::Timestamp, "timestamp.json")? else {
+            // It had one, and a push that is on its way has none yet.
+            return if look.trusted.timestamp_version().is_some() {
+                Err(visit.gone("timestamp.json"))
+            } else {
+                Ok((purpose == Purpose::Push).then_some(look))
+            };
+        };
+        let trusted = &mut look.trusted;
+        trusted.timestamp(&timestamp, now_s).map_err(|source| visit.bad(source))?;
+        let snapshot = visit.need(Role::Snapshot, trusted.snapshot_version())?;
+        trusted.snapshot(&snapshot, now_s).map_err(|source| visit.bad(source))?;
+        let targets = visit.need(Role::Targets, trusted.targets_version())?;
+        trusted.targets(&targets, now_s).map_err(|source| visit.bad(source))?;
+        look.timestamp = Some(version);
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        look.seen =
+            Some(Seen { timestamp: text(timestamp), snapshot: text(snapshot), targets: text(targets) });
+        look.index = self.read_index(place, &look, app)?;
+        Ok(Some(look))
+    }
+
+    /// Where to start from: the newest root that is here, or for a push the newest that both have; else the first one that is
+    /// there.
+    #[expect(clippy::type_complexity, reason = "three values that are taken apart at once")]
+    fn begin(
+        &self,
+        visit: &Visit<'_>,
+        purpose: Purpose,
+        pin: Option<&Digest>,
+    ) -> Result<Option<(Trusted, Vec<(u64, Vec<u8>)>, u64)>, OpsError> {
+        let Some(here) = self.trust_if_any(visit.app)? else {
+            let Some((bytes, _)) = visit.read(Role::Root, "1.root.json")? else { return Ok(None) };
+            let there = Digest::of(&bytes);
+            if let Some(pin) = pin.filter(|pin| **pin != there) {
+                return Err(visit.other_trust(*pin, there));
+            }
+            let trusted = Trusted::new(&bytes, visit.app).map_err(|source| visit.bad(source))?;
+            return Ok(Some((trusted, vec![(1, bytes)], 1)));
+        };
+        if let Some(pin) = pin.filter(|pin| **pin != here.fingerprint) {
+            return Err(visit.other_trust(*pin, here.fingerprint));
+        }
+        let Some((first, _)) = visit.read(Role::Root, "1.root.json")? else {
+            // Nobody pushed it yet.
+            return Ok(None);
+        };
+        let there = Digest::of(&first);
+        if there != here.fingerprint {
+            return Err(visit.other_trust(here.fingerprint, there));
+        }
+        let mut common = 1;
+        for version in (1..=here.root().version).rev() {
+            if let Some((bytes, _)) = visit.read(Role::Root, &format!("{version}.root.json"))? {
+                let mine = self.store.root_of_trust(visit.app, version)?;
+                if mine.as_deref() != Some(&bytes) {
+                    return Err(visit.other_trust(Digest::of(&mine.unwrap_or_default()), Digest::of(&bytes)));
+                }
+                common = version;
+                break;
+            }
+        }
+        let from = if purpose == Purpose::Push { common } else { here.root().version };
+        let trusted = match self.trust_at(visit.app, from)? {
+            Some(trust) => trust.trusted,
+            None => here.trusted,
+        };
+        Ok(Some((trusted, Vec::new(), common)))
+    }
+
+    fn read_index(&self, place: &Place, look: &Look, app: &AppName) -> Result<Index, OpsError> {
+        let name = "index.json";
+        let Some(bytes) = self.read_document(place, look, name)? else { return Ok(Index::new(app)) };
+        let foreign =
+            |source| TransferError::Foreign { name: format!("{name} of {}", place.remote.shown()), source };
+        let index = Index::from_bytes(&bytes).map_err(|source| foreign(source.into()))?;
+        if index.app != *app {
+            let why = format!("it is that of application `{}`", index.app);
+            return Err(OpsError::Transfer(foreign(why.into())));
+        }
+        Ok(index)
+    }
+
+    /// The bytes of a document; `None` if there is none of this name.
+    pub(super) fn read_document(
+        &self,
+        place: &Place,
+        look: &Look,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, OpsError> {
+        let Some(blob) = look.document(name) else { return Ok(None) };
+        Ok(Some(plumb_remote::read_blob(place.remote.as_ref(), &blob, DOCUMENT_LIMIT, &place.patience)?))
+    }
+
+    /// Keeps what was seen, and the roots that were new: from now on nothing older is believed.
+    pub(super) fn keep_seen(&self, place: &Place, app: &AppName, look: &Look) -> Result<(), OpsError> {
+        for (version, bytes) in &look.roots {
+            self.store.add_root(app, *version, bytes)?;
+        }
+        let Some(seen) = &look.seen else { return Ok(()) };
+        let visit = Visit { remote: place.remote.as_ref(), app };
+        self.remember_seen(&visit, seen)
+    }
+
+    fn seen(&self, visit: &Visit<'_>) -> Result<Option<Seen>, OpsError> {
+        let entry = self.store.entry(SEEN, &seen_key(visit))?;
+        Ok(entry.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    fn remember_seen(&self, visit: &Visit<'_>, seen: &Seen) -> Result<(), OpsError> {
+        let bytes = serde_json::to_vec(seen).map_err(|error| {
+            visit.bad(TufError::Malformed { role: Role::Timestamp, why: error.to_string() })
+        })?;
+        Ok(self.store.put_entry(SEEN, &seen_key(visit), &bytes)?)
+    }
+
+    /// Makes `documents(look)` what a remote shows of an application. Whatever they name is there already. Returns whether
+    /// something was new. Begins again if somebody else published meanwhile.
+    pub(super) fn publish(
+        &self,
+        place: &Place,
+        app: &AppName,
+        documents: &dyn Fn(&Look) -> Result<Documents, OpsError>,
+    ) -> Result<bool, OpsError> {
+        for _ in 0..PUBLISH_TRIES {
+            let look = match self.visit(place, app, Purpose::Push, None)? {
+                Some(look) => look,
+                None => Look {
+                    trusted: self.trust(app)?.trusted,
+                    timestamp: None,
+                    seen: None,
+                    roots: Vec::new(),
+                    root_there: 0,
+                    index: Index::new(app),
+                },
+            };
+            for (version, bytes) in &look.roots {
+                self.store.add_root(app, *version, bytes)?;
+            }
+            let wanted = documents(&look)?;
+            if self.is_current(app, &look, &wanted)? {
+                return Ok(false);
+            }
+            if self.publish_once(place, app, &look, &wanted)? {
+                return Ok(true);
+            }
+        }
+        Err(OpsError::Transfer(TransferError::Contended { remote: place.remote.shown() }))
+    }
+
+    /// Nothing is new, and what is there stays good for long enough.
+    fn is_current(&self, app: &AppName, look: &Look, wanted: &Documents) -> Result<bool, OpsError> {
+        let same = look.documents().count() == wanted.len()
+            && wanted.values().all(|document| matches!(document, Wanted::AsItIs));
+        let fresh = look.trusted.fresh_until_s().is_some_and(|end_s| end_s > clock::now_s() + SHORT_S / 2);
+        Ok(same && fresh && self.trust(app)?.root().version == look.root_there)
+    }
+
+    fn publish_once(
+        &self,
+        place: &Place,
+        app: &AppName,
+        look: &Look,
+        wanted: &Documents,
+    ) -> Result<bool, OpsError> {
+        let remote = place.remote.as_ref();
+        let visit = Visit { remote, app };
+        let trust = self.trust(app)?;
+        let root = trust.root();
+        let keys = self.role_keys(root, &[Role::Targets, Role::Snapshot, Role::Timestamp])?;
+        let targets: BTreeMap<String, Target> = wanted
+            .iter()
+            .filter_map(|(name, document)| Some((name.clone(), look.target(name, document)?)))
+            .collect();
+        let sign = |skip| {
+            let now_s = clock::now_s();
+            let fresh = Fresh { long_s: now_s + LONG_S, short_s: now_s + SHORT_S, skip };
+            publish((root, &look.trusted), targets.clone(), &keys, fresh).map_err(|source| match source {
+                TufError::Threshold { .. } => {
+                    OpsError::from(TrustError::MayNotPublish { app: app.clone(), source })
+                }
+                source => visit.bad(source),
+            })
+        };
+        // Who may not publish learns it before anything is sent.
+        sign(0)?;
+        self.send_documents(remote, app, look, wanted)?;
+        for version in look.root_there + 1..=root.version {
+            let bytes = self.store.root_of_trust(app, version)?;
+            let bytes = bytes.ok_or_else(|| TrustError::RootGap { app: app.clone(), version })?;
+            plumb_remote::write_once(remote, &metadata_name(app, &format!("{version}.root.json"))?, &bytes)?;
+        }
+        for skip in 0..SKIPS {
+            let published = sign(skip)?;
+            if !written(&visit, &published)? {
+                continue;
+            }
+            let expected = look.timestamp.clone().map_or(Expected::Absent, Expected::Is);
+            let name = metadata_name(app, "timestamp.json")?;
+            if remote.write(&name, &published.timestamp, &expected)? == Written::Changed {
+                return Ok(false);
+            }
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let seen = Seen {
+                timestamp: text(&published.timestamp),
+                snapshot: text(&published.files[1].1),
+                targets: text(&published.files[0].1),
+            };
+            self.remember_seen(&visit, &seen)?;
+            return Ok(true);
+        }
+        Err(OpsError::Transfer(TransferError::Contended { remote: remote.shown() }))
+    }
+
+    fn send_documents(
+        &self,
+        remote: &dyn Remote,
+        app: &AppName,
+        look: &Look,
+        wanted: &Documents,
+    ) -> Result<(), OpsError> {
+        let mut bound = Vec::new();
+        for (name, document) in wanted {
+            let blob = match document {
+                Wanted::AsItIs => look.document(name),
+                Wanted::Bytes(bytes) => {
+                    let blob = blob_of(bytes);
+                    let upload = Upload { blob, source: bytes, memory: &Forgetful, arrived: &|_| {} };
+                    remote.blob_write(&upload)?;
+                    Some(blob)
+                }
+            };
+            bound.extend(blob.map(|blob| Bound { blob, media_type: DOCUMENT_TYPE, title: name.clone() }));
+        }
+        // What is shown until the end of this push stays, too.
+        for name in look.documents() {
+            let old = look.document(name).filter(|old| bound.iter().all(|bound| bound.blob != *old));
+            bound.extend(old.map(|blob| Bound {
+                blob,
+                media_type: DOCUMENT_TYPE,
+                title: format!("old-{name}"),
+            }));
+        }
+        Ok(remote.bind(&Tag::new(&format!("{app}.documents"))?, &bound)?)
+    }
+}
+
+/// Writes the immutable files; `false` if one of their names is taken by another push.
+fn written(visit: &Visit<'_>, published: &Published) -> Result<bool, OpsError> {
+    for (file, bytes) in &published.files {
+        let name = metadata_name(visit.app, file)?;
+        if visit.remote.write(&name, bytes, &Expected::Absent)? == Written::Changed {
+            match visit.remote.read(&name, bytes.len() as u64) {
+                Ok(Some((found, _))) if found == *bytes => {}
+                Ok(_) | Err(plumb_remote::Error::TooLarge { .. }) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn blob_of(bytes: &[u8]) -> Blob {
+    Blob { digest: Digest::of(bytes), size: bytes.len() as u64 }
+}
+
+fn seen_key(visit: &Visit<'_>) -> String {
+    Digest::of(format!("{} {}", visit.remote.shown(), visit.app).as_bytes()).hex()
+}
+
+/// Documents are small: an upload that was cut begins again.
+struct Forgetful;
+
+impl Memory for Forgetful {
+    fn recall(&self, _: &Blob) -> Option<String> {
+        None
+    }
+
+    fn keep(&self, _: &Blob, _: &str) {}
+
+    fn forget(&self, _: &Blob) {}
+}
