@@ -376,7 +376,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Query>(), Err(error), "{text}");
         }
-        assert_eq!(format!("a{}", " <1,".repeat(40)).parse::<Query>().is_err(), true);
+        assert!(format!("a{}", " <1,".repeat(40)).parse::<Query>().is_err());
     }
 
     #[test]
