@@ -71,8 +71,15 @@ impl World {
     /// # Errors
     /// If links cannot be made.
     pub fn share(&self) -> Result<()> {
-        for part in ["objects", "entries"] {
-            link_tree(&self.home.join("store").join(part), &self.cache.join(part))?;
+        link_tree(&self.home.join("store/objects"), &self.cache.join("objects"))?;
+        let entries = self.home.join("store/entries");
+        for kind in fs::read_dir(&entries)? {
+            let kind = kind?.file_name();
+            // What a home knows of remotes and pins is its own.
+            let own = ["remote", "upstream", "trust", "pin", "upload"];
+            if !own.iter().any(|name| kind.to_string_lossy().starts_with(name)) {
+                link_tree(&entries.join(&kind), &self.cache.join("entries").join(&kind))?;
+            }
         }
         Ok(())
     }

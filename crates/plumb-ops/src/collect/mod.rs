@@ -29,7 +29,7 @@ pub use self::root::Reason;
 
 pub(crate) use self::need::digests as named_digests;
 pub(crate) use self::root::key_of;
-pub(crate) use self::sweep::is_remembered;
+pub(crate) use self::sweep::{is_elsewhere, is_remembered};
 
 use self::fold::Folded;
 use self::need::Need;

@@ -143,9 +143,11 @@ impl Plumb<'_> {
             for digest in digests(text.as_bytes()) {
                 if self.store.contains(&digest) {
                     need.add(digest, Kind::Document, false);
-                    // The outcome of a test names what its instances said.
-                    self.follow(&digest, Kind::File, need)?;
                 }
+            }
+            // The outcome of a test names what its instances said.
+            for digest in digests(outcome(&text).as_bytes()) {
+                self.follow(&digest, Kind::File, need)?;
             }
         }
         Ok(())
@@ -154,7 +156,7 @@ impl Plumb<'_> {
     /// The state of the archives, and whatever other lasting entries name.
     fn need_archives(&self, need: &mut Need) -> Result<(), OpsError> {
         for kind in self.store.entry_kinds()? {
-            if super::sweep::is_remembered(&kind) {
+            if super::sweep::is_remembered(&kind) || super::sweep::is_elsewhere(&kind) {
                 continue;
             }
             for key in self.store.entries(&kind)? {
@@ -230,6 +232,13 @@ fn kind_of(name: &str) -> Kind {
         _ if name.contains("/file/") => Kind::File,
         _ => Kind::Document,
     }
+}
+
+/// What the tests were, as a statement about them says it; of other statements nothing.
+fn outcome(statement: &str) -> String {
+    let value: Option<serde_json::Value> = serde_json::from_str(statement).ok();
+    let found = value.as_ref().and_then(|value| value.pointer("/predicate/configuration"));
+    found.map(ToString::to_string).unwrap_or_default()
 }
 
 /// Every run of exactly 64 lower case hexadecimal digits.

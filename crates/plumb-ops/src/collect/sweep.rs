@@ -10,9 +10,13 @@ use super::need::{Need, Use};
 
 /// Names of the kinds of entries that only spare work, without their numbers. What they name stays for other reasons or
 /// not at all.
-const REMEMBERED: [&str; 10] = [
-    "archive", "catalog", "effects", "image", "kernel", "layer", "measured", "sha512", "unpacked", "verified",
+const REMEMBERED: [&str; 12] = [
+    "archive", "bundle", "catalog", "effects", "image", "kernel", "layer", "measured", "sha512", "unpacked",
+    "upload", "verified",
 ];
+
+/// Kinds whose entries speak of what is elsewhere: the digests in them need not be here.
+const ELSEWHERE: [&str; 4] = ["remote", "remote-seen", "trust-draft", "upstream"];
 
 /// Kinds whose entries name what a download was taken apart into: it can be taken apart again.
 const TAKEN_APART: [&str; 3] = ["archive", "layer", "unpacked"];
@@ -20,6 +24,11 @@ const TAKEN_APART: [&str; 3] = ["archive", "layer", "unpacked"];
 /// Whether entries of this kind only spare work: `unpacked-2`, but not `archive`.
 pub(crate) fn is_remembered(kind: &str) -> bool {
     name_of(kind).is_some_and(|name| REMEMBERED.contains(&name))
+}
+
+/// Whether entries of this kind speak of what is elsewhere.
+pub(crate) fn is_elsewhere(kind: &str) -> bool {
+    name_of(kind).is_some_and(|name| ELSEWHERE.contains(&name))
 }
 
 /// Whether entries of this kind name what can be taken apart again.

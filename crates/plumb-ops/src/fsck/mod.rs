@@ -370,9 +370,10 @@ impl Plumb<'_> {
     fn check_entries(&self, mode: Mode, found: &mut Checkup) -> Result<(), OpsError> {
         for kind in self.store.entry_kinds()? {
             let is_remembered = crate::collect::is_remembered(&kind);
+            let is_elsewhere = crate::collect::is_elsewhere(&kind);
             for key in self.store.entries(&kind)? {
                 let value = self.store.entry(&kind, &key)?.unwrap_or_default();
-                let named = named_digests(&value);
+                let named = if is_elsewhere { BTreeSet::new() } else { named_digests(&value) };
                 let reason = if value.is_empty() {
                     Some("it is empty".to_owned())
                 } else {
