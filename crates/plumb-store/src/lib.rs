@@ -43,8 +43,8 @@ mod vouch;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -174,14 +174,14 @@ fn check_format(gate: &dyn Gate, root: &Path) -> Result<()> {
     }
 }
 
-/// Numbers the drafts of this process.
-static FORMAT_DRAFTS: AtomicU64 = AtomicU64::new(0);
+/// Held while this process writes the format.
+static FORMAT_WRITING: Mutex<()> = Mutex::new(());
 
 /// Two processes may write the format at the same time: both rename the same bytes into place.
 fn write_format(gate: &dyn Gate, root: &Path, format: &[u8]) -> Result<()> {
-    // Two threads may do so, too: each has a draft of its own.
-    let number = FORMAT_DRAFTS.fetch_add(1, Ordering::Relaxed);
-    let (path, draft) = (root.join("format"), root.join(format!("format.{}.{number}", std::process::id())));
+    // Two threads of one process would rename one draft twice.
+    let _one = FORMAT_WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let (path, draft) = (root.join("format"), root.join(format!("format.{}", std::process::id())));
     place::write_synced(gate, &draft, format)
         .and_then(|()| place::rename(gate, &draft, &path))
         .map_err(|source| Error::write("the store's format", &path, source))
