@@ -47,7 +47,8 @@ impl Facts<'_> {
         };
         let past = |statement: &&Statement| statement.predicate.time_s() <= self.now_s + CLOCK_SKEW_S;
         let mut found: Vec<&Statement> = self.statements.iter().filter(allowed).filter(past).collect();
-        found.sort_by_key(|statement| (statement.predicate.time_s(), statement.digest));
+        // Times are whole seconds: of two in one, the one that says no counts.
+        found.sort_by_key(|s| (s.predicate.time_s(), s.predicate.is_failed(), s.digest));
         found
     }
 }

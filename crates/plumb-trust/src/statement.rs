@@ -292,6 +292,18 @@ impl Predicate {
         }
     }
 
+    /// It says that something is not good.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        let verdict = match self {
+            Predicate::Tests(tests) => tests.result,
+            Predicate::Approval(approval) => approval.result,
+            Predicate::Finding(finding) => finding.result,
+            _ => Verdict::Passed,
+        };
+        verdict == Verdict::Failed
+    }
+
     /// [`Predicate::time`] in seconds since 1970; 0 if it is not a time.
     #[must_use]
     pub fn time_s(&self) -> i64 {

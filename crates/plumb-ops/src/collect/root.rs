@@ -180,7 +180,11 @@ impl Plumb<'_> {
     /// [`OpsError::Store`].
     pub fn is_here(&self, release: &Release) -> Result<bool, OpsError> {
         for machine in release.content.machines.values() {
-            let Ok(image) = self.image(&machine.image) else { return Ok(false) };
+            let image = match self.image(&machine.image) {
+                Err(OpsError::Store(error @ plumb_store::Error::Damaged { .. })) => return Err(error.into()),
+                Err(_) => return Ok(false),
+                Ok(image) => image,
+            };
             if !self.is_complete(&image)? {
                 return Ok(false);
             }
