@@ -56,13 +56,16 @@ fn a_release_verifies_and_is_built_again_without_its_folder() -> Result<()> {
     let marker = b"nginx version: ";
     let at = bytes.windows(marker.len()).position(|part| part == marker).context("nginx is in the root")?;
     flip(&root, at as u64)?;
-    let wrong = world.run(&["verify", "hello@1", "--rebuild"])?;
+    let wrong = world.run(&["verify", "hello@1"])?;
     assert_eq!(wrong.code, 3, "{}", wrong.stderr);
     ensure!(wrong.stdout.contains("machine web: root: "), "{}", wrong.stdout);
     ensure!(wrong.stdout.contains("/usr/sbin/nginx differs"), "{}", wrong.stdout);
     ensure!(wrong.stderr.contains("error: `hello@1` does not verify"), "{}", wrong.stderr);
-    // It was set aside, built again and kept.
-    assert_eq!(world.run(&["--json", "verify", "hello@1"])?.code, 0);
+    // It was set aside: the object is missing now, and JSON stays one document.
+    let missing = world.run(&["--json", "verify", "hello@1"])?;
+    assert_eq!(missing.code, 3);
+    let report: Value = serde_json::from_str(&missing.stdout)?;
+    assert_eq!(report["problems"][0]["part"], "root");
     world.end()
 }
 
