@@ -22,6 +22,7 @@ mod index;
 mod key;
 mod limit;
 mod package;
+pub mod parallel;
 mod proxy;
 mod record;
 mod refresh;
@@ -40,7 +41,7 @@ pub use file::{
 pub use http::{Client, Validators};
 pub use key::Keyring;
 pub use package::{PackageRef, fetch_packages, fetch_packages_each};
-pub use proxy::{Proxies, base64};
+pub use proxy::Proxies;
 pub use refresh::refresh;
 pub use registry::{Part, Piece, Repository, challenge, fetch_pieces, percent_encoded, registry_base};
 pub use source::{ArchiveSource, IndexRef, Snapshot, SourceSnapshot, debian_sources};

@@ -1,5 +1,7 @@
 //! Proxies, as the environment variables `http_proxy`, `https_proxy` and `no_proxy` name them (the convention of curl).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ureq::http::Uri;
 
 use crate::{Error, Result};
@@ -83,7 +85,8 @@ impl ProxyAddress {
         }
         let authority = uri.authority().ok_or_else(|| fail("it has no host"))?;
         let (user, _) = authority.as_str().rsplit_once('@').unwrap_or(("", ""));
-        let authorization = (!user.is_empty()).then(|| format!("Basic {}", base64(&percent_decoded(user))));
+        let authorization =
+            (!user.is_empty()).then(|| format!("Basic {}", STANDARD.encode(percent_decoded(user))));
         // Port 80 is what the scheme says; curl's default of 1080 surprises people.
         let port = authority.port_u16().unwrap_or(80);
         Ok(ProxyAddress { uri: format!("http://{}:{port}/", authority.host()), authorization })
@@ -119,22 +122,6 @@ fn percent_decoded(text: &str) -> Vec<u8> {
         }
     }
     decoded
-}
-
-/// Base64 with padding (RFC 4648, section 4).
-#[must_use]
-pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let at = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            let value = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if digit > group.len() { '=' } else { char::from(DIGITS[value as usize]) });
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -188,8 +175,5 @@ mod tests {
         assert_eq!(ProxyAddress::parse("proxy").unwrap().uri, "http://proxy:80/");
         let error = ProxyAddress::parse("socks5://u:secret@h:1").unwrap_err().to_string();
         assert_eq!(error, "proxy `socks5://…@h:1` cannot be used: only `http://` proxies are known");
-        assert_eq!(base64(b""), "");
-        assert_eq!(base64(b"f"), "Zg==");
-        assert_eq!(base64(b"foobar"), "Zm9vYmFy");
     }
 }

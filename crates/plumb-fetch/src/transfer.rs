@@ -9,6 +9,7 @@ use plumb_model::Digest;
 use plumb_store::{Partial, Store};
 
 use crate::http::{Answer, Body, Client, Request, Validators};
+use crate::parallel::{self, Brake};
 use crate::{Error, FetchOptions, Progress, Result, limit};
 
 /// What transfers share.
@@ -72,6 +73,17 @@ impl Size {
     }
 }
 
+impl Brake for Session<'_> {
+    fn stopped(&self) -> bool {
+        *self.stop.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        *self.stop.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.changed.notify_all();
+    }
+}
+
 impl<'a> Session<'a> {
     pub(crate) fn new(
         store: &'a Store,
@@ -91,26 +103,7 @@ impl<'a> Session<'a> {
         workers: usize,
         job: &(dyn Fn(usize) -> Result<T> + Sync),
     ) -> Result<Vec<T>> {
-        let next = Mutex::new(0..count);
-        let work = || {
-            let mut done = Vec::new();
-            while !self.stopped() {
-                let Some(number) = next.lock().unwrap_or_else(PoisonError::into_inner).next() else { break };
-                let outcome = job(number);
-                if outcome.is_err() {
-                    self.stop();
-                }
-                done.push((number, outcome));
-            }
-            done
-        };
-        let mut outcomes: Vec<(usize, Result<T>)> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..workers.min(count)).map(|_| scope.spawn(work)).collect();
-            threads
-                .into_iter()
-                .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        });
+        let mut outcomes = parallel::each(count, workers, self, job);
         outcomes.sort_by_key(|(number, outcome)| (matches!(outcome, Err(Error::GivenUp { .. })), *number));
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
@@ -377,15 +370,6 @@ impl<'a> Session<'a> {
                 Err(error) => return Err(Error::Connection { url: url.to_owned(), source: error.into() }),
             }
         }
-    }
-
-    fn stopped(&self) -> bool {
-        *self.stop.stopped.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stop(&self) {
-        *self.stop.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.changed.notify_all();
     }
 
     /// Waits, unless another transfer fails meanwhile.

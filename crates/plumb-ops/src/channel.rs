@@ -14,7 +14,7 @@ use plumb_trust::statement::{self, Predicate, Promotion};
 use serde::Serialize;
 
 use crate::error::OpsError;
-use crate::trust::{Trust, TrustError};
+use crate::trust::{Said, Trust, TrustError};
 use crate::{Plumb, clock};
 
 /// Where a channel points to.
@@ -193,10 +193,10 @@ impl Plumb<'_> {
     /// [`TrustError::Policy`] and others.
     pub fn promote(&self, name: &ReleaseName, wanted: &Promote<'_>) -> Result<PromoteOutcome, OpsError> {
         let release = self.read_release(name)?;
-        self.insist_signed(&release)?;
         let trust = self.trust(&name.app)?;
+        let said = self.signed(&release, &trust)?;
         let history = self.history(&name.app, wanted.channel, &trust)?;
-        let standing = self.standing(&release, wanted.channel)?;
+        let standing = self.standing((&release, &said), wanted.channel, &history)?;
         let outcome = outcome(name, wanted.channel, &history, standing, &trust);
         if wanted.dry_run || !outcome.changed {
             return Ok(outcome);
@@ -207,7 +207,7 @@ impl Plumb<'_> {
             let channel = wanted.channel.clone();
             return Err(TrustError::Policy { release: name.clone(), channel, missing }.into());
         }
-        self.move_channel(&release, wanted, &history, &outcome)?;
+        self.move_channel(&release, wanted, (&history, &outcome), &trust)?;
         Ok(outcome)
     }
 
@@ -236,10 +236,10 @@ impl Plumb<'_> {
         let nothing = || TrustError::NothingBefore { app: app.clone(), channel: wanted.channel.clone() };
         let name = found.ok_or_else(nothing)?;
         let release = self.read_release(&name)?;
-        self.insist_signed(&release)?;
+        self.signed(&release, &trust)?;
         let outcome = outcome(&name, wanted.channel, &history, Vec::new(), &trust);
         if !wanted.dry_run {
-            self.move_channel(&release, wanted, &history, &outcome)?;
+            self.move_channel(&release, wanted, (&history, &outcome), &trust)?;
         }
         Ok(outcome)
     }
@@ -248,10 +248,9 @@ impl Plumb<'_> {
         &self,
         release: &Release,
         wanted: &Promote<'_>,
-        history: &[Statement],
-        outcome: &PromoteOutcome,
+        (history, outcome): (&[Statement], &PromoteOutcome),
+        trust: &Trust,
     ) -> Result<(), OpsError> {
-        let trust = self.trust(&release.app)?;
         let sequence = history.len() as u64 + 1;
         let promotion = Promotion {
             channel: wanted.channel.clone(),
@@ -262,7 +261,7 @@ impl Plumb<'_> {
             evidence: outcome.policy.iter().flat_map(|standing| standing.evidence.clone()).collect(),
             promoted_on: plumb_trust::time::text(clock::now_s()),
         };
-        let bytes = self.envelope(release, &Predicate::Promotion(promotion), &trust)?;
+        let bytes = self.envelope(release, &Predicate::Promotion(promotion), trust)?;
         Ok(self.store.add_promotion(&release.app, wanted.channel, sequence, &bytes)?)
     }
 
@@ -270,13 +269,12 @@ impl Plumb<'_> {
     /// its own. Who loosens a policy cannot use that in the same step.
     pub(crate) fn standing(
         &self,
-        release: &Release,
+        (release, said): (&Release, &Said),
         channel: &ChannelName,
+        history: &[Statement],
     ) -> Result<Vec<Standing>, OpsError> {
-        let said = self.said(release)?;
         let facts = Facts { statements: &said.statements, names: &said.names, now_s: clock::now_s() };
-        let trust = self.trust(&release.app)?;
-        let held = self.history(&release.app, channel, &trust)?.last().and_then(release_of);
+        let held = history.last().and_then(release_of);
         let mut policies: Vec<ChannelPolicy> = Vec::new();
         let held = match held.filter(|held| *held != release.name()) {
             Some(held) => Some(self.read_release(&held)?),

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+use plumb_fetch::PackageRef;
 use plumb_image::deb::{Limits, PackageContent, unpack};
 use plumb_image::tree::{Kind, Objects};
 use plumb_model::Digest;
-use plumb_model::lock::LockedPackage;
+use plumb_model::lock::{Lock, LockedPackage};
 use plumb_store::Store;
 
 use crate::error::OpsError;
@@ -28,6 +29,19 @@ impl Objects for StoreObjects<'_> {
     fn open(&self, digest: &Digest) -> io::Result<File> {
         self.0.open_object(digest).map_err(io::Error::other)
     }
+}
+
+/// Where the archive keeps a package; `None` if the lock names no source of its suite.
+pub(crate) fn pooled(lock: &Lock, package: &LockedPackage) -> Option<PackageRef> {
+    let source = lock.sources.iter().find(|source| source.suite == package.suite)?;
+    Some(PackageRef {
+        name: package.name.to_string(),
+        version: package.version.to_string(),
+        uri: source.uri.clone(),
+        filename: package.file.clone(),
+        size: package.size,
+        sha256: package.digest,
+    })
 }
 
 /// What is in a package that was taken apart before, if all of it is still there in full length: a power cut can leave

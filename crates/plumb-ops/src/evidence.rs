@@ -83,12 +83,22 @@ impl Plumb<'_> {
     /// [`OpsError`].
     pub fn evidence(&self, name: &ReleaseName) -> Result<EvidenceView, OpsError> {
         let release = self.read_release(name)?;
-        let said = self.said(&release)?;
+        let trust = self.trust_if_any(&name.app)?;
+        let said = match &trust {
+            Some(trust) => self.said_with(&release, trust)?,
+            None => Said::default(),
+        };
         let mut statements: Vec<&Statement> = said.statements.iter().collect();
         statements.sort_by_key(|statement| (statement.predicate.time_s(), statement.digest));
         let mut channels = Vec::new();
         for channel in self.definition_of(&release)?.channels.into_keys() {
-            let policy = if said.is_signed() { self.standing(&release, &channel)? } else { Vec::new() };
+            let policy = match trust.as_ref().filter(|_| said.is_signed()) {
+                Some(trust) => {
+                    let history = self.history(&name.app, &channel, trust)?;
+                    self.standing((&release, &said), &channel, &history)?
+                }
+                None => Vec::new(),
+            };
             let ready = said.is_signed() && policy.iter().all(|standing| standing.missing.is_none());
             channels.push(ChannelStanding { channel, ready, policy });
         }
@@ -202,45 +212,25 @@ impl Plumb<'_> {
     }
 }
 
-/// The kind of evidence, and whether it says that something is not good; `None` for what is no evidence.
-pub(crate) fn kind(predicate: &Predicate) -> Option<(String, bool)> {
-    let failed = |result: &Verdict| *result == Verdict::Failed;
-    Some(match predicate {
-        Predicate::Tests(tests) => ("tests".to_owned(), failed(&tests.result)),
-        Predicate::Scan(_) => ("scan".to_owned(), false),
-        Predicate::Approval(approval) => ("approval".to_owned(), failed(&approval.result)),
-        Predicate::Soak(_) => ("soak".to_owned(), false),
-        Predicate::Finding(finding) => (finding.name.to_string(), failed(&finding.result)),
-        Predicate::Provenance(_) | Predicate::Promotion(_) => return None,
-    })
-}
-
 fn view(statement: &Statement, said: &Said) -> StatementView {
-    let (kind, summary, verdict) = match &statement.predicate {
-        Predicate::Provenance(_) => ("signed".to_owned(), "built from its lock".to_owned(), Verdict::Passed),
-        Predicate::Tests(tests) => {
-            let summary = match tests.failed_tests.as_slice() {
-                [] => format!("{} passed", tests.passed_tests.len()),
-                failed => format!("failed: {}", failed.join(", ")),
-            };
-            ("tests".to_owned(), summary, tests.result)
-        }
+    let summary = match &statement.predicate {
+        Predicate::Provenance(_) => "built from its lock".to_owned(),
+        Predicate::Tests(tests) => match tests.failed_tests.as_slice() {
+            [] => format!("{} passed", tests.passed_tests.len()),
+            failed => format!("failed: {}", failed.join(", ")),
+        },
         Predicate::Scan(scan) => {
-            let found = scan.scanner.result.len();
-            (
-                "scan".to_owned(),
-                format!("{found} known, by data of {}", scan.scanner.db.last_update),
-                Verdict::Passed,
-            )
+            format!("{} known, by data of {}", scan.scanner.result.len(), scan.scanner.db.last_update)
         }
-        Predicate::Approval(approval) => ("approval".to_owned(), approval.comment.clone(), approval.result),
-        Predicate::Soak(soak) => {
-            ("soak".to_owned(), format!("{} s in {}", soak.seconds, soak.deployment), Verdict::Passed)
-        }
-        Predicate::Finding(finding) => (finding.name.to_string(), finding.comment.clone(), finding.result),
-        Predicate::Promotion(promotion) => {
-            ("promotion".to_owned(), format!("to {}", promotion.channel), Verdict::Passed)
-        }
+        Predicate::Approval(approval) => approval.comment.clone(),
+        Predicate::Soak(soak) => format!("{} s in {}", soak.seconds, soak.deployment),
+        Predicate::Finding(finding) => finding.comment.clone(),
+        Predicate::Promotion(promotion) => format!("to {}", promotion.channel),
     };
-    StatementView { kind, summary, failed: verdict == Verdict::Failed, said: said.by(statement) }
+    StatementView {
+        kind: statement.predicate.kind().to_owned(),
+        summary,
+        failed: statement.predicate.is_failed(),
+        said: said.by(statement),
+    }
 }

@@ -1,17 +1,19 @@
 //! Releases: made, listed, read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::definition::{Definition, Fence};
 use plumb_model::image::Image;
 use plumb_model::release::{Content, Publish, Release, ReleaseMachine, ReleaseName, VolumeSize};
 use plumb_model::{AppName, ChannelName, Document, MachineName};
+use plumb_trust::Predicate;
 use serde::Serialize;
 
 use crate::build::BuiltImage;
 use crate::error::OpsError;
 use crate::progress::Progress;
 use crate::project::Project;
+use crate::trust::Said;
 use crate::{Plumb, clock};
 
 /// What releasing did.
@@ -41,9 +43,14 @@ pub struct LogEntry {
     pub here: bool,
 }
 
-fn evidence_kind(statement: &plumb_trust::Statement) -> Option<String> {
-    let (kind, failed) = crate::evidence::kind(&statement.predicate)?;
-    Some(if failed { format!("{kind} failed") } else { kind })
+/// Kinds of evidence that were given, each once; provenance and promotions are none.
+fn evidence_kinds(said: &Said) -> Vec<String> {
+    let given = said.statements.iter().map(|statement| &statement.predicate);
+    let given = given.filter(|said| !matches!(said, Predicate::Provenance(_) | Predicate::Promotion(_)));
+    let kinds: BTreeSet<String> = given
+        .map(|said| if said.is_failed() { format!("{} failed", said.kind()) } else { said.kind().to_owned() })
+        .collect();
+    kinds.into_iter().collect()
 }
 
 impl Plumb<'_> {
@@ -162,13 +169,7 @@ impl Plumb<'_> {
             let name = release.name();
             let said = self.said(&release)?;
             let pointing = channels.iter().filter(|view| view.promotion.release == name);
-            let mut signed_by: Vec<String> =
-                said.provenance().flat_map(|statement| said.by(statement).by).collect();
-            signed_by.sort();
-            signed_by.dedup();
-            let mut evidence: Vec<String> = said.statements.iter().filter_map(evidence_kind).collect();
-            evidence.sort();
-            evidence.dedup();
+            let (signed_by, evidence) = (said.signers(), evidence_kinds(&said));
             let channels = pointing.map(|view| view.channel.clone()).collect();
             let here = self.is_here(&release)?;
             entries.push(LogEntry { release, channels, signed_by, evidence, here });

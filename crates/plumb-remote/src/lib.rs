@@ -26,7 +26,6 @@ mod environment;
 mod error;
 pub mod limit;
 mod name;
-mod parallel;
 mod registry;
 mod retry;
 mod s3;

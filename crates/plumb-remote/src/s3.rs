@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use plumb_fetch::{Call, Client, Reply, Verb};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use plumb_fetch::{Call, Client, Reply, Verb, parallel};
 use plumb_model::Digest;
 use rusty_s3::actions::{CompleteMultipartUploadResponse, CreateMultipartUpload, ListParts};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
@@ -18,7 +21,7 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use crate::web::{ranged, refused};
 use crate::{
     Blob, Environment, Error, Expected, Name, Options, Patience, Remote, Result, Upload, Version, Written,
-    limit, parallel, retried,
+    limit, retried,
 };
 
 /// How long a signed URL can be used: longer than one request takes on a slow line.
@@ -139,7 +142,7 @@ impl S3 {
         let key = self.blob_key(&upload.blob.digest);
         let bytes = upload.part(&(0..upload.blob.size))?;
         retried(&self.patience, &mut || {
-            let checksum = plumb_fetch::base64(upload.blob.digest.as_bytes());
+            let checksum = STANDARD.encode(upload.blob.digest.as_bytes());
             let mut action = self.bucket.put_object(self.credentials(), &key);
             action.headers_mut().insert("x-amz-checksum-sha256", checksum.clone());
             let url = action.sign(VALID);
@@ -163,7 +166,7 @@ impl S3 {
         };
         let step = PART_BYTES.max(upload.blob.size.div_ceil(PARTS));
         let count = usize::try_from(upload.blob.size.div_ceil(step)).unwrap_or(usize::MAX);
-        let tags = parallel::each(count, limit::CONNECTIONS, &|number| {
+        let job = |number: usize| {
             let start = number as u64 * step;
             let range = start..upload.blob.size.min(start + step);
             let length = range.end - range.start;
@@ -174,7 +177,9 @@ impl S3 {
             };
             (upload.arrived)(length);
             Ok(tag)
-        })?;
+        };
+        let done = parallel::each(count, limit::CONNECTIONS, &AtomicBool::new(false), &job);
+        let tags: Vec<String> = done.into_iter().map(|(_, tag)| tag).collect::<Result<_>>()?;
         self.complete(&key, &id, &tags, upload)
     }
 

@@ -111,10 +111,10 @@ fn of_many_writers_one_wins() {
 
 #[test]
 fn addresses() {
-    let here = Path::new("/work/here");
+    let here = Path::new("/srv/here");
     for (text, shown) in [
         ("/srv/x", "/srv/x"),
-        ("x/y", "/work/here/x/y"),
+        ("x/y", "/srv/here/x/y"),
         ("file:///srv/x", "/srv/x"),
         ("https://h/x/", "https://h/x"),
         ("s3://b", "s3://b"),

@@ -292,6 +292,20 @@ impl Predicate {
         }
     }
 
+    /// What sort of word it is, for people: `signed`, `tests`, `scan`, `approval`, `soak`, `promotion`, or a finding's name.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Predicate::Provenance(_) => "signed",
+            Predicate::Tests(_) => "tests",
+            Predicate::Scan(_) => "scan",
+            Predicate::Approval(_) => "approval",
+            Predicate::Soak(_) => "soak",
+            Predicate::Finding(finding) => finding.name.as_str(),
+            Predicate::Promotion(_) => "promotion",
+        }
+    }
+
     /// It says that something is not good.
     #[must_use]
     pub fn is_failed(&self) -> bool {

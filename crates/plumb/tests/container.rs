@@ -3,17 +3,13 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use plumb_model::Digest;
-use testkit::{World, free_port, get, wait_until};
+use testkit::{Registry, World, free_port, get};
 
 const PLUMB: &str = env!("CARGO_BIN_EXE_plumb");
-
-/// Longest time for something that takes seconds: a starved emulator needs its time.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// Says who and where it is, then serves that. Everything it needs stands in the image's configuration.
 const ENTRY: &str = r#"#!/bin/sh
@@ -32,43 +28,6 @@ set -e
 touch /tmp/written /dev/shm/written
 exec "$@"
 "#;
-
-/// The registry, and what it keeps; both end with the test.
-struct Registry {
-    child: Child,
-    port: u16,
-}
-
-impl Registry {
-    fn start(folder: &Path) -> Result<Self> {
-        let port = free_port()?;
-        let config = folder.join("registry.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{ level: error, accesslog: {{ disabled: true }} }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: '127.0.0.1:{port}' }}\n",
-            folder.join("registry").display()
-        );
-        fs::write(&config, text)?;
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("docker-registry is missing: `scripts/setup docker-registry skopeo`")?;
-        let registry = Registry { child, port };
-        wait_until("the registry answers", LIMIT, &mut || {
-            get(port, "/v2/").is_ok_and(|answer| answer.status == 200)
-        })?;
-        Ok(registry)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// One entry of a layer.
 enum Item<'a> {
@@ -225,7 +184,7 @@ fn a_container_image_runs_unchanged() -> Result<()> {
     let world = World::new("container", PLUMB)?;
     let folder = world.folder().to_owned();
     let (layout, digest) = web_image(&folder)?;
-    let registry = Registry::start(&folder)?;
+    let registry = Registry::start(&folder, "")?;
     push(&layout, &folder, &registry)?;
 
     let port = free_port()?;

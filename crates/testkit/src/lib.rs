@@ -3,7 +3,9 @@
 
 pub mod fleet;
 mod http;
+mod registry;
 mod world;
 
 pub use http::{Answer, get, post};
+pub use registry::Registry;
 pub use world::{Output, World, copy_example, copy_tree, free_port, printed, process_names, wait_until};

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::kernel::KernelParts;
 use super::recipe::Job;
 use crate::Plumb;
-use crate::contents::{known_content, take_apart};
+use crate::contents::{known_content, pooled, take_apart};
 use crate::error::OpsError;
 use crate::lock::Transfer;
 use crate::progress::{BuildStep, Progress};
@@ -171,20 +171,11 @@ pub(super) fn package_ref(
     lock: &Lock,
     package: &LockedPackage,
 ) -> Result<PackageRef, OpsError> {
-    let source = lock.sources.iter().find(|source| source.suite == package.suite);
-    let source = source.ok_or_else(|| OpsError::StaleLock {
+    pooled(lock, package).ok_or_else(|| OpsError::StaleLock {
         path: project.lock_path(),
         reason: format!(
             "package `{}` is from suite `{}`, which it does not name",
             package.name, package.suite
         ),
-    })?;
-    Ok(PackageRef {
-        name: package.name.to_string(),
-        version: package.version.to_string(),
-        uri: source.uri.clone(),
-        filename: package.file.clone(),
-        size: package.size,
-        sha256: package.digest,
     })
 }

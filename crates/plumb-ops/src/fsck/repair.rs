@@ -5,16 +5,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Mutex;
 
-use plumb_fetch::PackageRef;
 use plumb_image::tree::{Kind, Objects};
 use plumb_model::Digest;
 use plumb_model::image::Image;
-use plumb_model::lock::{Lock, LockedPackage};
 use plumb_model::release::Release;
 use plumb_store::Store;
 
 use crate::Plumb;
-use crate::contents::read_package;
+use crate::contents::{pooled, read_package};
 use crate::error::OpsError;
 use crate::lock::Transfer;
 
@@ -193,17 +191,4 @@ impl Plumb<'_> {
         }
         Ok(())
     }
-}
-
-/// Where the archive keeps a package.
-fn pooled(lock: &Lock, package: &LockedPackage) -> Option<PackageRef> {
-    let source = lock.sources.iter().find(|source| source.suite == package.suite)?;
-    Some(PackageRef {
-        name: package.name.to_string(),
-        version: package.version.to_string(),
-        uri: source.uri.clone(),
-        filename: package.file.clone(),
-        size: package.size,
-        sha256: package.digest,
-    })
 }

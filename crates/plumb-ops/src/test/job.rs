@@ -182,7 +182,7 @@ pub(super) fn readiness(
 }
 
 fn ready() -> CheckName {
-    "ready".parse().expect("a name")
+    "ready".parse().expect("`ready` keeps the rules of a name")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Statements about releases: made, read, insisted on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::lock::Lock;
 use plumb_model::release::{Release, ReleaseName};
@@ -17,7 +17,7 @@ use crate::error::OpsError;
 const LOCK_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// Everything that was said about a release.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Said {
     /// By trusted keys; promotions included.
     pub statements: Vec<Statement>,
@@ -56,6 +56,13 @@ impl Said {
         self.provenance().next().is_some()
     }
 
+    /// Who of those who are trusted signed the release, each once.
+    #[must_use]
+    pub fn signers(&self) -> Vec<String> {
+        let names: BTreeSet<String> = self.provenance().flat_map(|statement| self.by(statement).by).collect();
+        names.into_iter().collect()
+    }
+
     /// The statements that sign the release.
     pub fn provenance(&self) -> impl Iterator<Item = &Statement> {
         self.statements.iter().filter(|statement| matches!(statement.predicate, Predicate::Provenance(_)))
@@ -76,7 +83,7 @@ impl Plumb<'_> {
     pub(crate) fn said(&self, release: &Release) -> Result<Said, OpsError> {
         match self.trust_if_any(&release.app)? {
             Some(trust) => self.said_with(release, &trust),
-            None => Ok(Said { statements: Vec::new(), refused: Vec::new(), names: BTreeMap::new() }),
+            None => Ok(Said::default()),
         }
     }
 
@@ -154,9 +161,17 @@ impl Plumb<'_> {
 
     /// Refuses a release that nobody who is trusted signed.
     pub(crate) fn insist_signed(&self, release: &Release) -> Result<(), OpsError> {
-        let said = self.said(release)?;
-        if said.is_signed() { Ok(()) } else { Err(unsigned(release, &said).into()) }
+        must_be_signed(release, self.said(release)?).map(drop)
     }
+
+    /// What was said about a release that somebody who is trusted signed.
+    pub(crate) fn signed(&self, release: &Release, trust: &Trust) -> Result<Said, OpsError> {
+        must_be_signed(release, self.said_with(release, trust)?)
+    }
+}
+
+fn must_be_signed(release: &Release, said: Said) -> Result<Said, OpsError> {
+    if said.is_signed() { Ok(said) } else { Err(unsigned(release, &said).into()) }
 }
 
 fn unsigned(release: &Release, said: &Said) -> TrustError {

@@ -124,10 +124,7 @@ impl Plumb<'_> {
     /// Somebody who is trusted vouches for it.
     fn check_signature(&self, release: &Release, found: &mut Verification) -> Result<(), OpsError> {
         let said = self.said(release)?;
-        let mut signers: Vec<String> =
-            said.provenance().flat_map(|statement| said.by(statement).by).collect();
-        signers.sort();
-        signers.dedup();
+        let signers = said.signers();
         if signers.is_empty() {
             let why = said.refused.first().map(|(_, why)| format!("; there is a statement, but {why}"));
             found.problems.push(Problem {

@@ -34,6 +34,17 @@ pub enum RemoteAction {
     },
 }
 
+/// How a release travels.
+#[derive(Debug, Args)]
+pub struct Travel {
+    /// Take along the packages and files that its images were built from
+    #[arg(long)]
+    pub with_packages: bool,
+    /// Say how many bytes would travel, and as what; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `plumb push`.
 #[derive(Debug, Args)]
 #[command(
@@ -45,12 +56,9 @@ pub struct Push {
     pub what: String,
     /// A name or an address [default: where the application came from or went to before, or `origin`]
     pub remote: Option<String>,
-    /// Also send the packages and files that its images were built from
-    #[arg(long)]
-    pub with_packages: bool,
-    /// Say how many bytes would travel, and as what; send nothing
-    #[arg(long)]
-    pub dry_run: bool,
+    /// How it travels.
+    #[command(flatten)]
+    pub travel: Travel,
 }
 
 /// `plumb pull`.
@@ -64,12 +72,9 @@ pub struct Pull {
     pub what: String,
     /// A name or an address [default: where the application came from or went to before, or `origin`]
     pub remote: Option<String>,
-    /// Also fetch the packages and files that its images were built from
-    #[arg(long)]
-    pub with_packages: bool,
-    /// Say how many bytes would travel, and as what; keep nothing
-    #[arg(long)]
-    pub dry_run: bool,
+    /// How it travels.
+    #[command(flatten)]
+    pub travel: Travel,
 }
 
 /// `plumb clone`.
@@ -90,10 +95,7 @@ pub struct Clone {
     /// The server of an object store that is not Amazon's
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// Also fetch the packages and files that its images were built from
-    #[arg(long)]
-    pub with_packages: bool,
-    /// Say how many bytes would travel, and as what; keep nothing
-    #[arg(long)]
-    pub dry_run: bool,
+    /// How it travels.
+    #[command(flatten)]
+    pub travel: Travel,
 }

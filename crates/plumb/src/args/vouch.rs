@@ -64,6 +64,7 @@ pub struct Demote {
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
     after_help = "Examples:\n  plumb evidence shop@7\n  plumb evidence add shop@7 pentest --attach report.pdf -m \"nothing found\""
 )]
 pub struct Evidence {

@@ -12,7 +12,8 @@ pub(super) fn evidence(session: &Session<'_>, arguments: &Evidence) -> Result<()
     match (&arguments.action, &arguments.release) {
         (Some(EvidenceAction::Add(add)), _) => self::add(session, add),
         (None, Some(release)) => show(session, release),
-        (None, None) => Err(OpsError::NotADefinition { value: String::new() }),
+        // The help was printed.
+        (None, None) => Ok(()),
     }
 }
 

@@ -140,7 +140,7 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 fn user_name() -> SignerName {
     let named =
         variable("USER").or_else(|| variable("LOGNAME")).and_then(|name| name.to_lowercase().parse().ok());
-    named.unwrap_or_else(|| "owner".parse().expect("a name"))
+    named.unwrap_or_else(|| "owner".parse().expect("`owner` keeps the rules of a name"))
 }
 
 /// The XDG data folder (XDG Base Directory Specification 0.8).

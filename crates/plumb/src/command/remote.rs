@@ -41,14 +41,14 @@ fn list(session: &Session<'_>) -> Result<(), OpsError> {
 
 pub(super) fn push(session: &Session<'_>, arguments: &Push) -> Result<(), OpsError> {
     let wanted = Wanted::parse(&arguments.what)?;
-    let (supplies, mode) = (supplies(arguments.with_packages), mode(arguments.dry_run));
+    let (supplies, mode) = (supplies(arguments.travel.with_packages), mode(arguments.travel.dry_run));
     let pushed = session.plumb.push(&wanted, arguments.remote.as_deref(), supplies, mode)?;
     session.live.clear();
     if session.global.json {
         render::json(&pushed);
         return Ok(());
     }
-    print_pushed(&pushed, arguments.dry_run);
+    print_pushed(&pushed, arguments.travel.dry_run);
     Ok(())
 }
 
@@ -72,19 +72,19 @@ fn print_pushed(pushed: &Pushed, is_dry: bool) {
 
 pub(super) fn pull(session: &Session<'_>, arguments: &Pull) -> Result<(), OpsError> {
     let wanted = Wanted::parse(&arguments.what)?;
-    let (supplies, mode) = (supplies(arguments.with_packages), mode(arguments.dry_run));
+    let (supplies, mode) = (supplies(arguments.travel.with_packages), mode(arguments.travel.dry_run));
     let pulled = session.plumb.pull(&wanted, arguments.remote.as_deref(), supplies, mode)?;
-    finish(session, &pulled, arguments.dry_run);
+    finish(session, &pulled, arguments.travel.dry_run);
     Ok(())
 }
 
 pub(super) fn clone(session: &Session<'_>, arguments: &Clone) -> Result<(), OpsError> {
     let address = with_endpoint(&arguments.address, arguments.endpoint.as_deref());
-    let (supplies, mode) = (supplies(arguments.with_packages), mode(arguments.dry_run));
+    let (supplies, mode) = (supplies(arguments.travel.with_packages), mode(arguments.travel.dry_run));
     let place = (arguments.remote.as_ref(), address.as_str());
     let pulled =
         session.plumb.clone_app(place, (&arguments.app, arguments.trust.as_ref()), (supplies, mode))?;
-    finish(session, &pulled, arguments.dry_run);
+    finish(session, &pulled, arguments.travel.dry_run);
     Ok(())
 }
 

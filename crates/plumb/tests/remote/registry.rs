@@ -1,44 +1,21 @@
 //! A container registry: Debian's docker-registry, and skopeo as the tool that others have.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use testkit::{free_port, get, printed, wait_until};
+use testkit::{Registry, printed};
 
 use super::base::{Home, base, text_of};
-use super::server::{Line, Process, empty};
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-fn start(folder: &Path, extra: &str) -> Result<(Process, u16)> {
-    let port = free_port()?;
-    let config = folder.join("registry.yml");
-    let text = format!(
-        "version: 0.1\nlog: {{ level: error, accesslog: {{ disabled: true }} }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: '127.0.0.1:{port}' }}\n{extra}",
-        folder.join("data").display()
-    );
-    fs::write(&config, text)?;
-    let child = Command::new("docker-registry")
-        .arg("serve")
-        .arg(&config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("docker-registry is missing: `scripts/setup docker-registry skopeo`")?;
-    let process = Process(child);
-    wait_until("the registry answers", LIMIT, &mut || get(port, "/v2/").is_ok())?;
-    Ok((process, port))
-}
+use super::server::{Line, empty};
 
 #[test]
 fn a_release_travels_by_a_registry_and_other_tools_copy_it() -> Result<()> {
     let base = base()?;
     let folder = empty(base.world.folder().join("registry"))?;
-    let (_server, port) = start(&folder, "")?;
+    let registry = Registry::start(&folder, "")?;
+    let port = registry.port;
     let line = Line::start(port)?;
     let address = format!("oci://127.0.0.1:{}/team/releases", line.port);
     let whole = base.world.json(&["push", "hello@1", &address, "--dry-run"])?["bytes"].as_u64();
@@ -121,7 +98,8 @@ fn a_registry_that_wants_a_login_gets_that_of_other_tools() -> Result<()> {
     ]))?;
     fs::write(&file, made.replace("$2b$", "$2y$"))?;
     let extra = format!("auth: {{ htpasswd: {{ realm: x, path: {} }} }}\n", file.display());
-    let (_server, port) = start(&folder, &extra)?;
+    let registry = Registry::start(&folder, &extra)?;
+    let port = registry.port;
     let address = format!("oci://127.0.0.1:{port}/releases");
     let refused = base.world.run(&["push", "hello@1", &address])?;
     assert_eq!(refused.code, 1);
