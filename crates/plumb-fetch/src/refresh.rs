@@ -131,10 +131,14 @@ fn in_release(
             session.progress.finish(&item);
             return Ok(found);
         }
-        let bytes = session.store.read_bytes(&known.in_release, limit::IN_RELEASE_BYTES)?;
-        if Digest::of(&bytes) == known.in_release {
-            session.progress.finish(&item);
-            return Ok((bytes, known.validators.clone()));
+        match session.store.read_bytes(&known.in_release, limit::IN_RELEASE_BYTES) {
+            Ok(bytes) => {
+                session.progress.finish(&item);
+                return Ok((bytes, known.validators.clone()));
+            }
+            // It is fetched again.
+            Err(plumb_store::Error::Damaged { .. } | plumb_store::Error::Missing { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     let found = session.read(url, &item, &Validators::default())?;

@@ -2,7 +2,7 @@
 
 use plumb_guest_proto::{Event, ServiceState};
 use plumb_model::outcome::{CheckPlace, Verdict};
-use plumb_model::{CheckName, DeploymentName, InstanceName, MachineName};
+use plumb_model::{CheckName, DeploymentName, Digest, InstanceName, MachineName};
 
 /// What is done with the store as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,6 +201,13 @@ pub enum Travel {
     Applied {
         /// Bytes since the last report.
         bytes: u64,
+    },
+    /// An application's root of trust was never seen here, and is trusted from now on.
+    Trusts {
+        /// The application.
+        app: String,
+        /// Its fingerprint.
+        root: Digest,
     },
     /// A release is here.
     Pulled {

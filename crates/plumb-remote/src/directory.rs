@@ -46,7 +46,9 @@ impl Directory {
         for entry in fs::read_dir(&drafts).map_err(io("read", &drafts))? {
             let path = entry.map_err(io("read", &drafts))?.path();
             let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
-            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let is_free = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+            // A writer that came meanwhile has another file of this name.
+            if is_free && is_still(&path, &file).map_err(io("read", &path))? {
                 remove(&path)?;
             }
         }
@@ -123,22 +125,24 @@ impl Remote for Directory {
     fn write(&self, name: &Name, bytes: &[u8], expected: &Expected) -> Result<Written> {
         let _held = self.lock()?;
         let path = self.root.join(name.as_str());
-        let found = match fs::symlink_metadata(&path) {
-            Ok(metadata) => self.read(name, metadata.len())?.map(|(_, version)| version),
-            Err(error) if is_absent(&error) => None,
-            Err(source) => return Err(io("read", &path)(source)),
-        };
         let as_expected = match expected {
-            Expected::Absent => found.is_none(),
-            Expected::Is(version) => found.as_ref() == Some(version),
+            Expected::Absent => match fs::symlink_metadata(&path) {
+                Ok(_) => false,
+                Err(error) if is_absent(&error) => true,
+                Err(source) => return Err(io("read", &path)(source)),
+            },
+            Expected::Is(version) => match self.read(name, limit::DOCUMENT_BYTES) {
+                Ok(found) => found.is_some_and(|(_, found)| found == *version),
+                Err(Error::TooLarge { .. }) => false,
+                Err(error) => return Err(error),
+            },
         };
         if !as_expected {
             return Ok(Written::Changed);
         }
         let number = DRAFT.fetch_add(1, Ordering::Relaxed);
         let draft = self.drafts()?.join(format!("document-{}-{number}", std::process::id()));
-        let mut file = File::create(&draft).map_err(io("write", &draft))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|e| io("lock", &draft)(e.into()))?;
+        let mut file = open_locked(&draft).map_err(io("write", &draft))?;
         file.write_all(bytes).map_err(io("write", &draft))?;
         self.place(&draft, &file, &path)?;
         Ok(Written::Done)
@@ -192,14 +196,20 @@ fn open_locked(path: &Path) -> io::Result<File> {
     for _ in 0..limit::OPEN_TRIES {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-        match fs::metadata(path) {
-            Ok(found) if found.ino() == file.metadata()?.ino() => return Ok(file),
-            Ok(_) => {}
-            Err(error) if is_absent(&error) => {}
-            Err(error) => return Err(error),
+        if is_still(path, &file)? {
+            return Ok(file);
         }
     }
     Err(io::Error::new(io::ErrorKind::ResourceBusy, "other processes keep replacing it"))
+}
+
+/// Is this open file still the one at `path`?
+fn is_still(path: &Path, file: &File) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.ino() == file.metadata()?.ino()),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -6,6 +6,9 @@ pub const NAME_BYTES: usize = 128;
 /// Largest `plumb.json`.
 pub const MARK_BYTES: u64 = 1024;
 
+/// Largest document that is compared before it is replaced: the largest that a reader takes is 32 MiB.
+pub const DOCUMENT_BYTES: u64 = 32 * 1024 * 1024;
+
 /// Characters of a foreign text that a message shows.
 pub const SHOWN_CHARS: usize = 200;
 

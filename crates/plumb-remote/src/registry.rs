@@ -3,7 +3,7 @@
 //! ```text
 //!  blob                 a blob of the repository
 //!  document             a manifest of one layer, artifactType application/vnd.plumb.document.v1+json;
-//!                       its tag is the document's name with `_` for `/`: apps_shop_index.json
+//!                       its tag is the document's name with `_` for `/`: apps_shop_metadata_timestamp.json
 //!  what `bind` names    a manifest whose layers are the blobs, artifactType application/vnd.plumb.release.v1+json;
 //!                       tag shop.4. It keeps the registry's garbage collection away from them
 //! ```
@@ -105,7 +105,9 @@ impl Registry {
         };
         let reply = once()?;
         let challenge = reply.header("www-authenticate").map(str::to_owned);
-        match challenge.filter(|_| reply.status == 401) {
+        // Only the registry itself is answered: it may have led to another host, whose question is not for this login.
+        let is_own = reply.url.starts_with(&format!("{}/", self.base));
+        match challenge.filter(|_| reply.status == 401 && is_own) {
             Some(challenge) => {
                 let authorization = self.authorize(&challenge)?;
                 *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
@@ -252,7 +254,7 @@ impl Registry {
         let reply = self.call(Verb::Get, &location, &[], &[]).ok().filter(|reply| reply.status == 204)?;
         let end: u64 = reply.header("range")?.split_once('-')?.1.trim().parse().ok()?;
         // `0-0` is said of nothing, too.
-        let offset = if end == 0 { 0 } else { end + 1 };
+        let offset = if end == 0 { 0 } else { end.checked_add(1)? };
         let location = self.location(&reply).unwrap_or(location);
         (offset <= upload.blob.size).then_some((location, offset))
     }

@@ -1,7 +1,7 @@
 //! A program of the user's on this host, with limited time and output: it is no instance, but a client of some.
 //!
-//! It ends with the program that started it, however that ends, and so does everything it started that stays in its
-//! process group.
+//! It ends with the program that started it, however that ends. When it ends, what it started and left in its process group
+//! is ended, too; what began a session of its own, and what a killed parent leaves, is not found.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +20,9 @@ use crate::file;
 
 /// Output of a program that is kept: some hundred lines, which is what somebody reads of a failed check.
 pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// Reads of what is left in the pipe of a program that has ended: sixteen times what a pipe holds (pipe(7)).
+const DRAIN: usize = 64;
 
 /// How soon the end of a program, its limit or the caller's "no more" is seen.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -136,7 +139,12 @@ impl Running<'_> {
             let _ = kill_process_group(group, Signal::KILL);
         }
         let status = self.child.wait();
-        self.read();
+        // Its last words are in the pipe. A process that escaped may go on writing: not for ever.
+        for _ in 0..DRAIN {
+            if !self.read() {
+                break;
+            }
+        }
         stopped.unwrap_or_else(|| match status.map(|status| (status.code(), status.signal())) {
             Ok((Some(code), _)) => ProgramEnd::Exited(code),
             Ok((None, signal)) => ProgramEnd::Killed(signal.unwrap_or_default()),
@@ -151,17 +159,24 @@ impl Running<'_> {
         Ok(waitid(WaitId::Pid(pid), options)?.is_some())
     }
 
-    /// Takes what is there, waiting a moment if nothing is.
-    fn read(&mut self) {
-        let Some(output) = &self.output else { return pause(REST) };
+    /// Takes what is there, waiting a moment if nothing is. Was there something?
+    fn read(&mut self) -> bool {
+        let Some(output) = &self.output else {
+            pause(REST);
+            return false;
+        };
         // An interrupted poll is followed by a read that finds nothing.
         let _ = poll(&mut [PollFd::new(output, PollFlags::IN)], Some(&TICK));
         let mut chunk = [0; 16 * 1024];
         match rustix::io::read(output, &mut chunk) {
             Ok(0) => self.output = None,
-            Ok(count) => self.kept.push(&chunk[..count]),
+            Ok(count) => {
+                self.kept.push(&chunk[..count]);
+                return true;
+            }
             Err(_would_block) => {}
         }
+        false
     }
 }
 
@@ -188,6 +203,9 @@ mod tests {
         assert_eq!((end, output.as_str()), (ProgramEnd::Exited(3), "127.0.0.1:1\ntwo\n"));
         assert_eq!(check("kill -9 $$", long, true).0, ProgramEnd::Killed(9));
         assert_eq!(check("echo '\u{1b}[2J'", long, true).1, "\u{fffd}[2J\n");
+        // The end of much output is where the reason stands.
+        let (end, output) = check("head -c 60000 /dev/zero | tr '\\0' x; echo; echo END; exit 1", long, true);
+        assert_eq!((end, output.ends_with("END\n")), (ProgramEnd::Exited(1), true));
         // What stays in the background does not keep the check from its end.
         assert_eq!(check("sleep 1000 & exit 0", long, true).0, ProgramEnd::Exited(0));
         // Nor does an output that was closed.

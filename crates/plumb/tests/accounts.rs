@@ -43,6 +43,10 @@ fn accounts_keep_their_ids_when_packages_come_and_go() -> Result<()> {
     let anew = accounts(&world, "anew", &[ssh, dns])?;
     assert_ne!(anew["sshd"], sshd, "without a lock the ids would be the same, so this test shows nothing");
 
+    // A lock made anew finds the image in the store, and the ids with it.
+    fs::remove_file(world.folder().join("app/plumb.lock"))?;
+    assert_eq!(accounts(&world, "app", &[ssh])?, first, "the lock lost the ids");
+
     let both = accounts(&world, "app", &[ssh, dns])?;
     let bind = *both.get("bind").context("bind9 makes `bind`")?;
     assert_eq!(both["sshd"], sshd);

@@ -3,8 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
+use plumb_model::AppName;
+use plumb_trust::key::SecretKey;
+use plumb_trust::tuf::{Fresh, Published, Trusted, publish};
 use serde_json::Value;
 use testkit::{Output, World, copy_example, copy_tree};
 
@@ -74,6 +78,15 @@ impl Team {
         self.remote.join("apps/hello/metadata")
     }
 
+    /// Name of the newest root that the remote shows.
+    fn newest_root(&self) -> Result<String> {
+        let roots = fs::read_dir(self.metadata())?.filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.strip_suffix(".root.json")?.parse::<u64>().ok()
+        });
+        Ok(format!("{}.root.json", roots.max().context("a root")?))
+    }
+
     fn end(self) -> Result<()> {
         self.alice.end()?;
         self.bob.end()
@@ -87,6 +100,8 @@ fn a_team_believes_each_other_and_no_remote() -> Result<()> {
     every_changed_file_of_a_remote_is_found(&team)?;
     a_remote_cannot_go_back_or_mix(&team)?;
     what_one_says_reaches_the_other(&team)?;
+    a_key_that_was_taken_out_stays_out(&team)?;
+    a_remote_cannot_stand_still(&team)?;
     team.end()
 }
 
@@ -117,7 +132,14 @@ fn what_one_says_reaches_the_other(team: &Team) -> Result<()> {
     alice.ok(&["pull", "hello"])?;
     assert_eq!(alice.json(&["channel", "hello", "dev"])?[0]["reason"], "his");
 
-    // Bob's key is taken out: the remote says so, and he can neither say nor publish anything more.
+    Ok(())
+}
+
+fn a_key_that_was_taken_out_stays_out(team: &Team) -> Result<()> {
+    let Team { alice, bob, .. } = team;
+    let before = team.alice.folder().join("before");
+    copy_tree(&team.metadata(), &before)?;
+    // The remote says so, and he can neither say nor publish anything more.
     alice.ok(&["trust", "remove", "hello", "bob"])?;
     alice.ok(&["push", "hello"])?;
     bob.ok(&["pull", "hello"])?;
@@ -128,6 +150,58 @@ fn what_one_says_reaches_the_other(team: &Team) -> Result<()> {
     let approvals =
         evidence["statements"].as_array().context("a list")?.iter().filter(|s| s["kind"] == "approval");
     assert_eq!(approvals.count(), 0, "his approval counts no more: {evidence}");
+
+    // A remote that shows the time when he was trusted: the newest root is hidden.
+    let after = team.alice.folder().join("after");
+    copy_tree(&team.metadata(), &after)?;
+    let newest = team.newest_root()?;
+    fs::remove_file(team.metadata().join(&newest))?;
+    for reader in [alice, bob] {
+        refused(&reader.run(&["pull", "hello"])?, VERIFICATION, "hello")?;
+    }
+    fs::copy(before.join("timestamp.json"), team.metadata().join("timestamp.json"))?;
+    for reader in [alice, bob] {
+        refused(&reader.run(&["pull", "hello"])?, VERIFICATION, "hello")?;
+    }
+    for name in ["timestamp.json", newest.as_str()] {
+        fs::copy(after.join(name), team.metadata().join(name))?;
+    }
+    bob.ok(&["pull", "hello"])?;
+    Ok(())
+}
+
+/// Whoever holds the files back shows what was signed last for ever; the end of its time tells.
+fn a_remote_cannot_stand_still(team: &Team) -> Result<()> {
+    let key = SecretKey::from_pem(&fs::read_to_string(team.alice.home().join("keys/alice.pem"))?, None)?;
+    let read = |name: &str| fs::read(team.metadata().join(name)).with_context(|| name.to_owned());
+    let there = || -> Result<Trusted> {
+        let mut trusted = Trusted::new(&read(&team.newest_root()?)?, &"hello".parse::<AppName>()?)?;
+        trusted.timestamp(&read("timestamp.json")?, i64::MIN)?;
+        let snapshot = trusted.snapshot_version().context("a timestamp")?;
+        trusted.snapshot(&read(&format!("{snapshot}.snapshot.json"))?, i64::MIN)?;
+        let targets = trusted.targets_version().context("a snapshot")?;
+        trusted.targets(&read(&format!("{targets}.targets.json"))?, i64::MIN)?;
+        Ok(trusted)
+    };
+    let put = |published: Published| -> Result<()> {
+        let timestamp = ("timestamp.json".to_owned(), published.timestamp);
+        for (name, bytes) in published.files.into_iter().chain([timestamp]) {
+            fs::write(team.metadata().join(name), bytes)?;
+        }
+        Ok(())
+    };
+    let now_s = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
+    let good = Fresh { long_s: now_s + 3600, short_s: now_s + 3600, skip: 0 };
+    for fresh in [Fresh { short_s: now_s - 1, ..good }, Fresh { long_s: now_s - 1, ..good }] {
+        let seen = there()?;
+        let documents = seen.documents().context("documents")?.targets.clone();
+        put(publish((seen.root(), &seen), documents, std::slice::from_ref(&key), fresh)?)?;
+        refused(&team.bob.run(&["pull", "hello"])?, VERIFICATION, "expired")?;
+        refused(&team.bob.run(&["pull", "hello", "--dry-run"])?, VERIFICATION, "expired")?;
+    }
+    // The owner signs it anew.
+    team.alice.ok(&["push", "hello"])?;
+    team.bob.ok(&["pull", "hello"])?;
     Ok(())
 }
 

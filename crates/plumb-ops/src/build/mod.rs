@@ -154,8 +154,12 @@ impl Plumb<'_> {
             .par_iter()
             .zip(known)
             .map(|(job, known)| match known {
-                Some((image, remembered)) => Ok((built_image(job.name, &image, &remembered, true), None)),
-                None => self.build_one(job, &supply).map(|(image, accounts)| (image, Some(accounts))),
+                // A lock made anew does not know the ids that the image was made with; its recipe does.
+                Some((image, remembered)) => {
+                    let given = self.recorded(&image)?.accounts;
+                    Ok((built_image(job.name, &image, &remembered, true), given))
+                }
+                None => self.build_one(job, &supply),
             })
             .collect();
         let mut images = Vec::new();
@@ -167,9 +171,7 @@ impl Plumb<'_> {
                 cached: image.cached,
                 notices: image.notices.len(),
             });
-            if let Some(given) = given {
-                accounts.insert(image.machine.clone(), given);
-            }
+            accounts.insert(image.machine.clone(), given);
             images.push(image);
         }
         drop(jobs);

@@ -85,6 +85,9 @@ pub(crate) struct Recorded {
     pub(crate) rules: String,
     pub(crate) guest: Digest,
     pub(crate) files: Vec<AppFile>,
+    /// The ids that accounts were given when the image was made.
+    #[serde(default)]
+    pub(crate) accounts: Ids,
     #[serde(default)]
     choices: Vec<(String, Option<String>)>,
 }

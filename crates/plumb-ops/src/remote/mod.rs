@@ -121,15 +121,21 @@ impl Plumb<'_> {
     /// [`OpsError::Remote`] for a bad address, [`TransferError::RemoteTaken`] if the name leads elsewhere.
     pub fn add_remote(&self, name: &RemoteName, address: &str) -> Result<NamedRemote, OpsError> {
         let address = parse(address)?.to_string();
+        if !self.is_named(name, &address)? {
+            self.store.put_entry(REMOTES, name.as_str(), address.as_bytes())?;
+        }
+        Ok(NamedRemote { name: name.clone(), address })
+    }
+
+    /// Has this address this name? An error if another one has.
+    fn is_named(&self, name: &RemoteName, address: &str) -> Result<bool, OpsError> {
         match self.store.entry(REMOTES, name.as_str())? {
             Some(known) if known != address.as_bytes() => {
                 let address = String::from_utf8_lossy(&known).into_owned();
-                return Err(OpsError::Transfer(TransferError::RemoteTaken { name: name.clone(), address }));
+                Err(OpsError::Transfer(TransferError::RemoteTaken { name: name.clone(), address }))
             }
-            Some(_) => {}
-            None => self.store.put_entry(REMOTES, name.as_str(), address.as_bytes())?,
+            known => Ok(known.is_some()),
         }
-        Ok(NamedRemote { name: name.clone(), address })
     }
 
     /// Forgets the name of a remote. What is there stays.
@@ -162,12 +168,7 @@ impl Plumb<'_> {
         let origin = ORIGIN.parse().map_err(|_| TransferError::NotARelease { value: ORIGIN.to_owned() })?;
         let name = name.unwrap_or(&origin);
         let address = parse(address)?;
-        if let Some(known) = self.store.entry(REMOTES, name.as_str())?
-            && known != address.to_string().as_bytes()
-        {
-            let address = String::from_utf8_lossy(&known).into_owned();
-            return Err(OpsError::Transfer(TransferError::RemoteTaken { name: name.clone(), address }));
-        }
+        self.is_named(name, &address.to_string())?;
         let wanted = Wanted { app: app.clone(), number: None, channel: None };
         let place = self.open_remote(&address, Some(name.clone()))?;
         let pulled = self.pull_from(&place, (&wanted, pin), supplies, mode)?;
@@ -185,11 +186,12 @@ impl Plumb<'_> {
             Some(text) => text.to_owned(),
             None => self.usual_remote(app)?,
         };
-        let Some(address) = self.store.entry(REMOTES, &name).ok().flatten() else {
-            return Err(self.no_remote(&name)?);
+        let Ok(name) = name.parse::<RemoteName>() else { return Err(self.no_remote(&name)?) };
+        let Some(address) = self.store.entry(REMOTES, name.as_str())? else {
+            return Err(self.no_remote(name.as_str())?);
         };
         let address = parse(&String::from_utf8_lossy(&address))?;
-        self.open_remote(&address, name.parse().ok())
+        self.open_remote(&address, Some(name))
     }
 
     fn usual_remote(&self, app: &AppName) -> Result<String, OpsError> {

@@ -103,6 +103,8 @@ impl Plumb<'_> {
             remote: remote.shown(),
             known: known.map(|index| index.releases.keys().copied().collect()).unwrap_or_default(),
         };
+        // Whoever comes second finds it here, and sees the remote as it is then.
+        let _held = self.store.lock_waiting(&format!("pull-{}", wanted.app), &mut |_| {})?;
         let look = self.visit(place, &wanted.app, Purpose::Pull, pin)?.ok_or_else(|| nothing(None))?;
         let known = &look.index;
         let number = match &wanted.channel {
@@ -112,8 +114,6 @@ impl Plumb<'_> {
         let number = number.ok_or_else(|| nothing(Some(known)))?;
         let entry = known.releases.get(&number).ok_or_else(|| nothing(Some(known)))?;
         let name = ReleaseName { app: wanted.app.clone(), number };
-        // Whoever comes second finds it here.
-        let _held = self.store.lock_waiting(&format!("pull-{}", wanted.app), &mut |_| {})?;
         let job = Job { remote, place, look: &look, index: known, name, mode };
         let missing = || TransferError::NoSupplies { release: job.name.clone(), remote: remote.shown() };
         let list = match supplies {
@@ -149,7 +149,7 @@ impl Plumb<'_> {
             }
             Ok(here) if self.whole(&here).is_ok() => {
                 if job.mode == Mode::Do {
-                    self.keep_seen(job.place, &job.name.app, job.look)?;
+                    pulled.trusts = self.keep_seen(job.place, &job.name.app, job.look)?;
                 }
                 return Ok(pulled);
             }
@@ -161,14 +161,15 @@ impl Plumb<'_> {
         pulled.changed = true;
         let release = self.fetch_document(job, entry)?;
         pulled.bytes += entry.document.size;
+        // Nothing is fetched, kept or trusted for what nobody vouches for.
+        let words = self.believed(job.place, job.look, &release)?;
         self.bring_objects(job, &mut pulled)?;
         if job.mode == Mode::DryRun {
             return Ok(pulled);
         }
         self.check_objects_of(job, &release)?;
-        pulled.trusts = job.look.first_root();
-        self.keep_seen(job.place, &job.name.app, job.look)?;
-        self.take_statements(job.place, job.look, &release)?;
+        pulled.trusts = self.keep_seen(job.place, &job.name.app, job.look)?;
+        self.add_statements(&release, &words)?;
         self.insist_signed(&release)?;
         if here {
             self.store.sync()?;

@@ -1,4 +1,4 @@
-//! A release to a remote: only what the remote does not have, and the index last.
+//! A release to a remote: only what the remote does not have, and what makes it visible last.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +7,7 @@ use plumb_model::image::Part;
 use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{AppName, Digest, Document as _};
 use plumb_remote::{Blob, Bound, Memory, Remote, Source, Tag, Upload};
+use plumb_store::Store;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -74,6 +75,19 @@ pub(super) struct Item {
     source: Box<dyn Source>,
 }
 
+/// An object as a source that is opened when it is read: a release may be built from thousands of packages and files.
+struct Stored {
+    store: Store,
+    digest: Digest,
+}
+
+impl Source for Stored {
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let file = self.store.open_object(&self.digest).map_err(std::io::Error::other)?;
+        std::os::unix::fs::FileExt::read_exact_at(&file, out, offset)
+    }
+}
+
 /// A release on its way.
 struct Parcel {
     entry: Entry,
@@ -129,14 +143,18 @@ impl Plumb<'_> {
         let name = release.name();
         remote.writable()?;
         let objects = self.whole(release)?;
-        if mode == Mode::Do {
-            plumb_remote::found(remote)?;
-        }
         let look = self.visit(place, &name.app, Purpose::Push, None)?;
         let known = look.map_or_else(|| Index::new(&name.app), |look| look.index);
         let there = known.releases.get(&name.number);
         if let Some(there) = there.filter(|there| there.document.digest != release.digest()) {
             return Err(index::differs(remote, &name, &there.document.digest));
+        }
+        if mode == Mode::Do {
+            if there.is_none() {
+                // Who may not publish learns it before a release is packed.
+                self.publishing_keys(&self.trust(&name.app)?)?;
+            }
+            plumb_remote::found(remote)?;
         }
         let parcel = self.parcel(&known, release, &objects, supplies)?;
         let mut pushed = Pushed {
@@ -272,9 +290,12 @@ impl Plumb<'_> {
         let entry = self.store.entry(BUNDLES, key)?;
         let digest = entry.and_then(|entry| String::from_utf8(entry).ok()?.parse::<Digest>().ok());
         let Some(digest) = digest.filter(|digest| self.store.contains(digest)) else { return Ok(None) };
-        let bytes = self.store.read_bytes(&digest, BUNDLE_LIMIT)?;
-        // A power cut may have left it short.
-        Ok((Digest::of(&bytes) == digest).then_some(bytes))
+        match self.store.read_bytes(&digest, BUNDLE_LIMIT) {
+            Ok(bytes) => Ok(Some(bytes)),
+            // A power cut left it short: it is made again.
+            Err(plumb_store::Error::Damaged { .. } | plumb_store::Error::Missing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Releases that both sides have, those first that share the most objects, then the newest.
@@ -350,7 +371,7 @@ impl Plumb<'_> {
         let list = self.supplies(release)?;
         let mut files = Vec::new();
         for file in &list.files {
-            let source = self.store.open_object(&file.digest)?;
+            let source = Stored { store: self.store.clone(), digest: file.digest };
             let blob = Blob { digest: file.digest, size: file.size };
             let bound = Bound { blob, media_type: FILE_TYPE, title: file.name.clone() };
             files.push(Item { bound, source: Box::new(source) });

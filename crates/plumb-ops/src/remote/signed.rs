@@ -14,7 +14,7 @@
 //! Everything above asks [`Plumb::visit`] what there is and tells [`Plumb::publish`] what is new. What was seen of a remote is
 //! remembered, so that it cannot go back in time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::{AppName, Digest, Document};
 use plumb_remote::{Blob, Bound, Expected, Memory, Name, Remote, Tag, Upload, Version, Written};
@@ -22,16 +22,21 @@ use plumb_trust::tuf::{
     Fresh, MAX_ROOT_BYTES, MAX_SNAPSHOT_BYTES, MAX_TARGETS_BYTES, MAX_TIMESTAMP_BYTES, Published, Role,
     Target, Trusted, TufError, publish,
 };
+use plumb_trust::{KeyId, SecretKey};
 use serde::{Deserialize, Serialize};
 
 use super::index::Index;
 use super::{Place, TransferError};
 use crate::error::OpsError;
-use crate::trust::TrustError;
+use crate::progress::{Progress, Travel};
+use crate::trust::{Trust, TrustError};
 use crate::{Plumb, clock};
 
 /// Kind of the store entries that hold what was last seen of a remote.
 const SEEN: &str = "remote-seen-1";
+
+/// The roles that sign what a remote shows.
+const PUBLISHERS: [Role; 3] = [Role::Targets, Role::Snapshot, Role::Timestamp];
 
 /// Newer roots that are followed in one go: a root a week for twenty years.
 const ROOT_STEPS: usize = 1024;
@@ -88,12 +93,25 @@ pub(super) enum Wanted {
 /// Documents by name.
 pub(super) type Documents = BTreeMap<String, Wanted>;
 
-/// The files that were accepted, as text: metadata is JSON.
+/// The newest that was accepted, as text: metadata is JSON. Versions of targets stand in the snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Seen {
+    /// Version of the root.
+    #[serde(default)]
+    root: u64,
+    /// Version of the timestamp.
+    #[serde(default)]
+    version: u64,
     timestamp: String,
     snapshot: String,
-    targets: String,
+}
+
+impl Seen {
+    fn of((root, version): (u64, Option<u64>), timestamp: &[u8], snapshot: &[u8]) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let version = version.unwrap_or_default();
+        Seen { root, version, timestamp: text(timestamp), snapshot: text(snapshot) }
+    }
 }
 
 impl Look {
@@ -192,13 +210,11 @@ impl Plumb<'_> {
         let Some((mut trusted, mut roots, mut root_there)) = self.begin(&visit, purpose, pin)? else {
             return Ok(None);
         };
-        if let Some(seen) = self.seen(&visit)? {
+        let seen = self.seen(&visit)?;
+        if let Some(seen) = &seen {
             // What was signed by keys that count no more says nothing about what is new (5.3.11).
             let mut before = trusted.clone();
-            if before
-                .remember(seen.timestamp.as_bytes(), seen.snapshot.as_bytes(), seen.targets.as_bytes())
-                .is_ok()
-            {
+            if before.remember(seen.timestamp.as_bytes(), seen.snapshot.as_bytes()).is_ok() {
                 trusted = before;
             }
         }
@@ -208,6 +224,10 @@ impl Plumb<'_> {
             trusted.next_root(&bytes).map_err(|source| visit.bad(source))?;
             roots.push((next, bytes));
             root_there = next;
+        }
+        // Whoever hides the newest root brings back keys that were taken out.
+        if let Some(seen) = seen.filter(|seen| root_there < seen.root) {
+            return Err(visit.gone(&format!("{}.root.json", seen.root)));
         }
         let mut look =
             Look { trusted, timestamp: None, seen: None, roots, root_there, index: Index::new(app) };
@@ -227,9 +247,7 @@ impl Plumb<'_> {
         let targets = visit.need(Role::Targets, trusted.targets_version())?;
         trusted.targets(&targets, now_s).map_err(|source| visit.bad(source))?;
         look.timestamp = Some(version);
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        look.seen =
-            Some(Seen { timestamp: text(timestamp), snapshot: text(snapshot), targets: text(targets) });
+        look.seen = Some(Seen::of((root_there, trusted.timestamp_version()), &timestamp, &snapshot));
         look.index = self.read_index(place, &look, app)?;
         Ok(Some(look))
     }
@@ -264,7 +282,7 @@ impl Plumb<'_> {
             return Err(visit.other_trust(here.fingerprint, there));
         }
         let mut common = 1;
-        for version in (1..=here.root().version).rev() {
+        for version in (2..=here.root().version).rev() {
             if let Some((bytes, _)) = visit.read(Role::Root, &format!("{version}.root.json"))? {
                 let mine = self.store.root_of_trust(visit.app, version)?;
                 if mine.as_deref() != Some(&bytes) {
@@ -306,22 +324,45 @@ impl Plumb<'_> {
         Ok(Some(plumb_remote::read_blob(place.remote.as_ref(), &blob, DOCUMENT_LIMIT, &place.patience)?))
     }
 
-    /// Keeps what was seen, and the roots that were new: from now on nothing older is believed.
-    pub(super) fn keep_seen(&self, place: &Place, app: &AppName, look: &Look) -> Result<(), OpsError> {
+    /// Keeps what was seen, and the roots that were new: from now on nothing older is believed. Returns and tells the
+    /// fingerprint of a root that this host had never seen.
+    pub(super) fn keep_seen(
+        &self,
+        place: &Place,
+        app: &AppName,
+        look: &Look,
+    ) -> Result<Option<Digest>, OpsError> {
+        let first = look.first_root().filter(|_| self.store.roots(app).is_ok_and(|roots| roots.is_empty()));
         for (version, bytes) in &look.roots {
             self.store.add_root(app, *version, bytes)?;
         }
-        let Some(seen) = &look.seen else { return Ok(()) };
-        let visit = Visit { remote: place.remote.as_ref(), app };
-        self.remember_seen(&visit, seen)
+        if let Some(root) = first {
+            self.report(Progress::Travel(Travel::Trusts { app: app.to_string(), root }));
+        }
+        if let Some(seen) = &look.seen {
+            self.remember_seen(&Visit { remote: place.remote.as_ref(), app }, seen)?;
+        }
+        Ok(first)
     }
 
     fn seen(&self, visit: &Visit<'_>) -> Result<Option<Seen>, OpsError> {
-        let entry = self.store.entry(SEEN, &seen_key(visit))?;
-        Ok(entry.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        let key = seen_key(visit);
+        let Some(bytes) = self.store.entry(SEEN, &key)? else { return Ok(None) };
+        // Not "never seen": that would let the remote go back.
+        let damaged = |error: serde_json::Error| TrustError::Seen {
+            remote: visit.remote.shown(),
+            entry: format!("{SEEN}/{key}"),
+            why: error.to_string(),
+        };
+        Ok(Some(serde_json::from_slice(&bytes).map_err(damaged)?))
     }
 
+    /// Two commands may have looked at the same time; what is newer stays.
     fn remember_seen(&self, visit: &Visit<'_>, seen: &Seen) -> Result<(), OpsError> {
+        let _guard = self.store.lock_waiting(&format!("seen-{}", visit.app), &mut |_| {})?;
+        if self.seen(visit)?.is_some_and(|known| (known.root, known.version) > (seen.root, seen.version)) {
+            return Ok(());
+        }
         let bytes = serde_json::to_vec(seen).map_err(|error| {
             visit.bad(TufError::Malformed { role: Role::Timestamp, why: error.to_string() })
         })?;
@@ -336,6 +377,7 @@ impl Plumb<'_> {
         app: &AppName,
         documents: &dyn Fn(&Look) -> Result<Documents, OpsError>,
     ) -> Result<bool, OpsError> {
+        let mut keys = None;
         for _ in 0..PUBLISH_TRIES {
             let look = match self.visit(place, app, Purpose::Push, None)? {
                 Some(look) => look,
@@ -352,36 +394,60 @@ impl Plumb<'_> {
                 self.store.add_root(app, *version, bytes)?;
             }
             let wanted = documents(&look)?;
-            if self.is_current(app, &look, &wanted)? {
+            let trust = self.trust(app)?;
+            if self.is_current(&trust, &look, &wanted)? {
                 return Ok(false);
             }
-            if self.publish_once(place, app, &look, &wanted)? {
+            if keys.is_none() {
+                keys = Some(self.publishing_keys(&trust)?);
+            }
+            let with = (&trust, keys.as_deref().unwrap_or_default());
+            if self.publish_once(place, with, &look, &wanted)? {
                 return Ok(true);
             }
         }
         Err(OpsError::Transfer(TransferError::Contended { remote: place.remote.shown() }))
     }
 
-    /// Nothing is new, and what is there stays good for long enough.
-    fn is_current(&self, app: &AppName, look: &Look, wanted: &Documents) -> Result<bool, OpsError> {
+    /// Which role lacks a key of this host, if one does.
+    fn lacks(&self, trust: &Trust) -> Result<Option<TufError>, OpsError> {
+        let here: BTreeSet<KeyId> = self.keys()?.into_iter().map(|key| key.id).collect();
+        let lacking = PUBLISHERS.into_iter().find_map(|role| {
+            let (keys, threshold) = trust.root().role(role);
+            let found = keys.intersection(&here).count();
+            (found < threshold).then_some(TufError::Threshold { role, found, threshold })
+        });
+        Ok(lacking)
+    }
+
+    /// The keys of this host that sign what a remote shows: enough of them for each role.
+    pub(super) fn publishing_keys(&self, trust: &Trust) -> Result<Vec<SecretKey>, OpsError> {
+        if let Some(source) = self.lacks(trust)? {
+            return Err(TrustError::MayNotPublish { app: trust.root().app.clone(), source }.into());
+        }
+        self.role_keys(trust.root(), &PUBLISHERS)
+    }
+
+    /// Nothing is new, and what is there stays good for long enough, or this host may not sign it anew.
+    fn is_current(&self, trust: &Trust, look: &Look, wanted: &Documents) -> Result<bool, OpsError> {
         let same = look.documents().count() == wanted.len()
             && wanted.values().all(|document| matches!(document, Wanted::AsItIs));
         let fresh = look.trusted.fresh_until_s().is_some_and(|end_s| end_s > clock::now_s() + SHORT_S / 2);
-        Ok(same && fresh && self.trust(app)?.root().version == look.root_there)
+        let same = same && trust.root().version == look.root_there;
+        Ok(same && (fresh || self.lacks(trust)?.is_some()))
     }
 
     fn publish_once(
         &self,
         place: &Place,
-        app: &AppName,
+        (trust, keys): (&Trust, &[SecretKey]),
         look: &Look,
         wanted: &Documents,
     ) -> Result<bool, OpsError> {
         let remote = place.remote.as_ref();
-        let visit = Visit { remote, app };
-        let trust = self.trust(app)?;
         let root = trust.root();
-        let keys = self.role_keys(root, &[Role::Targets, Role::Snapshot, Role::Timestamp])?;
+        let app = &root.app;
+        let visit = Visit { remote, app };
         let targets: BTreeMap<String, Target> = wanted
             .iter()
             .filter_map(|(name, document)| Some((name.clone(), look.target(name, document)?)))
@@ -389,24 +455,17 @@ impl Plumb<'_> {
         let sign = |skip| {
             let now_s = clock::now_s();
             let fresh = Fresh { long_s: now_s + LONG_S, short_s: now_s + SHORT_S, skip };
-            publish((root, &look.trusted), targets.clone(), &keys, fresh).map_err(|source| match source {
-                TufError::Threshold { .. } => {
-                    OpsError::from(TrustError::MayNotPublish { app: app.clone(), source })
-                }
-                source => visit.bad(source),
-            })
+            publish((root, &look.trusted), targets.clone(), keys, fresh).map_err(|source| visit.bad(source))
         };
-        // Who may not publish learns it before anything is sent.
-        let mut published = sign(0)?;
         self.send_documents(remote, app, look, wanted)?;
         for version in look.root_there + 1..=root.version {
             let bytes = self.store.root_of_trust(app, version)?;
             let bytes = bytes.ok_or_else(|| TrustError::RootGap { app: app.clone(), version })?;
             plumb_remote::write_once(remote, &metadata_name(app, &format!("{version}.root.json"))?, &bytes)?;
         }
-        for skip in 1..=SKIPS {
+        for skip in 0..SKIPS {
+            let published = sign(skip)?;
             if !written(&visit, &published)? {
-                published = sign(skip)?;
                 continue;
             }
             let expected = look.timestamp.clone().map_or(Expected::Absent, Expected::Is);
@@ -414,13 +473,8 @@ impl Plumb<'_> {
             if remote.write(&name, &published.timestamp, &expected)? == Written::Changed {
                 return Ok(false);
             }
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let seen = Seen {
-                timestamp: text(&published.timestamp),
-                snapshot: text(&published.files[1].1),
-                targets: text(&published.files[0].1),
-            };
-            self.remember_seen(&visit, &seen)?;
+            let version = (root.version, Some(published.version));
+            self.remember_seen(&visit, &Seen::of(version, &published.timestamp, &published.files[1].1))?;
             return Ok(true);
         }
         Err(OpsError::Transfer(TransferError::Contended { remote: remote.shown() }))

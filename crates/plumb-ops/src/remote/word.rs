@@ -12,8 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{AppName, ChannelName, Digest, Document};
-use plumb_trust::Subject;
-use plumb_trust::statement;
+use plumb_trust::{Predicate, Subject, statement};
 use serde::{Deserialize, Serialize};
 
 use super::Place;
@@ -92,6 +91,10 @@ impl Plumb<'_> {
         for channel in self.all_channels(look, app)? {
             let name = channel_name(&channel);
             let here = self.promotions(app, &channel)?;
+            if let Wanted::AsItIs = look.or_new(&name, document(app, here.clone())) {
+                documents.insert(name, Wanted::AsItIs);
+                continue;
+            }
             let there = self.words(place, look, app, &name)?;
             if !here.starts_with(&there) && !there.starts_with(&here) {
                 return Err(diverged(place, app, &channel));
@@ -143,13 +146,17 @@ impl Plumb<'_> {
         Ok(words.envelopes.into_iter().map(String::into_bytes).collect())
     }
 
-    /// Takes what was said about a release, by keys that are trusted now. Returns how many statements were new.
-    pub(super) fn take_statements(
+    /// What was said there about a release by keys that are trusted, as envelopes; one of them, or one that is here, signs
+    /// it.
+    ///
+    /// # Errors
+    /// [`TrustError::Unsigned`].
+    pub(super) fn believed(
         &self,
         place: &Place,
         look: &Look,
         release: &Release,
-    ) -> Result<usize, OpsError> {
+    ) -> Result<Vec<Vec<u8>>, OpsError> {
         let name = release_name(release.number);
         let envelopes = self.words(place, look, &release.app, &name)?;
         if envelopes.len() > MAX_STATEMENTS {
@@ -157,18 +164,29 @@ impl Plumb<'_> {
         }
         let keys = look.trusted().root().signers();
         let about = Subject::new(release.name().to_string(), &release.digest());
-        let known: BTreeSet<Digest> =
-            self.store.statements(&release.app, release.number)?.into_iter().collect();
-        let mut new = 0;
+        let (mut believed, mut signed, mut why) = (Vec::new(), false, None);
         for bytes in envelopes {
-            // By somebody who is trusted no more, or of a kind that is not known here: it says nothing here.
-            if known.contains(&Digest::of(&bytes)) || statement::verify(&bytes, &about, &keys).is_err() {
-                continue;
+            match statement::verify(&bytes, &about, &keys) {
+                Ok(statement) => {
+                    signed |= matches!(statement.predicate, Predicate::Provenance(_));
+                    believed.push(bytes);
+                }
+                // By somebody who is trusted no more, or of a kind that is not known here: it says nothing here.
+                Err(error) => why = Some(error.to_string()),
             }
-            self.store.add_statement(&release.app, release.number, &bytes)?;
-            new += 1;
         }
-        Ok(new)
+        if signed || self.said(release)?.is_signed() {
+            return Ok(believed);
+        }
+        Err(TrustError::Unsigned { release: release.name(), why }.into())
+    }
+
+    /// Keeps statements about a release; those that are here already stay.
+    pub(super) fn add_statements(&self, release: &Release, words: &[Vec<u8>]) -> Result<(), OpsError> {
+        for bytes in words {
+            self.store.add_statement(&release.app, release.number, bytes)?;
+        }
+        Ok(())
     }
 
     /// Takes what was said about all releases that are here and there, and where channels point to. Returns names of the
@@ -184,14 +202,19 @@ impl Plumb<'_> {
             let differs = matches!(look.or_new(&release_name(number), here), Wanted::Bytes(_));
             if differs && look.index.releases.contains_key(&number) {
                 let release = self.read_release(&ReleaseName { app: app.clone(), number })?;
-                self.take_statements(place, look, &release)?;
+                let words = self.believed(place, look, &release)?;
+                self.add_statements(&release, &words)?;
             }
         }
         let trust = self.trust(app)?;
         let mut moved = Vec::new();
         for channel in self.all_channels(look, app)? {
             let here = self.promotions(app, &channel)?;
-            let there = self.words(place, look, app, &channel_name(&channel))?;
+            let name = channel_name(&channel);
+            if let Wanted::AsItIs = look.or_new(&name, document(app, here.clone())) {
+                continue;
+            }
+            let there = self.words(place, look, app, &name)?;
             if here.starts_with(&there) {
                 continue;
             }

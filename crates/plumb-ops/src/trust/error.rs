@@ -123,6 +123,16 @@ pub enum TrustError {
         /// The file.
         name: String,
     },
+    /// What was seen of a remote before cannot be read: it could lead back in time.
+    #[error("what was seen of `{remote}` before is damaged (entry `{entry}`): {why}")]
+    Seen {
+        /// The remote.
+        remote: String,
+        /// The entry of the store.
+        entry: String,
+        /// Why.
+        why: String,
+    },
     /// A remote has the application of somebody else.
     #[error("`{remote}` has an application `{app}` with another root of trust: {there}, not {here}")]
     OtherTrust {
@@ -241,6 +251,7 @@ impl TrustError {
                 | TrustError::MetadataGone { .. }
                 | TrustError::OtherTrust { .. }
                 | TrustError::Word { .. }
+                | TrustError::Seen { .. }
         )
     }
 
@@ -278,6 +289,9 @@ impl TrustError {
                 "compare the fingerprints with the people whose application it is; `plumb trust` prints them"
                     .to_owned()
             }
+            TrustError::Seen { entry, .. } => format!(
+                "if you know that the remote is as new as it was, remove `store/entries/{entry}` below the home"
+            ),
             TrustError::Diverged { app, channel, .. } => format!(
                 "`plumb channel {app} {channel} --forget` drops what was promoted here; then pull, and promote again"
             ),

@@ -77,14 +77,14 @@ impl Trusted {
         Ok(())
     }
 
-    /// What was accepted at this remote before; only its versions matter, so it may have expired.
+    /// What was accepted at this remote before; only its versions matter, so it may have expired. The version of targets
+    /// stands in the snapshot.
     ///
     /// # Errors
     /// [`TufError`] if it is not signed by the keys of the root.
-    pub fn remember(&mut self, timestamp: &[u8], snapshot: &[u8], targets: &[u8]) -> Result<(), TufError> {
+    pub fn remember(&mut self, timestamp: &[u8], snapshot: &[u8]) -> Result<(), TufError> {
         self.timestamp(timestamp, i64::MIN)?;
-        self.snapshot(snapshot, i64::MIN)?;
-        self.targets(targets, i64::MIN)
+        self.snapshot(snapshot, i64::MIN)
     }
 
     /// The timestamp that the remote shows (5.4). Returns whether it differs from the one before.

@@ -171,6 +171,8 @@ pub struct Published {
     pub files: Vec<(String, Vec<u8>)>,
     /// Bytes of `timestamp.json`.
     pub timestamp: Vec<u8>,
+    /// Its version.
+    pub version: u64,
 }
 
 /// Metadata for `documents`, one version on from what `seen` has seen at the remote, signed by those of `keys` that
@@ -208,12 +210,13 @@ pub fn publish(
     let version = next(seen.timestamp_version());
     let timestamp =
         names(Role::Timestamp, Role::Snapshot, version, snapshot.version, &snapshot_bytes, &short);
+    let version = timestamp.version;
     let timestamp = signed(root, Role::Timestamp, &timestamp, keys)?;
     let files = vec![
         (format!("{}.targets.json", targets.version), targets_bytes),
         (format!("{}.snapshot.json", snapshot.version), snapshot_bytes),
     ];
-    Ok(Published { files, timestamp })
+    Ok(Published { files, timestamp, version })
 }
 
 fn signed<T: Serialize>(

@@ -20,6 +20,9 @@ pub const MAX_SNAPSHOT_BYTES: usize = 64 * 1024;
 /// Largest targets that are read: 100,000 documents.
 pub const MAX_TARGETS_BYTES: usize = 32 * 1024 * 1024;
 
+/// Highest version that is read: one a millisecond for a hundred thousand years.
+const MAX_VERSION: u64 = u64::MAX >> 12;
+
 /// Most signatures that are looked at in one file; each costs the check of a signature.
 const MAX_SIGNATURES: usize = 64;
 
@@ -262,6 +265,10 @@ impl File {
         let kind = self.signed.get("_type").and_then(Value::as_str).unwrap_or_default();
         if kind != self.role.as_str() {
             return Err(malformed("it is of another role".to_owned()));
+        }
+        // So far no chain of versions leads; beyond it nothing could be counted on.
+        if self.signed.get("version").and_then(Value::as_u64).is_none_or(|version| version > MAX_VERSION) {
+            return Err(malformed("its version is no number that comes about".to_owned()));
         }
         let spec = self.signed.get("spec_version").and_then(Value::as_str).unwrap_or_default();
         if !spec.starts_with("1.") {

@@ -6,9 +6,9 @@
 //!  snapshot    the version of targets                      N.snapshot.json
 //!  timestamp   the version and digest of snapshot          timestamp.json, the only file that changes
 //!
-//!  releases/7                    the release document
-//!  statements/7/<sha256>         what was said about it
-//!  channels/prod/3               third promotion of a channel
+//!  index.json                    which releases there are, and ways to their objects
+//!  release-7.json                what was said about release 7
+//!  channel-prod.json             everything that a channel pointed to
 //! ```
 //!
 //! A remote that is taken over cannot change a document (targets), serve old ones (versions never fall), stand still

@@ -57,7 +57,7 @@ fn what_is_published_is_accepted() {
     accept(&mut here, &two, NOW_S).expect("good");
     // A client that was away for both, and one that remembers the first.
     let mut away = Trusted::new(&first(&key(1)), &app()).expect("a root");
-    away.remember(&one.timestamp, &one.files[1].1, &one.files[0].1).expect("remembered");
+    away.remember(&one.timestamp, &one.files[1].1).expect("remembered");
     accept(&mut away, &two, NOW_S).expect("good");
 }
 

@@ -102,12 +102,6 @@ fn finish(session: &Session<'_>, pulled: &Pulled, is_dry: bool) {
         };
         err!("{}: {how}, {}", bundle.to, bytes(bundle.bytes));
     }
-    if let Some(root) = &pulled.trusts {
-        err!(
-            "trusts the keys of root {root} from now on; compare it with what the maker of {} says",
-            pulled.release.app
-        );
-    }
     tell_supplies(pulled.supplies);
     for channel in &pulled.channels {
         err!("channel {channel} moved; `plumb channel {} {channel}` shows where to", pulled.release.app);

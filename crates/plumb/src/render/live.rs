@@ -193,6 +193,9 @@ impl Live {
                 state.applied = (release, 0, expected);
             }
             Travel::Applied { bytes } => self.applied(bytes),
+            Travel::Trusts { app, root } => self.note(&format!(
+                "trusts the keys of {app} ({root}) from now on; compare it with what their owner says"
+            )),
             Travel::Pulled { release } => {
                 self.end_download();
                 self.drop_line("make");
