@@ -173,6 +173,14 @@ pub enum OpsError {
         /// Who was asked, with the age of what they know.
         asked: Vec<String>,
     },
+    /// A scan that did not see everything is no evidence.
+    #[error("`{release}` cannot be scanned: {}", gaps.join("; "))]
+    ScanIncomplete {
+        /// Which.
+        release: ReleaseName,
+        /// What is not seen.
+        gaps: Vec<String>,
+    },
     /// A text that asks for nothing.
     #[error("`{text}` cannot be searched for")]
     Query {

@@ -19,6 +19,15 @@ impl OpsError {
                  a package"
                     .to_owned(),
             ),
+            OpsError::ScanIncomplete { gaps, .. } if gaps.iter().any(|gap| gap.starts_with("no feed")) => Some(
+                "`plumb advisory add debian` takes what Debian's security team knows; `osv-pypi` and `osv-npm` speak of \
+                 those packages"
+                    .to_owned(),
+            ),
+            OpsError::ScanIncomplete { release, .. } => Some(format!(
+                "`plumb advisory update` takes feeds again; what another scanner says is added with `plumb evidence add \
+                 {release} NAME --attach REPORT`"
+            )),
             OpsError::NoFeed { known, .. } if known.is_empty() => {
                 Some("`plumb advisory add debian` takes one".to_owned())
             }

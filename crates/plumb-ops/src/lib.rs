@@ -48,7 +48,7 @@ use plumb_store::Store;
 
 pub use affected::{
     AffectedView, Clear, DeploymentRisk, FeedName, FeedOutcome, FeedView, OpenView, OpenVulnerability,
-    Undetermined, Unread,
+    ScanView, Undetermined, Unread,
 };
 pub use build::{BuiltImage, Rehearsal};
 pub use cancel::Cancel;

@@ -7,10 +7,13 @@ use plumb_model::{Digest, SignerName};
 use serde::Serialize;
 
 use crate::key::KeyId;
-use crate::statement::{Predicate, Statement, Verdict};
+use crate::statement::{Predicate, Scan, Statement, Verdict};
 
 /// How far a statement's time may lie ahead of this clock, seconds: clocks of people who work together differ by less.
 const CLOCK_SKEW_S: i64 = 300;
+
+/// Names in a sentence; `plumb evidence` has all.
+const NAMES: usize = 4;
 
 /// What is known about a release.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +51,7 @@ impl Facts<'_> {
         let past = |statement: &&Statement| statement.predicate.time_s() <= self.now_s + CLOCK_SKEW_S;
         let mut found: Vec<&Statement> = self.statements.iter().filter(allowed).filter(past).collect();
         // Times are whole seconds: of two in one, the one that says no counts.
-        found.sort_by_key(|s| (s.predicate.time_s(), s.predicate.is_failed(), s.digest));
+        found.sort_by_key(|s| (s.predicate.time_s(), objections(&s.predicate), s.digest));
         found
     }
 }
@@ -102,6 +105,10 @@ fn one(requirement: &Requirement, counting: &[&Statement], facts: &Facts<'_>) ->
                 _ => None,
             })
         }
+        Requirement::Patched => newest(counting, "it was not scanned", |predicate| match predicate {
+            Predicate::Scan(scan) => Some(patched(scan)),
+            _ => None,
+        }),
         Requirement::Soak { seconds } => soak(*seconds, counting),
         Requirement::Approval { count } => approvals(*count, counting, facts),
         Requirement::Channel { channel } => {
@@ -133,6 +140,26 @@ fn newest(
         counting.iter().rev().find_map(|statement| read(&statement.predicate).map(|good| (statement, good)));
     let (statement, good) = found.ok_or_else(|| none.to_owned())?;
     good.map(|()| vec![statement.digest])
+}
+
+/// How much a statement says against a release.
+fn objections(predicate: &Predicate) -> usize {
+    match predicate {
+        Predicate::Scan(scan) => scan.scanner.result.iter().filter(|one| one.is_fixable()).count(),
+        other => usize::from(other.is_failed()),
+    }
+}
+
+/// Nothing that a newer version of a package mends.
+fn patched(scan: &Scan) -> Result<(), String> {
+    let open: Vec<&str> =
+        scan.scanner.result.iter().filter(|one| one.is_fixable()).map(|one| one.id.as_str()).collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let named = open.iter().take(NAMES).copied().collect::<Vec<_>>().join(", ");
+    let more = if open.len() > NAMES { ", …" } else { "" };
+    Err(format!("the newest scan found {} that newer packages mend: {named}{more}", open.len()))
 }
 
 fn soak(wanted_s: u64, counting: &[&Statement]) -> Result<Vec<Digest>, String> {

@@ -142,6 +142,31 @@ pub struct Vulnerability {
     /// Method and score; Debian's urgency.
     #[serde(default)]
     pub severity: Vec<Severity>,
+    /// What it is in, one for each version of a source package.
+    #[serde(default)]
+    pub annotations: Vec<Annotation>,
+}
+
+/// Part of [`Vulnerability`]: the specification leaves open what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// Source package.
+    #[serde(default)]
+    pub source: String,
+    /// Its version.
+    #[serde(default)]
+    pub version: String,
+    /// The first version that does not have it; nothing if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<String>,
+}
+
+impl Vulnerability {
+    /// A newer version of something in the release does not have it.
+    #[must_use]
+    pub fn is_fixable(&self) -> bool {
+        self.annotations.iter().any(|annotation| annotation.fixed.is_some())
+    }
 }
 
 /// Part of [`Scan`].

@@ -99,6 +99,8 @@ pub enum Command {
     Trust(Trust),
     /// Show which releases have a vulnerability, package or file, where they run, and which no longer do
     Affected(Affected),
+    /// Look for known vulnerabilities in a release, and sign what was found as evidence
+    Scan(Scan),
     /// Feeds of what is known about vulnerabilities: take, update, list
     Advisory(Advisory),
     /// Check that a release is what it was; with `--rebuild`, that building it again gives the same bytes
@@ -319,6 +321,23 @@ pub struct Affected {
     /// A file: absolute path in an image, its last part, or `sha256:` and digits
     #[arg(long, value_name = "PATH|NAME|DIGEST")]
     pub file: Option<String>,
+    /// Print every row, not only the first ones
+    #[arg(long, short)]
+    pub all: bool,
+}
+
+/// `plumb scan`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb advisory add debian       what Debian's security team knows; once\n  plumb scan shop@7\n  plumb scan shop@7 --dry-run     look only\n\nA channel that asks for `scan:7d` takes releases that were scanned with data of the last seven days; one that asks for `scan:patched` takes those in which nothing is open that a newer package mends."
+)]
+pub struct Scan {
+    /// The release, or a channel that points to it
+    #[arg(value_name = "RELEASE|APP@CHANNEL")]
+    pub release: ReleaseRef,
+    /// Only look; sign nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print every row, not only the first ones
     #[arg(long, short)]
     pub all: bool,

@@ -35,6 +35,8 @@ pub enum Requirement {
         /// Seconds; `None` is any age.
         max_age_s: Option<u64>,
     },
+    /// `scan:patched`: its newest scan found nothing that a newer version of a package mends.
+    Patched,
     /// `soak:24h`: a deployment ran it this long without a restart.
     Soak {
         /// Seconds.
@@ -63,6 +65,7 @@ impl fmt::Display for Requirement {
             Requirement::Tests => f.write_str("tests"),
             Requirement::Scan { max_age_s: None } => f.write_str("scan"),
             Requirement::Scan { max_age_s: Some(seconds) } => write!(f, "scan:{}", span(*seconds)),
+            Requirement::Patched => f.write_str("scan:patched"),
             Requirement::Soak { seconds } => write!(f, "soak:{}", span(*seconds)),
             Requirement::Approval { count: 1 } => f.write_str("approval"),
             Requirement::Approval { count } => write!(f, "approval:{count}"),
@@ -98,6 +101,7 @@ impl FromStr for Requirement {
         };
         match (name, argument) {
             ("tests", None) => Ok(Requirement::Tests),
+            ("scan", Some("patched")) => Ok(Requirement::Patched),
             ("scan", argument) => Ok(Requirement::Scan { max_age_s: argument.map(seconds).transpose()? }),
             ("soak", Some(argument)) => Ok(Requirement::Soak { seconds: seconds(argument)? }),
             ("soak", None) => Err("`soak` needs a time, like `soak:24h`".to_owned()),
@@ -151,7 +155,7 @@ fn read_policy(field: &Field<'_>, report: &mut Report<'_>) -> Option<ChannelPoli
             Ok(requirement) => policy.requires.push(requirement),
             Err(why) => {
                 report.add(&item.span, format!("{}: {why}", item.what())).hint(
-                    "Known are `tests`, `scan`, `scan:7d`, `soak:24h`, `approval:2`, `channel:test`, and names of evidence of your own.",
+                    "Known are `tests`, `scan`, `scan:7d`, `scan:patched`, `soak:24h`, `approval:2`, `channel:test`, and names of evidence of your own.",
                 );
             }
         }
@@ -172,6 +176,7 @@ mod tests {
             "tests",
             "scan",
             "scan:7d",
+            "scan:patched",
             "soak:24h",
             "soak:90min",
             "approval",

@@ -144,6 +144,38 @@ pub(super) fn of_images(
     Ok(found)
 }
 
+/// Which kinds of packages images hold.
+pub(super) fn ecosystems(
+    connection: &Connection,
+    images: &BTreeSet<u32>,
+) -> rusqlite::Result<BTreeSet<Ecosystem>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT ecosystem FROM holds JOIN component ON component.id = holds.component
+         WHERE holds.image = ?1",
+    )?;
+    let mut found = BTreeSet::new();
+    for image in images {
+        for kind in statement.query_map([image], |row| row.get::<_, String>(0))? {
+            found.insert(kind?.parse().map_err(|()| damaged(0))?);
+        }
+    }
+    Ok(found)
+}
+
+/// Which kinds of packages feeds speak of; what the feed `but` says does not count.
+pub(super) fn spoken_of(connection: &Connection, but: &str) -> rusqlite::Result<BTreeSet<Ecosystem>> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM statement JOIN feed ON feed.id = statement.feed
+               WHERE ecosystem = ?1 AND feed.name != ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut found = BTreeSet::new();
+    for kind in Ecosystem::ALL {
+        if statement.query_row([kind.as_str(), but], |row| row.get(0))? {
+            found.insert(kind);
+        }
+    }
+    Ok(found)
+}
+
 pub(super) fn component_by_id(connection: &Connection, id: i64) -> rusqlite::Result<Component> {
     let mut statement = connection.prepare_cached(&format!("{COMPONENT} WHERE id = ?1"))?;
     Ok(statement.query_row([id], component)?.1)

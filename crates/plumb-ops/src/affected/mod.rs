@@ -13,6 +13,7 @@ mod lookup;
 mod open;
 mod pin;
 mod record;
+mod scan;
 mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use serde::Serialize;
 
 pub use feed::{FeedName, FeedOutcome, FeedView};
 pub use open::{DeploymentRisk, OpenView, OpenVulnerability};
+pub use scan::ScanView;
 
 use crate::Plumb;
 use crate::error::OpsError;

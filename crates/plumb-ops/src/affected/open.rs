@@ -72,10 +72,15 @@ pub struct OpenVulnerability {
 type Key = (VulnerabilityName, Ecosystem, String, String, String);
 
 /// Open vulnerabilities, with the images that have each.
-type Open = BTreeMap<Key, (OpenVulnerability, BTreeSet<u32>)>;
+type Taken = BTreeMap<Key, (OpenVulnerability, BTreeSet<u32>)>;
 
-/// Open vulnerabilities, the worst first, and which image has which of them.
-type Ranked = (Vec<OpenVulnerability>, BTreeMap<u32, BTreeSet<usize>>);
+/// What is open in images.
+pub(super) struct Open {
+    /// The worst first.
+    pub(super) vulnerabilities: Vec<OpenVulnerability>,
+    /// Which image has which of them.
+    by_image: BTreeMap<u32, BTreeSet<usize>>,
+}
 
 /// Deployments with the release that they run.
 type Running = BTreeSet<(ReleaseName, DeploymentName)>;
@@ -93,7 +98,7 @@ impl Plumb<'_> {
             let running = self.running(&releases)?;
             let images = images_of(index, &releases, &running).map_err(&failed)?;
             let all: BTreeSet<u32> = images.values().flatten().copied().collect();
-            let (vulnerabilities, by_image) = open_in(index, &all).map_err(&failed)?;
+            let Open { vulnerabilities, by_image } = open_in(index, &all).map_err(&failed)?;
             let mut unread = unread(index, &releases).map_err(&failed)?;
             unread.retain(|one| images.contains_key(&one.release));
             let of = |(release, deployment): (ReleaseName, DeploymentName)| {
@@ -162,8 +167,8 @@ fn risk(
 }
 
 /// Open vulnerabilities of the images.
-fn open_in(index: &Index, images: &BTreeSet<u32>) -> rusqlite::Result<Ranked> {
-    let mut found = Open::new();
+pub(super) fn open_in(index: &Index, images: &BTreeSet<u32>) -> rusqlite::Result<Open> {
+    let mut found = Taken::new();
     let mut known: BTreeMap<(Ecosystem, String), Vec<Said>> = BTreeMap::new();
     for (id, holders) in lookup::of_images(&index.connection, images)? {
         let component = lookup::component_by_id(&index.connection, id)?;
@@ -191,11 +196,11 @@ fn open_in(index: &Index, images: &BTreeSet<u32>) -> rusqlite::Result<Ranked> {
             by_image.entry(*image).or_default().insert(number);
         }
     }
-    Ok((all.into_iter().map(|(one, _)| one).collect(), by_image))
+    Ok(Open { vulnerabilities: all.into_iter().map(|(one, _)| one).collect(), by_image })
 }
 
 fn take(
-    found: &mut Open,
+    found: &mut Taken,
     said: &Said,
     (component, holders): (&Component, &BTreeSet<u32>),
     fixed: Option<String>,

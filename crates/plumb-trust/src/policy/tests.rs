@@ -2,7 +2,10 @@ use plumb_model::ChannelName;
 
 use super::*;
 use crate::key::SecretKey;
-use crate::statement::{Approval, Promotion, Scan, ScanData, ScanTimes, Scanner, Soak, Subject, TestResult};
+use crate::statement::{
+    Annotation, Approval, Promotion, Scan, ScanData, ScanTimes, Scanner, Soak, Subject, TestResult,
+    Vulnerability,
+};
 
 const NOW_S: i64 = 1_796_040_000;
 const DAY_S: i64 = 86_400;
@@ -137,6 +140,35 @@ fn time_and_age() {
         ["scan:7d: the newest scan used data that is 8 d old"]
     );
     assert_eq!(missing(&["scan:7d", "scan"], &[], &[scan(6 * DAY_S)]), NOTHING);
+}
+
+#[test]
+fn what_is_mended_elsewhere_is_not_patched() {
+    let with = |fixed: Option<&str>| {
+        let mut statement = scan(0);
+        let Predicate::Scan(found) = &mut statement.predicate else { panic!("a scan") };
+        let annotation = Annotation {
+            source: "openssl".to_owned(),
+            version: "3.0.16-1".to_owned(),
+            fixed: fixed.map(str::to_owned),
+        };
+        let one = Vulnerability {
+            id: "CVE-2025-9230".to_owned(),
+            severity: Vec::new(),
+            annotations: vec![annotation],
+        };
+        found.scanner.result.push(one);
+        statement
+    };
+    assert_eq!(missing(&["scan:patched"], &[], &[]), ["scan:patched: it was not scanned"]);
+    assert_eq!(
+        missing(&["scan:patched"], &[], &[with(None), with(Some("3.0.17-1"))]),
+        ["scan:patched: the newest scan found 1 that newer packages mend: CVE-2025-9230"]
+    );
+    let mut later = with(None);
+    let Predicate::Scan(found) = &mut later.predicate else { panic!("a scan") };
+    found.metadata.scan_finished_on = crate::time::text(NOW_S + 1);
+    assert_eq!(missing(&["scan:patched"], &[], &[with(Some("3.0.17-1")), later]), NOTHING);
 }
 
 #[test]

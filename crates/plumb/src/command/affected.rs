@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use plumb_ops::{
     AffectedApp, AffectedDeployment, AffectedMachine, AffectedRelease, AffectedView, Because, Clear,
-    Component, FeedView, Found, OpenView, OpenVulnerability, OpsError, Query, Unread, Urgency, WhyLink,
+    Component, FeedView, Found, Mode, OpenView, OpenVulnerability, OpsError, Query, Unread, Urgency, WhyLink,
 };
 
 use super::Session;
-use crate::args::Affected as Arguments;
+use crate::args::{Affected as Arguments, Scan};
 use crate::output::{err, out};
 use crate::render::{self, table, tell};
 
@@ -247,6 +247,41 @@ fn feeds(feeds: &[FeedView], unread: Vec<String>) {
     if feeds.iter().any(FeedView::is_old) {
         err!("hint: `plumb advisory update` takes what the feeds have now");
     }
+}
+
+/// `plumb scan`.
+pub(super) fn scan(session: &Session<'_>, arguments: &Scan) -> Result<(), OpsError> {
+    let release = session.plumb.named(&arguments.release)?;
+    let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Do };
+    let view = session.plumb.scan(&release, mode)?;
+    session.live.clear();
+    if session.global.json {
+        render::json(&view);
+        return Ok(());
+    }
+    let rows = if arguments.all { usize::MAX } else { ROWS };
+    let known =
+        |urgency: &Urgency| view.counts.get(urgency).map(|number| format!("{number} {}", urgency.as_str()));
+    let counts: Vec<String> = Urgency::ALL.iter().filter_map(known).collect();
+    if view.vulnerabilities.is_empty() {
+        out!("{release}: no known vulnerability is open");
+    } else {
+        out!(
+            "{release}: {} open ({}), {} mended by newer packages",
+            view.vulnerabilities.len(),
+            counts.join(", "),
+            view.fixable
+        );
+        vulnerabilities(&view.vulnerabilities, rows);
+    }
+    feeds(&view.feeds, Vec::new());
+    if let Some(statement) = &view.statement {
+        err!("evidence: statement {}", statement.short());
+    }
+    if view.fixable > 0 {
+        err!("hint: `plumb lock --security` takes the newer packages into the next release");
+    }
+    Ok(())
 }
 
 /// Every known vulnerability of what runs.

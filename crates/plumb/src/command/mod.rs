@@ -80,6 +80,7 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Key(arguments) => trust::key(&session, arguments),
         Command::Trust(arguments) => trust::trust(&session, arguments),
         Command::Affected(arguments) => affected::run(&session, arguments),
+        Command::Scan(arguments) => affected::scan(&session, arguments),
         Command::Advisory(arguments) => advisory::run(&session, &arguments.action),
         Command::Verify(arguments) => verify::run(&session, arguments),
         Command::Test(arguments) => test::run(&session, arguments),
