@@ -1,7 +1,7 @@
 //! A release is scanned for known vulnerabilities, and what was found decides whether a channel takes it.
 
 use std::fs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -69,9 +69,8 @@ fn a_release_is_scanned_before_it_is_promoted() -> Result<()> {
     damaged(&world)?;
     world.ok(&["advisory", "update"])?;
     // Of two in one second, the one that found more counts.
-    let second = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-    let before = second();
-    testkit::wait_until("the next second", Duration::from_secs(10), &mut || second() > before)?;
+    let before = testkit::now_s();
+    testkit::wait_until("the next second", Duration::from_secs(10), &mut || testkit::now_s() > before)?;
     let scanned = world.json(&["scan", "cache@1"])?;
     assert_eq!((&scanned["counts"]["low"], &scanned["fixable"]), (&1.into(), &0.into()), "{scanned}");
     world.ok(&["promote", "cache@1", "prod"])?;

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use plumb_model::AppName;
@@ -190,7 +189,7 @@ fn a_remote_cannot_stand_still(team: &Team) -> Result<()> {
         }
         Ok(())
     };
-    let now_s = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
+    let now_s = testkit::now_s();
     let good = Fresh { long_s: now_s + 3600, short_s: now_s + 3600, skip: 0 };
     for fresh in [Fresh { short_s: now_s - 1, ..good }, Fresh { long_s: now_s - 1, ..good }] {
         let seen = there()?;

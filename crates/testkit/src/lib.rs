@@ -8,4 +8,6 @@ mod world;
 
 pub use http::{Answer, get, post};
 pub use registry::Registry;
-pub use world::{Output, World, copy_example, copy_tree, free_port, printed, process_names, wait_until};
+pub use world::{
+    Output, World, copy_example, copy_tree, free_port, now_s, printed, process_names, wait_until,
+};

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -284,6 +284,15 @@ fn link_tree(source: &Path, target: &Path) -> Result<()> {
 /// If there is none.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now_s() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "tests make things that are about to expire")]
+    let now = SystemTime::now();
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
 /// Waits until `condition` holds.
