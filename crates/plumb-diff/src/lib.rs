@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_debian::PackageName;
 use plumb_image::compare::What;
-use plumb_model::MachineName;
+use plumb_model::{DeploymentName, MachineName};
 use serde::Serialize;
 
 pub use cause::Cause;
@@ -37,10 +37,29 @@ pub struct Diff {
     pub before: String,
     /// Name of the second.
     pub after: String,
+    /// Where a deployment that is compared is not what its release says; filled in by whoever can see it.
+    pub running: Vec<Running>,
     /// What is true of the set as a whole.
     pub set: Vec<Change>,
     /// Machines that differ, by name.
     pub machines: BTreeMap<MachineName, MachineDiff>,
+}
+
+/// An instance that is not what the release of its deployment says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Running {
+    /// Its deployment.
+    pub deployment: DeploymentName,
+    /// Its name.
+    pub instance: String,
+    /// `state` or `release`.
+    pub what: &'static str,
+    /// What the release says.
+    pub expected: String,
+    /// What is there.
+    pub found: String,
+    /// What its owner should know: a plan that was interrupted or failed.
+    pub why: Option<String>,
 }
 
 /// Is a machine in both sides?
@@ -145,7 +164,7 @@ impl Diff {
     /// Nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.machines.is_empty()
+        self.running.is_empty() && self.set.is_empty() && self.machines.is_empty()
     }
 
     /// Changes without a cause, as `machine: what`.
@@ -204,6 +223,7 @@ pub fn diff(before: &Side, after: &Side) -> Diff {
     Diff {
         before: before.name.clone(),
         after: after.name.clone(),
+        running: Vec::new(),
         set: setting::of_set(before, after),
         machines,
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use plumb_debian::{PackageName, changelog};
-use plumb_diff::{Diff, Side, SideMachine};
+use plumb_diff::{Diff, Running, Side, SideMachine};
 use plumb_guest_proto::{MACHINE_SPEC_PATH, MachineSpec};
 use plumb_image::library;
 use plumb_image::tree::{Kind, Tree};
@@ -15,9 +15,10 @@ use plumb_model::lock::{Lock, LockedPackage};
 use plumb_model::release::{Content, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, MachineName};
 
-use crate::build::MANIFEST_LIMIT;
+use crate::build::{BuiltImage, MANIFEST_LIMIT};
 use crate::contents::{StoreObjects, known_content};
 use crate::error::OpsError;
+use crate::observe::{DeploymentView, InstanceView, READY};
 use crate::project::{DEFINITION, Project};
 use crate::subject::{STATUS, roots};
 use crate::{Plumb, release};
@@ -35,12 +36,14 @@ pub enum Compared {
     Release(ReleaseRef),
     /// A folder with a definition, as it would be released now.
     Folder(PathBuf),
+    /// A lock file, with the definition beside it or else that of the current folder.
+    Lock(PathBuf),
     /// The release that a deployment runs.
     Deployment(DeploymentName),
 }
 
 impl Compared {
-    /// `shop@3`, a folder, or else a deployment.
+    /// `shop@3`, a folder, a lock file, or else a deployment.
     ///
     /// # Errors
     /// [`OpsError::NotComparable`] if it can be none of them.
@@ -49,17 +52,57 @@ impl Compared {
             return Ok(Compared::Release(release));
         }
         let path = Path::new(text);
+        if path.is_file() {
+            return Ok(Compared::Lock(path.to_owned()));
+        }
         if text.contains('/') || text == "." || text == ".." || path.join(DEFINITION).is_file() {
             return Ok(Compared::Folder(path.to_owned()));
         }
         let refused = |_| OpsError::NotComparable { what: text.to_owned() };
         text.parse().map(Compared::Deployment).map_err(refused)
     }
+
+    fn deployment(&self) -> Option<&DeploymentName> {
+        match self {
+            Compared::Deployment(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// The folder of the definition that a lock belongs to.
+fn folder_of(lock: &Path) -> PathBuf {
+    let beside = lock.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let beside = beside.filter(|folder| folder.join(DEFINITION).is_file());
+    beside.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// Instances that are not as the release of their deployment says.
+fn drift(view: &DeploymentView) -> Vec<Running> {
+    let release = view.release.as_deref().unwrap_or_default();
+    let of = |instance: &InstanceView, what, expected: &str, found: &str| Running {
+        deployment: view.name.clone(),
+        instance: instance.name.clone(),
+        what,
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+        why: view.note.clone(),
+    };
+    let mut all = Vec::new();
+    for instance in &view.instances {
+        if instance.state != READY {
+            all.push(of(instance, "state", READY, &instance.state));
+        }
+        if instance.release != release {
+            all.push(of(instance, "release", release, &instance.release));
+        }
+    }
+    all
 }
 
 impl Plumb<'_> {
     /// What changed from one to the other, and why. Without a second one it is: of a folder, what releasing it would
-    /// change; of a release, what it changed; of a deployment, what the newest release would change.
+    /// change; of a lock, what the one of its folder changes; of a release, what it changed; of a deployment, what the newest release would change.
     ///
     /// # Errors
     /// [`OpsError`]; [`OpsError::FirstRelease`] for a first release.
@@ -79,7 +122,16 @@ impl Plumb<'_> {
         }
         let mut diff = plumb_diff::diff(&before, &after);
         self.add_vulnerabilities(&mut diff, &before.lock, &after.lock)?;
+        for deployment in [Some(one), other].into_iter().flatten().filter_map(Compared::deployment) {
+            diff.running.extend(self.drifted(deployment)?);
+        }
         Ok(diff)
+    }
+
+    /// Where a deployment is not what its release says.
+    fn drifted(&self, name: &DeploymentName) -> Result<Vec<Running>, OpsError> {
+        let views = self.ps(Some(name), true)?;
+        Ok(views.iter().flat_map(drift).collect())
     }
 
     fn natural_sides(&self, one: &Compared) -> Result<(Side, Side), OpsError> {
@@ -99,6 +151,10 @@ impl Plumb<'_> {
                 let project = Project::load(folder)?;
                 let newest = self.newest_release(&project.definition.app)?.name();
                 Ok((self.side(&Compared::Release(newest.into()))?, self.side(one)?))
+            }
+            Compared::Lock(path) => {
+                let folder = folder_of(path);
+                Ok((self.side(one)?, self.side(&Compared::Folder(folder))?))
             }
             Compared::Deployment(_) => {
                 let before = self.side(one)?;
@@ -125,13 +181,38 @@ impl Plumb<'_> {
             }
             Compared::Folder(folder) => {
                 let project = Project::load(folder)?;
-                let (lock, built) = self.build_locked(&project)?;
-                let number = self.store.releases(&project.definition.app)?.last().map_or(1, |last| last + 1);
-                let content = release::content(&project.definition, &built, number);
+                let built = self.build_locked(&project)?;
                 let name = format!("{} (here)", project.definition.app);
-                self.make_side(name, project.definition, lock, content)
+                self.side_of_project(name, project, built)
+            }
+            Compared::Lock(path) => {
+                let project = Project::load(&folder_of(path))?.with_lock(path.clone());
+                self.check_lock(&project).map_err(|error| match error {
+                    OpsError::StaleLock { path: lock, reason } => {
+                        OpsError::ForeignLock { lock, folder: project.folder.clone(), reason }
+                    }
+                    other => other,
+                })?;
+                let lock = project
+                    .lock()?
+                    .ok_or_else(|| OpsError::NotComparable { what: path.display().to_string() })?;
+                let built = self.build_from(&project, lock)?;
+                let name = format!("{} ({})", project.definition.app, path.display());
+                self.side_of_project(name, project, built)
             }
         }
+    }
+
+    /// What a folder would be as a release.
+    fn side_of_project(
+        &self,
+        name: String,
+        project: Project,
+        (lock, built): (Lock, Vec<BuiltImage>),
+    ) -> Result<Side, OpsError> {
+        let number = self.store.releases(&project.definition.app)?.last().map_or(1, |last| last + 1);
+        let content = release::content(&project.definition, &built, number);
+        self.make_side(name, project.definition, lock, content)
     }
 
     fn side_of_release(&self, name: &ReleaseName, label: String) -> Result<Side, OpsError> {

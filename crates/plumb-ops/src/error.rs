@@ -37,6 +37,16 @@ pub enum OpsError {
         /// What differs.
         reason: String,
     },
+    /// A lock that is compared belongs to another definition.
+    #[error("`{lock}` does not fit the definition in `{folder}`: {reason}")]
+    ForeignLock {
+        /// The lock.
+        lock: PathBuf,
+        /// Where the definition lies.
+        folder: PathBuf,
+        /// What differs.
+        reason: String,
+    },
     /// A file operation failed.
     #[error("cannot {action} `{path}`")]
     Io {
@@ -433,7 +443,9 @@ pub enum OpsError {
         release: ReleaseName,
     },
     /// A text that names nothing that can be compared.
-    #[error("`{what}` is neither a release, nor a folder with a definition, nor the name of a deployment")]
+    #[error(
+        "`{what}` is neither a release, nor a folder with a definition, nor a lock file, nor the name of a deployment"
+    )]
     NotComparable {
         /// The text.
         what: String,

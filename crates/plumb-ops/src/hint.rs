@@ -67,6 +67,10 @@ impl OpsError {
             OpsError::StaleLock { .. } => {
                 "`plumb lock` brings it up to date and keeps the versions it has".to_owned()
             }
+            OpsError::ForeignLock { .. } => {
+                "put it beside the `plumb.toml` that it was made for; a worktree of your version control has both"
+                    .to_owned()
+            }
             OpsError::Incomplete { packages, .. } if !packages.is_empty() => {
                 let list = packages.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
                 format!("add `os = [{list}]` to the machine, or leave out what needs them")
@@ -106,7 +110,7 @@ impl OpsError {
                 format!("`plumb show {release}` shows what it consists of")
             }
             OpsError::NotComparable { .. } => {
-                "write a release like `shop@3`, a folder like `./shop`, or the name of a deployment"
+                "write a release like `shop@3`, a folder like `./shop`, a lock file, or the name of a deployment"
                     .to_owned()
             }
             OpsError::Unattributed { .. } => {

@@ -66,7 +66,9 @@ pub use home::Home;
 pub use init::init;
 pub use lock::{LockChange, LockOutcome, Update};
 pub use observe::{Console, DeploymentView, InstanceView, LogLine};
-pub use plumb_diff::{Cause, Change, Diff, Figure, FileChange, MachineDiff, PackageChange, Presence};
+pub use plumb_diff::{
+    Cause, Change, Diff, Figure, FileChange, MachineDiff, PackageChange, Presence, Running,
+};
 pub use plumb_fetch::Proxies;
 pub use plumb_image::compare::{Difference, What as DifferenceKind};
 pub use plumb_image::footprint::Share;

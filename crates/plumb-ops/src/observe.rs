@@ -25,6 +25,9 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// Lines of the console shown before following it.
 const CONSOLE_LINES: usize = 200;
 
+/// State of an instance, or of a deployment, that serves.
+pub(crate) const READY: &str = "ready";
+
 /// A deployment as it is.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeploymentView {
@@ -131,8 +134,8 @@ impl Plumb<'_> {
         let instances: Vec<InstanceView> = instances.into_values().collect();
         let overall = if instances.is_empty() {
             "down"
-        } else if instances.iter().all(|instance| instance.state == "ready") {
-            "ready"
+        } else if instances.iter().all(|instance| instance.state == READY) {
+            READY
         } else if instances.iter().all(|instance| instance.pid.is_none()) {
             "stopped"
         } else {
@@ -291,7 +294,7 @@ fn instance_view(instance: &ObservedInstance) -> InstanceView {
     let status = instance.guest.as_ref().and_then(|guest| guest.status.clone());
     let running = instance.state == InstanceState::Running;
     let state = match instance.state {
-        InstanceState::Running if instance.is_ready() => "ready",
+        InstanceState::Running if instance.is_ready() => READY,
         InstanceState::Running => "not ready",
         InstanceState::Exited => "exited",
         InstanceState::Stale => "stopped (host restarted)",

@@ -33,6 +33,8 @@ pub struct Project {
     pub text: String,
     /// The definition.
     pub definition: Definition,
+    /// Where the lock lies, if not beside the definition.
+    lock_elsewhere: Option<PathBuf>,
 }
 
 /// One file, folder or link of the user, for a machine.
@@ -90,13 +92,23 @@ impl Project {
         };
         let definition =
             Definition::parse(&text, &path.display().to_string()).map_err(OpsError::Definition)?;
-        Ok(Project { folder: folder.to_owned(), text, definition })
+        Ok(Project { text, ..Project::new(folder.to_owned(), definition) })
+    }
+
+    /// One that is in no file.
+    pub(crate) fn new(folder: PathBuf, definition: Definition) -> Self {
+        Project { folder, text: String::new(), definition, lock_elsewhere: None }
+    }
+
+    /// The same with another lock, which is only read.
+    pub(crate) fn with_lock(self, path: PathBuf) -> Self {
+        Project { lock_elsewhere: Some(path), ..self }
     }
 
     /// Where the lock lies.
     #[must_use]
     pub fn lock_path(&self) -> PathBuf {
-        self.folder.join(LOCK)
+        self.lock_elsewhere.clone().unwrap_or_else(|| self.folder.join(LOCK))
     }
 
     /// The lock, if there is one.

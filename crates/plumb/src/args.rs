@@ -291,15 +291,15 @@ pub enum Form {
 /// `plumb diff`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  plumb diff                      what releasing this folder would change\n  plumb diff shop@3               what shop@3 changed\n  plumb diff shop@1 shop@3 --html change.html"
+    after_help = "Examples:\n  plumb diff                      what releasing this folder would change\n  plumb diff shop@3               what shop@3 changed\n  plumb diff old.lock plumb.lock  two locks of the definition in this folder\n  plumb diff shop-prod            where it is not as its release says, and what an upgrade would bring\n  plumb diff shop@1 shop@3 --html change.html"
 )]
 pub struct Diff {
-    /// A release such as `shop@2`, a folder with `plumb.toml`, or a deployment
-    #[arg(default_value = ".", value_name = "RELEASE|DIR|DEPLOYMENT")]
+    /// A release such as `shop@2`, a folder with `plumb.toml`, a lock file, or a deployment
+    #[arg(default_value = ".", value_name = "RELEASE|DIR|LOCK|DEPLOYMENT")]
     pub one: String,
     /// What it is compared with. Without it: a folder with the newest release, a release with the one before it, a
-    /// deployment with the newest release
-    #[arg(value_name = "RELEASE|DIR|DEPLOYMENT")]
+    /// deployment with the newest release, a lock file with the folder of its definition
+    #[arg(value_name = "RELEASE|DIR|LOCK|DEPLOYMENT")]
     pub other: Option<String>,
     /// List every file
     #[arg(long)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -100,6 +101,69 @@ fn every_change_has_a_cause() -> Result<()> {
     assert_eq!(back["machines"]["cache"]["presence"], "removed");
     let forward = world.json(&["diff", "shop@2"])?;
     assert_eq!(forward["machines"], diff["machines"], "a release is compared with the one before it");
+    what_runs(&world)?;
     world.end()?;
     Ok(())
+}
+
+/// A deployment that is not what its release says.
+fn what_runs(world: &World) -> Result<()> {
+    world.ok(&["up", "shop@1", "--name", "prod"])?;
+    let diff = world.json(&["diff", "prod"])?;
+    assert_eq!((&diff["running"], &diff["after"]), (&Value::Array(Vec::new()), &"shop@2".into()));
+    let pid = world.json(&["ps", "prod"])?[0]["instances"][0]["pid"].as_i64().context("a process")?;
+    std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
+    let mut diff = Value::Null;
+    testkit::wait_until("the end of the instance", Duration::from_secs(30), &mut || {
+        diff = world.json(&["diff", "prod", "shop@1"]).unwrap_or_default();
+        diff["running"][0]["found"] == "exited"
+    })?;
+    let found = &diff["running"][0];
+    assert_eq!((&found["instance"], &found["expected"]), (&"web-1".into(), &"ready".into()), "{diff}");
+    let page = world.folder().join("running.html");
+    let shown = world.ok(&["diff", "prod", "shop@1", "--html", page.to_str().context("UTF-8")?])?;
+    ensure!(shown.stdout.contains("prod/web-1: state exited, not ready"), "{shown:?}");
+    ensure!(fs::read_to_string(page)?.contains("<code>prod/web-1</code>"));
+    world.ok(&["down", "prod"])?;
+    Ok(())
+}
+
+#[test]
+fn locks_of_one_definition_are_compared() -> Result<()> {
+    let world = World::new("diff-locks", PLUMB)?;
+    let folder = world.folder().join("cache");
+    fs::create_dir_all(&folder)?;
+    let definition = |more: &str| {
+        format!(
+            "app = \"cache\"\n[machine.memory]\nmiddleware = [\"memcached\"{more}]\nscript.memcached = \"skip\"\n"
+        )
+    };
+    fs::write(folder.join("plumb.toml"), definition(""))?;
+    let shown = folder.to_str().context("UTF-8")?;
+    world.ok(&["build", shown])?;
+    world.share()?;
+    let (lock, old) = (folder.join("plumb.lock"), world.folder().join("old.lock"));
+    // As a lock of another day: the archive has moved since, and one package with it.
+    let text = fs::read_to_string(&lock)?;
+    let (aged, name) = testkit::aged(&world, &folder, None)?.context("a package that security has fixed")?;
+    fs::write(&old, aged.to_text())?;
+    let path = |path: &std::path::Path| path.to_str().map(str::to_owned).context("UTF-8");
+    let kept = fs::read(&old)?;
+    let run = |arguments: &[&str]| world.command(arguments).current_dir(&folder).output();
+    let output = run(&["diff", &path(&old)?, "plumb.lock", "--json"])?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let diff: Value = serde_json::from_slice(&output.stdout)?;
+    let packages = causes(&diff["machines"]["memory"], "packages", "name")?;
+    assert_eq!(packages.len(), 1, "{packages:?}");
+    assert_eq!(packages[&name]["kind"], "base", "{packages:?}");
+    ensure!(fs::read(&old)? == kept && fs::read_to_string(&lock)? == text, "locks are only read");
+    let one = run(&["diff", &path(&old)?])?;
+    ensure!(String::from_utf8_lossy(&one.stdout).contains("cache (here)"), "{one:?}");
+
+    // A definition that it does not fit.
+    fs::write(folder.join("plumb.toml"), definition(", \"tzdata\""))?;
+    let output = run(&["diff", &path(&old)?, "cache@1"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(said.contains("does not fit the definition in `.`") && said.contains("beside"), "{said}");
+    world.end()
 }

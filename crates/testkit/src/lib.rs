@@ -1,11 +1,13 @@
 //! What tests on real machines need: a home of their own that shares downloads, the program, a small HTTP client, and
 //! conditions to wait for.
 
+mod aged;
 pub mod fleet;
 mod http;
 mod registry;
 mod world;
 
+pub use aged::aged;
 pub use http::{Answer, get, post};
 pub use registry::Registry;
 pub use world::{

@@ -139,7 +139,20 @@ impl Plumb<'_> {
     }
 
     pub(crate) fn build_locked(&self, project: &Project) -> Result<(Lock, Vec<BuiltImage>), OpsError> {
-        let mut lock = self.lock(project, &Update::Keep, false)?.lock;
+        let lock = self.lock(project, &Update::Keep, false)?.lock;
+        let (with_ids, images) = self.build_from(project, lock.clone())?;
+        if with_ids != lock {
+            write_lock(&project.lock_path(), &with_ids)?;
+        }
+        Ok((with_ids, images))
+    }
+
+    /// Builds what a lock says; writes no lock. The one that is returned has the ids that accounts were given.
+    pub(crate) fn build_from(
+        &self,
+        project: &Project,
+        mut lock: Lock,
+    ) -> Result<(Lock, Vec<BuiltImage>), OpsError> {
         let jobs = jobs(project, &lock)?;
         let known: Result<Vec<_>, OpsError> = jobs.iter().map(|job| self.remembered(&job.recipe())).collect();
         let known = known?;
@@ -175,7 +188,7 @@ impl Plumb<'_> {
             images.push(image);
         }
         drop(jobs);
-        remember_accounts(project, &mut lock, accounts)?;
+        remember_accounts(&mut lock, accounts);
         Ok((lock, images))
     }
 
@@ -438,16 +451,10 @@ fn layers(tree: &Tree) -> BTreeMap<String, LayerSize> {
 }
 
 /// Ids that were given to accounts go into the lock, so that a volume keeps its owners whatever comes later.
-fn remember_accounts(
-    project: &Project,
-    lock: &mut Lock,
-    accounts: BTreeMap<MachineName, Ids>,
-) -> Result<(), OpsError> {
-    let before = lock.clone();
+fn remember_accounts(lock: &mut Lock, accounts: BTreeMap<MachineName, Ids>) {
     for (machine, given) in accounts {
         if let Some(locked) = lock.machines.get_mut(&machine) {
             locked.accounts.extend(given);
         }
     }
-    if *lock == before { Ok(()) } else { write_lock(&project.lock_path(), lock) }
 }

@@ -77,7 +77,7 @@ impl Plumb<'_> {
         let beside = self.store.scratch_path();
         let parent = beside.parent().unwrap_or(self.store.root());
         let scratch = tempfile::tempdir_in(parent).map_err(io("write", parent))?;
-        let project = Project { folder: scratch.path().join("project"), text: String::new(), definition };
+        let project = Project::new(scratch.path().join("project"), definition);
         let home = Home::new(scratch.path().to_owned());
         let store = Store::open(&home.store())?;
         let fresh = Plumb { home, store, options: self.options.clone(), reporter: self.reporter };
@@ -118,7 +118,7 @@ impl Plumb<'_> {
     pub(crate) fn sources_of(&self, release: &Release) -> Result<Vec<FileRef>, OpsError> {
         let (definition, lock) = (self.definition_of(release)?, self.lock_of(release)?);
         let scratch = tempfile::tempdir_in(self.store.root()).map_err(io("write", self.store.root()))?;
-        let project = Project { folder: scratch.path().to_owned(), text: String::new(), definition };
+        let project = Project::new(scratch.path().to_owned(), definition);
         let file = |item: String, digest, size| FileRef {
             item,
             url: String::new(),

@@ -1,11 +1,11 @@
 //! `plumb diff`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use plumb_ops::{
     Cause, Change, Compared, Diff, DifferenceKind, Figure, FileChange, MachineDiff, OpsError, PackageChange,
-    Presence,
+    Presence, Running,
 };
 
 use super::Session;
@@ -44,6 +44,7 @@ fn print(diff: &Diff, all_files: bool) {
     if diff.is_empty() {
         out!("nothing differs");
     }
+    running(&diff.running);
     list("set", diff.set.iter());
     for (name, machine) in &diff.machines {
         match machine.presence {
@@ -53,6 +54,20 @@ fn print(diff: &Diff, all_files: bool) {
         }
         print_machine(machine, all_files);
     }
+}
+
+/// Where what runs is not what its release says.
+fn running(found: &[Running]) {
+    if found.is_empty() {
+        return;
+    }
+    out!("  running");
+    for one in found {
+        let Running { deployment, instance, what, expected, found, .. } = one;
+        tell(4, &format!("{deployment}/{instance}: {what} {found}, not {expected}"));
+    }
+    let notes: BTreeSet<&str> = found.iter().filter_map(|one| one.why.as_deref()).collect();
+    notes.into_iter().for_each(|note| tell(6, note));
 }
 
 fn print_machine(machine: &MachineDiff, all_files: bool) {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use plumb_ops::{Cause, Change, Diff, MachineDiff, PackageChange, Presence};
+use plumb_ops::{Cause, Change, Diff, MachineDiff, PackageChange, Presence, Running};
 
 use crate::command::diff::{arrow, figure_text, is_unknown, what_text};
 
@@ -24,6 +24,7 @@ pub fn of(diff: &Diff) -> String {
         escaped(&title)
     );
     html.push_str(&summary(diff));
+    running(&mut html, &diff.running);
     changes(&mut html, "The set", &diff.set);
     for (name, machine) in &diff.machines {
         let presence = match machine.presence {
@@ -36,6 +37,31 @@ pub fn of(diff: &Diff) -> String {
     }
     html.push_str("</html>\n");
     html
+}
+
+fn running(html: &mut String, found: &[Running]) {
+    if found.is_empty() {
+        return;
+    }
+    html.push_str(
+        "<h3>What runs</h3>\n<table><tr><th>instance<th>what<th>the release says<th>it is<th>known\n",
+    );
+    for one in found {
+        let cells = [one.expected.as_str(), &one.found, one.why.as_deref().unwrap_or_default()].map(escaped);
+        add(
+            html,
+            format_args!(
+                "<tr><td><code>{}/{}</code><td>{}<td><code>{}</code><td class=\"back\">{}<td>{}\n",
+                one.deployment,
+                escaped(&one.instance),
+                one.what,
+                cells[0],
+                cells[1],
+                cells[2],
+            ),
+        );
+    }
+    html.push_str("</table>\n");
 }
 
 /// Writing to a String cannot fail.
