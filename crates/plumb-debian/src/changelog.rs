@@ -15,10 +15,12 @@ const MAX_NAMES: usize = 10_000;
 pub fn vulnerabilities(changelog: &str, older: &Version, newer: &Version) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut is_between = false;
+    let mut branch = Branch::default();
     for line in changelog.lines() {
         if let Some(version) = heading(line) {
-            is_between = version > *older && version <= *newer;
+            let since = branch.since(version);
             // Entries stand in the order of their versions; a branch that was merged in may stand below its base.
+            is_between = since > *older && since <= *newer;
             continue;
         }
         if is_between && found.len() < MAX_NAMES {
@@ -28,18 +30,19 @@ pub fn vulnerabilities(changelog: &str, older: &Version, newer: &Version) -> BTr
     found
 }
 
-/// Every CVE that the changelog names, with the lowest version whose entry does: by what it says, versions below are not
-/// fixed. Entries of another source package than that of the first line, which stand below a fork, say nothing.
+/// Every CVE that the changelog names, with the lowest version that has an entry that does: by what it says, versions below
+/// are not fixed. Entries of another source package than that of the first line, which stand below a fork, say nothing.
 #[must_use]
 pub fn fixes(changelog: &str) -> BTreeMap<String, Version> {
     let mut found: BTreeMap<String, Version> = BTreeMap::new();
     let mut package = None;
     let mut entry: Option<Version> = None;
+    let mut branch = Branch::default();
     for line in changelog.lines() {
         if let Some(version) = heading(line) {
             let name = line.split(' ').next();
             package = package.or(name);
-            entry = Some(version).filter(|_| package == name);
+            entry = (package == name).then(|| branch.since(version));
             continue;
         }
         let Some(version) = &entry else { continue };
@@ -55,6 +58,25 @@ pub fn fixes(changelog: &str) -> BTreeMap<String, Version> {
         }
     }
     found
+}
+
+/// `1.3~deb12u1`, rebuilt from `1.3` for a stable suite, is a lower version and has everything that `1.3` has: its entry
+/// stands directly above.
+#[derive(Default)]
+struct Branch {
+    /// The lowest version that has the entry before.
+    above: Option<Version>,
+}
+
+impl Branch {
+    /// The lowest version that has the entry of `version`; entries come as the changelog has them, the newest first.
+    fn since(&mut self, version: Version) -> Version {
+        let base = format!("{version}~");
+        let rebuilt = self.above.take().filter(|above| above.to_string().starts_with(&base));
+        let since = rebuilt.unwrap_or(version);
+        self.above = Some(since.clone());
+        since
+    }
 }
 
 /// The version of a line that begins an entry.
@@ -128,6 +150,20 @@ openssl (3.0.16-1~deb12u1) bookworm; urgency=medium
             ]
         );
         assert!(fixes("CVE-2024-1234").is_empty());
+    }
+
+    /// As in libxml2 of bookworm: its versions are below the one that they were rebuilt from, and have its fixes.
+    #[test]
+    fn what_was_rebuilt_for_a_stable_suite_has_the_fixes_of_what_it_was_rebuilt_from() {
+        let rebuilt = "libxml2 (1.3~deb12u2) bookworm; x=y\n\n  * CVE-2025-1111\n\nlibxml2 (1.3~deb12u1) bookworm; x=y\n\n  \
+                       * Rebuild\n\nlibxml2 (1.3) unstable; x=y\n\n  * CVE-2022-2309\n\nlibxml2 (1.2) unstable; x=y\n\n  * CVE-2021-1111\n";
+        let shown: Vec<String> =
+            fixes(rebuilt).iter().map(|(name, version)| format!("{name} {version}")).collect();
+        assert_eq!(shown, ["CVE-2021-1111 1.2", "CVE-2022-2309 1.3~deb12u1", "CVE-2025-1111 1.3~deb12u2"]);
+        let version = |text: &str| text.parse::<Version>().expect("a version");
+        let between = |older, newer| vulnerabilities(rebuilt, &version(older), &version(newer));
+        assert_eq!(between("1.2", "1.3~deb12u1").into_iter().collect::<Vec<_>>(), ["CVE-2022-2309"]);
+        assert_eq!(between("1.3~deb12u1", "1.3~deb12u2").into_iter().collect::<Vec<_>>(), ["CVE-2025-1111"]);
     }
 
     #[test]

@@ -1,0 +1,105 @@
+//! docs/guides/security-update.md, step by step: from a vulnerability that is published to a deployment that no longer has it.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use testkit::{World, copy_example, free_port, get};
+
+const PLUMB: &str = env!("CARGO_BIN_EXE_plumb");
+
+const CHANNEL: &str = "\n[channel.prod]\nrequires = [\"tests\", \"scan:patched\"]\n";
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn from_the_advisory_to_the_upgrade() -> Result<()> {
+    let world = World::new("security-update", PLUMB)?;
+    let port = free_port()?;
+    let folder = copy_example(&world, "hello", "hello", port)?;
+    let app = folder.to_str().context("UTF-8")?.to_owned();
+    let definition = folder.join("plumb.toml");
+    fs::write(&definition, fs::read_to_string(&definition)? + CHANNEL)?;
+    let lock = folder.join("plumb.lock");
+
+    // What runs is from before the fix.
+    world.ok(&["lock", &app])?;
+    let (aged, package) =
+        testkit::aged(&world, &folder, None)?.context("a package that security has fixed")?;
+    let today = world.folder().join("today.lock");
+    fs::copy(&lock, &today)?;
+    fs::write(&lock, aged.to_text())?;
+    world.ok(&["release", &app])?;
+    world.share()?;
+    world.ok(&["up", "hello@1", "--name", "prod"])?;
+
+    // Published: with the names that the package's own changelog has for what it fixes, in the form of Debian's tracker.
+    fs::copy(&today, folder.join("today.lock"))?;
+    let diff = world.json(&["diff", lock.to_str().context("UTF-8")?, &format!("{app}/today.lock")])?;
+    let change = changed(&diff, &package)?;
+    let name = text(&change["fixes"][0]);
+    ensure!(name.starts_with("CVE-"), "the update of {package} names what it fixes: {diff}");
+    let found = world.json(&["affected", &package])?["found"][0].clone();
+    let fixed = json!({
+        "scope": "remote", "releases": {"bookworm": {
+            "status": "resolved", "repositories": {"bookworm": found["source_version"]},
+            "fixed_version": change["after"], "urgency": "high",
+        }},
+    });
+    let feed = world.folder().join("tracker.json");
+    fs::write(&feed, json!({text(&found["source"]): {&name: fixed}}).to_string())?;
+    world.ok(&["advisory", "add", "debian", feed.to_str().context("UTF-8")?])?;
+
+    // Where is it, and what stands in the way of calling that good?
+    let affected = world.json(&["affected", &name])?;
+    assert_eq!(
+        (&affected["deployments"][0]["deployment"], &affected["instances"]),
+        (&"prod".into(), &1.into())
+    );
+    assert_eq!(affected["deployments"][0]["upgrade"], Value::Null, "no release is free of it yet");
+    let scan = world.ok(&["scan", "hello@1"])?;
+    ensure!(scan.stdout.contains(&name) && scan.stderr.contains("plumb lock --security"), "{scan:?}");
+    let refused = world.run(&["promote", "hello@1", "prod"])?;
+    ensure!(
+        refused.code == 1 && refused.stderr.contains("no tests ran") && refused.stderr.contains(&name),
+        "{refused:?}"
+    );
+
+    // Only what security has fixed, and nothing but that.
+    let update = world.json(&["lock", "--security", &app])?;
+    let taken: Vec<String> =
+        update["changes"].as_array().into_iter().flatten().map(|one| text(&one["package"])).collect();
+    assert_eq!(taken, [package.clone()]);
+    let diff = world.json(&["diff", &app])?;
+    let change = changed(&diff, &package)?;
+    assert_eq!(change["cause"]["kind"], "base", "{change}");
+    ensure!(change["fixes"].as_array().is_some_and(|all| all.contains(&name.as_str().into())), "{change}");
+    world.ok(&["release", &app, "-m", &name])?;
+
+    // Tested, scanned, promoted, and the deployment follows the channel.
+    let tested = world.json(&["test", "hello@2"])?;
+    assert_eq!(tested["passed"], true, "{tested}");
+    world.ok(&["scan", "hello@2"])?;
+    world.ok(&["promote", "hello@2", "prod", "-m", &name])?;
+    world.ok(&["upgrade", "prod", "hello@prod"])?;
+    assert_eq!(get(port, "/")?.status, 200);
+    let after = world.json(&["affected", &name])?;
+    assert_eq!(
+        (&after["instances"], &after["applications"][0]["free_since"]),
+        (&0.into(), &"hello@2".into())
+    );
+    ensure!(after["channels"].as_array().is_some_and(Vec::is_empty), "{after}");
+    let same = world.json(&["diff", "prod", "hello@prod"])?;
+    assert_eq!((&same["running"], &same["machines"]), (&json!([]), &json!({})));
+    world.ok(&["down", "prod"])?;
+    world.end()
+}
+
+/// The change of one package of the only machine.
+fn changed(diff: &Value, package: &str) -> Result<Value> {
+    let packages = diff["machines"]["web"]["packages"].as_array().context("packages")?;
+    let found = packages.iter().find(|change| change["name"] == package);
+    found.cloned().with_context(|| format!("{package} changes: {diff}"))
+}
