@@ -71,7 +71,7 @@ fn from_the_advisory_to_the_upgrade() -> Result<()> {
     let update = world.json(&["lock", "--security", &app])?;
     let taken: Vec<String> =
         update["changes"].as_array().into_iter().flatten().map(|one| text(&one["package"])).collect();
-    assert_eq!(taken, [package.clone()]);
+    assert_eq!(taken, std::slice::from_ref(&package));
     let diff = world.json(&["diff", &app])?;
     let change = changed(&diff, &package)?;
     assert_eq!(change["cause"]["kind"], "base", "{change}");
