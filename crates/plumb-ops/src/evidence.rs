@@ -14,7 +14,7 @@ use crate::trust::{Said, SaidBy};
 use crate::{Plumb, clock};
 
 /// Largest report that is attached: a PDF of hundreds of pages.
-const ATTACHMENT_BYTES: u64 = 256 * 1024 * 1024;
+pub(crate) const ATTACHMENT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// What is known about a release.
 #[derive(Debug, Clone, Serialize)]

@@ -87,7 +87,9 @@ pub use plumb_trust::{Passphrase, PublicKey};
 pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent, StoreStep, Travel};
 pub use project::Project;
 pub use release::{LogEntry, ReleaseOutcome};
-pub use remote::{NamedRemote, Pulled, PulledBundle, Pushed, PushedBundle, Supplies, TransferError, Wanted};
+pub use remote::{
+    NamedRemote, Pulled, PulledBundle, Pushed, PushedBundle, Reports, Supplies, TransferError, Wanted,
+};
 pub use sbom::BillForm;
 pub use test::{Evidence, TestOptions, Tested};
 pub use trust::{DraftView, KeyView, Said, SaidBy, TrustChange, TrustError, TrustView, TrustedKey};

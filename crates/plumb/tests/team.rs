@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use plumb_model::AppName;
+use plumb_model::{AppName, Digest};
 use plumb_trust::key::SecretKey;
 use plumb_trust::tuf::{Fresh, Published, Trusted, publish};
 use serde_json::Value;
@@ -121,6 +121,8 @@ fn what_one_says_reaches_the_other(team: &Team) -> Result<()> {
         (&Value::from("alice"), &Value::from("for everybody"))
     );
 
+    reports_travel(team)?;
+
     // Both move a channel. The second learns it, drops hers, and goes on from his.
     bob.ok(&["promote", "hello@1", "dev", "-m", "his"])?;
     bob.ok(&["push", "hello"])?;
@@ -131,6 +133,41 @@ fn what_one_says_reaches_the_other(team: &Team) -> Result<()> {
     alice.ok(&["pull", "hello"])?;
     assert_eq!(alice.json(&["channel", "hello", "dev"])?[0]["reason"], "his");
 
+    Ok(())
+}
+
+/// What is attached to evidence travels with it, and is what was attached.
+fn reports_travel(team: &Team) -> Result<()> {
+    let Team { alice, bob, .. } = team;
+    let report = bob.folder().join("report.txt");
+    fs::write(&report, "nothing was found\n")?;
+    bob.ok(&["evidence", "add", "hello@1", "pentest", "--attach", text(&report), "-m", "looked everywhere"])?;
+    let pushed = bob.json(&["push", "hello"])?;
+    assert_eq!(
+        (&pushed["reports"]["files"], &pushed["reports"]["absent"]),
+        (&1.into(), &0.into()),
+        "{pushed}"
+    );
+    assert_eq!(bob.json(&["push", "hello"])?["reports"]["files"], 0, "it is there");
+
+    // Changed on the way, it is refused; gone, it is told; and either is mended by the next pull.
+    let digest = Digest::of(b"nothing was found\n");
+    let hex = digest.hex();
+    let blob = team.remote.join("blobs").join(&hex[..2]).join(&hex[2..]);
+    fs::write(&blob, "everything is wrong\n")?;
+    refused(&alice.run(&["pull", "hello"])?, VERIFICATION, "report.txt")?;
+    fs::remove_file(&blob)?;
+    let without = alice.json(&["pull", "hello"])?;
+    assert_eq!(
+        (&without["reports"]["files"], &without["reports"]["absent"]),
+        (&0.into(), &1.into()),
+        "{without}"
+    );
+    fs::copy(&report, &blob)?;
+    assert_eq!(alice.json(&["pull", "hello"])?["reports"]["files"], 1);
+    assert_eq!(fs::read(alice.object(&digest.to_string()))?, b"nothing was found\n");
+    alice.ok(&["gc", "--older-than", "0"])?;
+    assert_eq!(alice.json(&["pull", "hello"])?["reports"]["files"], 0, "what evidence refers to is needed");
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod index;
 mod object;
 mod pull;
 mod push;
+mod report;
 mod signed;
 mod supply;
 mod word;
@@ -26,6 +27,7 @@ use serde::Serialize;
 pub use self::error::TransferError;
 pub use self::pull::{Pulled, PulledBundle};
 pub use self::push::{Pushed, PushedBundle};
+pub use self::report::Reports;
 
 pub(crate) use crate::collect::Mode;
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::bundle::RemoteBundle;
 use super::chain::{self, Link};
 use super::index::{self, Entry, Index, blob};
+use super::report::Reports;
 use super::signed::{Look, Purpose};
 use super::{Mode, Place, Supplies, Wanted};
 use crate::Plumb;
@@ -45,6 +46,8 @@ pub struct Pulled {
     pub channels: Vec<ChannelName>,
     /// Packages and files its images were built from, and their bytes.
     pub supplies: (usize, u64),
+    /// Logs and attachments that statements refer to.
+    pub reports: Reports,
 }
 
 /// A bundle of a remote, as far as it travelled.
@@ -123,6 +126,8 @@ impl Plumb<'_> {
         let mut pulled = self.bring_release(&job, entry)?;
         if mode == Mode::Do {
             pulled.channels = self.take_words(place, &look, &wanted.app)?;
+            pulled.reports = self.bring_reports(place, &look, &wanted.app)?;
+            pulled.bytes += pulled.reports.bytes;
         }
         if let Some(list) = list {
             pulled.supplies = self.bring_supplies(place, list, mode)?;
@@ -142,6 +147,7 @@ impl Plumb<'_> {
             bundles: Vec::new(),
             channels: Vec::new(),
             supplies: (0, 0),
+            reports: Reports::default(),
         };
         let here = match self.read_release(&job.name) {
             Ok(here) if here.digest() != entry.document.digest => {

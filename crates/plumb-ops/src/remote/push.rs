@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::index::{self, Bundle, Entry, Index, blob};
 use super::object::Here;
+use super::report::Reports;
 use super::signed::Purpose;
 use super::{Mode, Place, Supplies, Wanted, chain};
 use crate::Plumb;
@@ -39,7 +40,7 @@ const BUNDLE_LIMIT: u64 = 64 * 1024 * 1024 * 1024;
 const DOCUMENT_TYPE: &str = "application/vnd.plumb.release.v1+json";
 const DELTA_TYPE: &str = "application/vnd.plumb.delta.v1";
 const LIST_TYPE: &str = "application/vnd.plumb.supplies.v1+json";
-const FILE_TYPE: &str = "application/octet-stream";
+pub(super) const FILE_TYPE: &str = "application/octet-stream";
 
 /// What a push did, or would do.
 #[derive(Debug, Clone, Serialize)]
@@ -58,6 +59,8 @@ pub struct Pushed {
     pub bundles: Vec<PushedBundle>,
     /// Packages and files its images were built from, and their bytes.
     pub supplies: (usize, u64),
+    /// Logs and attachments that statements refer to.
+    pub reports: Reports,
 }
 
 /// A bundle that travelled.
@@ -71,14 +74,14 @@ pub struct PushedBundle {
 
 /// One blob that a release has on a remote.
 pub(super) struct Item {
-    bound: Bound,
-    source: Box<dyn Source>,
+    pub(super) bound: Bound,
+    pub(super) source: Box<dyn Source>,
 }
 
 /// An object as a source that is opened when it is read: a release may be built from thousands of packages and files.
-struct Stored {
-    store: Store,
-    digest: Digest,
+pub(super) struct Stored {
+    pub(super) store: Store,
+    pub(super) digest: Digest,
 }
 
 impl Source for Stored {
@@ -144,7 +147,7 @@ impl Plumb<'_> {
         remote.writable()?;
         let objects = self.whole(release)?;
         let look = self.visit(place, &name.app, Purpose::Push, None)?;
-        let known = look.map_or_else(|| Index::new(&name.app), |look| look.index);
+        let known = look.as_ref().map_or_else(|| Index::new(&name.app), |look| look.index.clone());
         let there = known.releases.get(&name.number);
         if let Some(there) = there.filter(|there| there.document.digest != release.digest()) {
             return Err(index::differs(remote, &name, &there.document.digest));
@@ -165,9 +168,14 @@ impl Plumb<'_> {
             release_bytes: parcel.entry.bytes,
             bundles: parcel.bundles,
             supplies: parcel.supplies,
+            reports: Reports::default(),
         };
+        let numbers: BTreeSet<u64> = known.releases.keys().copied().chain([name.number]).collect();
+        let reports = || self.send_reports(place, look.as_ref(), &name.app, &numbers);
         if !pushed.changed {
             if mode == Mode::Do {
+                pushed.reports = reports()?;
+                pushed.bytes = pushed.reports.bytes;
                 // What was said meanwhile, and where channels point to.
                 pushed.changed = self.announce(place, &name, &parcel.entry)?;
             }
@@ -181,6 +189,8 @@ impl Plumb<'_> {
         self.send(remote, &missing.1)?;
         let tag = Tag::new(&format!("{}.{}", name.app, name.number))?;
         remote.bind(&tag, &bound(missing, there))?;
+        pushed.reports = reports()?;
+        pushed.bytes += pushed.reports.bytes;
         self.announce(place, &name, &parcel.entry)?;
         Ok(pushed)
     }
@@ -343,7 +353,10 @@ impl Plumb<'_> {
         Ok(self.whole(&release).ok())
     }
 
-    fn send(&self, remote: &dyn Remote, items: &[Item]) -> Result<(), OpsError> {
+    pub(super) fn send(&self, remote: &dyn Remote, items: &[Item]) -> Result<(), OpsError> {
+        if items.is_empty() {
+            return Ok(());
+        }
         self.report(Progress::Travel(Travel::Sending));
         let memory = Uploads { plumb: self, remote: remote.shown() };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(plumb_remote::limit::CONNECTIONS).build();
@@ -402,7 +415,7 @@ pub(super) fn part(item: &Item) -> Part {
 }
 
 /// What is there already, and what is not.
-fn absent(remote: &dyn Remote, items: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>), OpsError> {
+pub(super) fn absent(remote: &dyn Remote, items: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>), OpsError> {
     let (mut there, mut missing) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
     for item in items {

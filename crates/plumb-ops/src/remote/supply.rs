@@ -92,8 +92,11 @@ impl Plumb<'_> {
         self.check_space(count.1)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(plumb_remote::limit::CONNECTIONS).build();
         let pool = pool.map_err(|error| TransferError::Threads { source: error.into() })?;
-        let brought: Result<(), OpsError> =
-            pool.install(|| missing.par_iter().try_for_each(|file| self.bring_supply(place, file)));
+        let brought: Result<(), OpsError> = pool.install(|| {
+            missing
+                .par_iter()
+                .try_for_each(|file| self.bring_file(place, (&file.name, &file.digest, file.size)))
+        });
         brought?;
         self.store.sync()?;
         for file in list.files.iter().filter(|file| file.sha512) {
@@ -102,20 +105,25 @@ impl Plumb<'_> {
         Ok(count)
     }
 
-    fn bring_supply(&self, place: &Place, file: &SupplyFile) -> Result<(), OpsError> {
-        let mut partial = self.store.partial(&file.digest)?;
+    /// Brings one file, from where it was when it was interrupted.
+    pub(super) fn bring_file(
+        &self,
+        place: &Place,
+        (name, digest, size): (&str, &Digest, u64),
+    ) -> Result<(), OpsError> {
+        let mut partial = self.store.partial(digest)?;
         let filling = Filling {
             plumb: self,
             remote: place.remote.as_ref(),
             patience: place.patience,
-            blob: plumb_remote::Blob { digest: file.digest, size: file.size },
-            range: 0..file.size,
-            item: file.name.clone(),
+            blob: plumb_remote::Blob { digest: *digest, size },
+            range: 0..size,
+            item: name.to_owned(),
         };
         filling.fill(&mut partial)?;
         partial.commit().map_err(|error| match error {
             plumb_store::Error::WrongDigest { expected, found } => {
-                let what = format!("`{}` of `{}`", file.name, place.remote.shown());
+                let what = format!("`{name}` of `{}`", place.remote.shown());
                 Error::WrongDigest { what, expected, found }.into()
             }
             other => other.into(),

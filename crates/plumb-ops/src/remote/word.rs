@@ -106,8 +106,31 @@ impl Plumb<'_> {
         Ok(documents)
     }
 
+    /// What was said here about a release, and a remote does not have.
+    pub(super) fn unsaid(
+        &self,
+        place: &Place,
+        look: &Look,
+        app: &AppName,
+        number: u64,
+    ) -> Result<BTreeMap<Digest, Vec<u8>>, OpsError> {
+        let mut here = self.said_here(app, number)?;
+        let name = release_name(number);
+        if let Wanted::AsItIs = look.or_new(&name, document(app, here.values().cloned().collect())) {
+            return Ok(BTreeMap::new());
+        }
+        for bytes in self.words(place, look, app, &name)? {
+            here.remove(&Digest::of(&bytes));
+        }
+        Ok(here)
+    }
+
     /// What was said here about a release, in the order of the digests.
-    fn said_here(&self, app: &AppName, number: u64) -> Result<BTreeMap<Digest, Vec<u8>>, OpsError> {
+    pub(super) fn said_here(
+        &self,
+        app: &AppName,
+        number: u64,
+    ) -> Result<BTreeMap<Digest, Vec<u8>>, OpsError> {
         let mut all = BTreeMap::new();
         for digest in self.store.statements(app, number)? {
             if let Some(bytes) = self.store.statement(app, number, &digest)? {

@@ -1,6 +1,6 @@
 //! `plumb remote`, `plumb push`, `plumb pull`, `plumb clone`.
 
-use plumb_ops::{Mode, OpsError, Pulled, Pushed, Supplies, Wanted};
+use plumb_ops::{Mode, OpsError, Pulled, Pushed, Reports, Supplies, Wanted};
 
 use super::Session;
 use crate::args::{Clone, Pull, Push, Remote, RemoteAction};
@@ -66,6 +66,7 @@ fn print_pushed(pushed: &Pushed, is_dry: bool) {
         err!("{how}: {} for {}", bytes(bundle.bytes), bytes(pushed.release_bytes));
     }
     tell_supplies(pushed.supplies);
+    tell_reports(&pushed.reports, &pushed.remote);
     let verb = if is_dry { "dry run: would send" } else { "sent" };
     err!("{verb} {} to `{}`", bytes(pushed.bytes), pushed.remote);
 }
@@ -103,10 +104,11 @@ fn finish(session: &Session<'_>, pulled: &Pulled, is_dry: bool) {
         err!("{}: {how}, {}", bundle.to, bytes(bundle.bytes));
     }
     tell_supplies(pulled.supplies);
+    tell_reports(&pulled.reports, &pulled.remote);
     for channel in &pulled.channels {
         err!("channel {channel} moved; `plumb channel {} {channel}` shows where to", pulled.release.app);
     }
-    match (pulled.changed || pulled.supplies.0 > 0, is_dry) {
+    match (pulled.changed || pulled.supplies.0 > 0 || pulled.reports.files > 0, is_dry) {
         (false, _) => err!("it is here already"),
         (true, true) => err!("dry run: would fetch {} from `{}`", bytes(pulled.bytes), pulled.remote),
         (true, false) => err!(
@@ -115,6 +117,16 @@ fn finish(session: &Session<'_>, pulled: &Pulled, is_dry: bool) {
             bytes(pulled.release_bytes),
             pulled.remote
         ),
+    }
+}
+
+fn tell_reports(reports: &Reports, remote: &str) {
+    if reports.files > 0 {
+        let what = if reports.files == 1 { "log or attachment" } else { "logs and attachments" };
+        err!("evidence: {} {what}, {}", reports.files, bytes(reports.bytes));
+    }
+    if reports.absent > 0 {
+        err!("note: {} logs or attachments of evidence are not on `{remote}`", reports.absent);
     }
 }
 

@@ -41,7 +41,10 @@ fn a_release_travels_by_a_registry_and_other_tools_copy_it() -> Result<()> {
         ensure!(runs < 50, "it never gets there");
     }
     line.cut(0, 0);
-    base.world.ok(&["push", "hello@2", &address])?;
+    let report = folder.join("report.txt");
+    fs::write(&report, "attached to evidence\n")?;
+    base.world.ok(&["evidence", "add", "hello@2", "reviewed", "--attach", text_of(&report)])?;
+    assert_eq!(base.world.json(&["push", "hello@2", &address])?["reports"]["files"], 1);
     let home = Home::new("oci-receiver")?;
     line.cut(5, 4_000_000);
     let mut runs = 0;
@@ -82,7 +85,12 @@ fn a_release_travels_by_a_registry_and_other_tools_copy_it() -> Result<()> {
     let config = folder.join("registry.yml");
     printed(Command::new("docker-registry").args(["garbage-collect", text_of(&config)]))?;
     let after = Home::new("oci-after")?;
-    after.ok(&["clone", &address, "hello"])?;
+    let cloned = after.json(&["clone", &address, "hello"])?;
+    assert_eq!(
+        (&cloned["reports"]["files"], &cloned["reports"]["absent"]),
+        (&1.into(), &0.into()),
+        "{cloned}"
+    );
     after.verify("hello@2")
 }
 
