@@ -70,6 +70,18 @@ pub enum ControlErrorKind {
     Long,
 }
 
+/// `Source: name` or `Source: name (version)` (deb-control(5)): both as written. `None` if it is neither.
+#[must_use]
+pub fn parse_source(text: &str) -> Option<(&str, Option<&str>)> {
+    let (name, version) = match text.split_once('(') {
+        Some((name, rest)) => (name, Some(rest.trim_ascii_end().strip_suffix(')')?.trim_ascii())),
+        None => (text, None),
+    };
+    let name = name.trim_ascii();
+    let is_word = |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_ascii_whitespace());
+    (is_word(name) && version.is_none_or(is_word)).then_some((name, version))
+}
+
 impl<'a> Paragraph<'a> {
     /// The value of a field; names are compared without regard to case.
     #[must_use]
@@ -204,6 +216,23 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+
+    #[test]
+    fn sources_with_and_without_a_version() {
+        for (text, parsed) in [
+            ("openssl", Some(("openssl", None))),
+            ("gcc-12 (12.2.0-14)", Some(("gcc-12", Some("12.2.0-14")))),
+            ("gcc-12(12.2.0-14) ", Some(("gcc-12", Some("12.2.0-14")))),
+            ("gcc-12 (12.2.0-14", None),
+            ("gcc-12 (12.2.0-14) x", None),
+            ("gcc-12 ()", None),
+            ("(1)", None),
+            ("two words", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_source(text), parsed, "{text}");
+        }
+    }
 
     fn check(text: &str, expected: &Expect) {
         let mut out = String::new();

@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use crate::control::{ControlError, Paragraph, Paragraphs};
+use crate::control::{ControlError, Paragraph, Paragraphs, parse_source};
 use crate::name::NameError;
 use crate::relation::RelationError;
 use crate::version::VersionError;
@@ -284,12 +284,9 @@ impl<'a> Stanza<'_, 'a> {
             return Ok((self.package.clone(), version.clone()));
         };
         let invalid = || self.invalid("Source", text, "a source package such as `nginx (1.0)`");
-        let (name, source_version) = match text.split_once('(') {
-            Some((name, rest)) => (name.trim_ascii(), Some(rest.strip_suffix(')').ok_or_else(invalid)?)),
-            None => (text, None),
-        };
+        let (name, source_version) = parse_source(text).ok_or_else(invalid)?;
         let source_version = match source_version {
-            Some(text) => self.version("Source", text.trim_ascii())?,
+            Some(text) => self.version("Source", text)?,
             None => version.clone(),
         };
         Ok((name.parse().map_err(|_| invalid())?, source_version))

@@ -14,7 +14,7 @@ pub mod release;
 pub mod version;
 
 pub use catalog::Catalog;
-pub use control::{ControlError, Field, Paragraph, Paragraphs};
+pub use control::{ControlError, Field, Paragraph, Paragraphs, parse_source};
 pub use index::{IndexError, PackageRecord, parse_packages};
 pub use name::{NameError, PackageName};
 pub use relation::{Alternatives, Operator, Relation, RelationError, parse_relations};

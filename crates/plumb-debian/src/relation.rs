@@ -6,6 +6,7 @@
 //!    ^^^^^^^^                                  one relation: name, qualifier, version, restrictions
 //! ```
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,12 @@ impl Operator {
     /// Whether `candidate OPERATOR wanted` holds.
     #[must_use]
     pub fn accepts(self, candidate: &Version, wanted: &Version) -> bool {
-        let order = candidate.cmp(wanted);
+        self.holds(candidate.cmp(wanted))
+    }
+
+    /// Whether it holds of two that are ordered like this.
+    #[must_use]
+    pub fn holds(self, order: Ordering) -> bool {
         match self {
             Self::Earlier => order.is_lt(),
             Self::EarlierOrEqual => order.is_le(),

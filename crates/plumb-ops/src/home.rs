@@ -62,10 +62,16 @@ impl Home {
         self.root.join("accelerator.json")
     }
 
+    /// A folder for each deployment that runs, or ran, on this host.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
     /// Files of a running deployment.
     #[must_use]
     pub fn run(&self, deployment: &DeploymentName) -> PathBuf {
-        self.root.join("run").join(deployment.as_str())
+        self.runs().join(deployment.as_str())
     }
 
     /// Volumes of a deployment.

@@ -13,7 +13,8 @@ mod spdx;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_debian::Paragraphs;
+use plumb_content::python::normalize;
+use plumb_debian::{Paragraphs, parse_source};
 use plumb_diff::{Side, SideMachine};
 use plumb_image::inventory::Inventory;
 use plumb_image::tree::Kind;
@@ -25,12 +26,10 @@ use crate::Plumb;
 use crate::diff::Compared;
 use crate::error::OpsError;
 use crate::purl::{self, Qualifiers, encoded};
+use crate::subject::STATUS;
 
 /// Largest file of metadata that is read: the longest README inside a METADATA is below 1 MB.
 const METADATA_BYTES: u64 = 16 * 1024 * 1024;
-
-/// The package list of an image.
-const STATUS: &str = "/var/lib/dpkg/status";
 
 /// A form of a bill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,8 +196,8 @@ fn names_a_project(path: &str) -> bool {
 fn sources(status: &str) -> BTreeMap<String, String> {
     let stanzas = Paragraphs::new(status).filter_map(Result::ok);
     let pair = |stanza: plumb_debian::Paragraph<'_>| {
-        let source = stanza.get("Source")?.split_whitespace().next()?.to_owned();
-        Some((stanza.get("Package")?.to_owned(), source))
+        let (source, _) = parse_source(stanza.get("Source")?)?;
+        Some((stanza.get("Package")?.to_owned(), source.to_owned()))
     };
     stanzas.filter_map(pair).collect()
 }
@@ -212,8 +211,7 @@ fn path_of(name: &str) -> String {
 fn python(metadata: &str) -> Option<(String, String)> {
     let head = metadata.lines().take_while(|line| !line.is_empty());
     let field = |key: &str| head.clone().find_map(|line| line.strip_prefix(key)).map(str::trim);
-    let name = field("Name:")?.to_lowercase().replace(['_', '.'], "-");
-    Some((name, field("Version:")?.to_owned()))
+    Some((normalize(field("Name:")?), field("Version:")?.to_owned()))
 }
 
 fn npm(package: &Value) -> Option<(String, String)> {
@@ -254,6 +252,8 @@ mod tests {
     fn names_in_metadata() {
         let metadata = "Metadata-Version: 2.1\nName: Flask_Thing.x\nVersion: 1.0\n\nName: other\n";
         assert_eq!(python(metadata), Some(("flask-thing-x".into(), "1.0".into())));
+        let folded = "Name: Zope._-Interface\nVersion: 5\n";
+        assert_eq!(python(folded), Some(("zope-interface".into(), "5".into())), "a run of signs is one");
         assert_eq!(python("Name: x\n\nVersion: 1\n"), None);
         assert_eq!(npm(&serde_json::json!({"type": "module"})), None);
         let status = "Package: a\nSource: src (1.0)\n\nPackage: b\nVersion: 1\n";
