@@ -1,6 +1,6 @@
 //! Feeds of advisories, and what people search for.
 
-use plumb_search::advisory::{self, Advisory, Form, MAX_RECORD_BYTES, Verdict};
+use plumb_search::advisory::{self, Advisory, Form, MAX_RECORD_BYTES, Tally, Verdict};
 use plumb_search::{FileQuery, Query};
 
 /// Versions that every claim is asked about.
@@ -25,7 +25,7 @@ fn feed(data: &[u8]) {
         check(statement);
         Ok(())
     };
-    if let Ok(tally) = advisory::read(form, &mut &*data, &mut sink) {
+    if let Ok(tally) = advisory::read(form, &mut &*data, Tally::default(), &mut sink) {
         assert_eq!(tally.advisories, count);
     }
 }

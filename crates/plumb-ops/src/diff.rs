@@ -8,6 +8,7 @@ use flate2::read::GzDecoder;
 use plumb_debian::{PackageName, changelog};
 use plumb_diff::{Diff, Running, Side, SideMachine};
 use plumb_guest_proto::{MACHINE_SPEC_PATH, MachineSpec};
+use plumb_image::deb::PackageContent;
 use plumb_image::library;
 use plumb_image::tree::{Kind, Tree};
 use plumb_model::definition::Definition;
@@ -16,7 +17,7 @@ use plumb_model::release::{Content, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, MachineName};
 
 use crate::build::{BuiltImage, MANIFEST_LIMIT};
-use crate::contents::{StoreObjects, known_content};
+use crate::contents::{StoreObjects, known_content, take_apart};
 use crate::error::OpsError;
 use crate::observe::{DeploymentView, InstanceView, READY};
 use crate::project::{DEFINITION, Project};
@@ -348,19 +349,28 @@ impl Plumb<'_> {
     /// The changelog of a package, as it lies in its `.deb`; nothing if the package is not in the store, or has another
     /// one's (Debian policy 12.3: its documentation folder may be a link to that of a package of the same source).
     pub(crate) fn changelog(&self, package: &LockedPackage, lock: &Lock) -> Result<String, OpsError> {
-        let Some(content) = known_content(&self.store, package)? else { return Ok(String::new()) };
+        let Some(content) = self.in_package(package)? else { return Ok(String::new()) };
         let folder = format!("/usr/share/doc/{}", package.name);
         if let Some(Kind::Symlink { target }) = content.entries.get(&folder).map(|entry| &entry.kind) {
             let other = target.rsplit('/').next().and_then(|name| name.parse::<PackageName>().ok());
             let other = other.filter(|name| *name != package.name);
             let other = other.and_then(|name| lock.package(name.as_str()));
-            return other.map_or(Ok(String::new()), |other| self.changelog_at(other));
+            let Some(other) = other else { return Ok(String::new()) };
+            let content = self.in_package(other)?;
+            return content.map_or(Ok(String::new()), |content| self.changelog_in(other, &content));
         }
-        self.changelog_at(package)
+        self.changelog_in(package, &content)
     }
 
-    fn changelog_at(&self, package: &LockedPackage) -> Result<String, OpsError> {
-        let Some(content) = known_content(&self.store, package)? else { return Ok(String::new()) };
+    /// What is in a package, as far as it is in the store: taken apart again where that was forgotten.
+    fn in_package(&self, package: &LockedPackage) -> Result<Option<PackageContent>, OpsError> {
+        match known_content(&self.store, package)? {
+            None if self.store.contains(&package.digest) => take_apart(&self.store, package).map(Some),
+            known => Ok(known),
+        }
+    }
+
+    fn changelog_in(&self, package: &LockedPackage, content: &PackageContent) -> Result<String, OpsError> {
         let path = |name: &str| format!("/usr/share/doc/{}/{name}", package.name);
         let found = ["changelog.Debian.gz", "changelog.gz"].map(path);
         let entry = found.iter().find_map(|path| content.entries.get(path));

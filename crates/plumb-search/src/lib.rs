@@ -20,5 +20,5 @@ pub use answer::{
     Component, Findings, Found, Occurrence, Pin, Place, answer,
 };
 pub use ecosystem::Ecosystem;
-pub use path::{At, Entry, Resolved, resolve};
-pub use query::{Comparison, Constraint, FileQuery, PackageQuery, Query, QueryError, VulnerabilityName};
+pub use path::{At, Entry, Resolution, Resolved, resolve};
+pub use query::{Constraint, FileQuery, PackageQuery, Query, QueryError, VulnerabilityName};

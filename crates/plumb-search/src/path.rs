@@ -37,6 +37,15 @@ pub struct Resolved {
     pub images: BTreeSet<u32>,
 }
 
+/// Where a path leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// Files, sorted.
+    pub found: Vec<Resolved>,
+    /// Whether every way was gone to its end; otherwise there may be more.
+    pub complete: bool,
+}
+
 /// A part of the way that is still to go.
 struct Way {
     /// Where we are: a real folder, without a slash at the end.
@@ -56,7 +65,7 @@ pub fn resolve<E>(
     path: &str,
     images: BTreeSet<u32>,
     look: &mut dyn FnMut(&str) -> Result<Vec<At>, E>,
-) -> Result<Vec<Resolved>, E> {
+) -> Result<Resolution, E> {
     let mut ways = vec![Way { at: String::new(), rest: parts(path), images, links: 0 }];
     let mut found: Vec<Resolved> = Vec::new();
     for _ in 0..MAX_STEPS {
@@ -94,7 +103,7 @@ pub fn resolve<E>(
         }
     }
     found.sort();
-    Ok(found)
+    Ok(Resolution { found, complete: ways.is_empty() })
 }
 
 /// The parts of a path, last first.
@@ -123,8 +132,9 @@ mod tests {
             }
             Ok(places)
         };
-        let Ok(found) = resolve(path, all, &mut look);
-        found
+        let Ok(resolution) = resolve(path, all, &mut look);
+        assert!(resolution.complete, "{path}");
+        resolution.found
     }
 
     fn link(target: &str) -> Entry {
@@ -161,6 +171,22 @@ mod tests {
         );
         assert_eq!(resolved("//lib/./x/../libz.so.1.2", &images), [at("/usr/lib/libz.so.1.2", 12, &[0])]);
         assert!(resolved("/lib", &images).is_empty(), "a folder is no file");
+    }
+
+    /// A link whose target goes down and up again for longer than anybody follows.
+    #[test]
+    fn ways_that_were_not_gone_to_their_end_are_told() {
+        let (down, up) = ("x/".repeat(400), "../".repeat(400));
+        let target = format!("{down}{up}a");
+        assert!(target.len() < 4096, "a target as Linux allows it");
+        let mut look = |path: &str| -> Result<Vec<At>, Infallible> {
+            let entry = link(&target);
+            Ok(if path == "/a" { vec![At { images: [0].into(), entry }] } else { Vec::new() })
+        };
+        let Ok(resolution) = resolve("/a", [0].into(), &mut look);
+        assert_eq!(resolution, Resolution { found: Vec::new(), complete: false });
+        let Ok(resolution) = resolve("/b", [0].into(), &mut look);
+        assert_eq!(resolution, Resolution { found: Vec::new(), complete: true });
     }
 
     #[test]

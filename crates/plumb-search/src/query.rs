@@ -6,10 +6,10 @@
 //! CVE-2025-9230 · DSA-6015-1 · GHSA-…   the name of a vulnerability or an advisory
 //! ```
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
+use plumb_debian::Operator;
 use plumb_model::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -46,24 +46,9 @@ pub struct PackageQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constraint {
     /// How.
-    pub comparison: Comparison,
+    pub comparison: Operator,
     /// With what.
     pub version: String,
-}
-
-/// How a version is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comparison {
-    /// `<`
-    Less,
-    /// `<=`
-    LessOrEqual,
-    /// `=`
-    Equal,
-    /// `>=`
-    GreaterOrEqual,
-    /// `>`
-    Greater,
 }
 
 /// What is looked for among files.
@@ -221,15 +206,15 @@ impl FromStr for Constraint {
     type Err = QueryError;
 
     fn from_str(text: &str) -> Result<Self, QueryError> {
-        const SPELLINGS: [(&str, Comparison); 8] = [
-            ("<<", Comparison::Less),
-            ("<=", Comparison::LessOrEqual),
-            (">=", Comparison::GreaterOrEqual),
-            (">>", Comparison::Greater),
-            ("==", Comparison::Equal),
-            ("<", Comparison::Less),
-            ("=", Comparison::Equal),
-            (">", Comparison::Greater),
+        const SPELLINGS: [(&str, Operator); 8] = [
+            ("<<", Operator::Earlier),
+            ("<=", Operator::EarlierOrEqual),
+            (">=", Operator::LaterOrEqual),
+            (">>", Operator::Later),
+            ("==", Operator::Equal),
+            ("<", Operator::Earlier),
+            ("=", Operator::Equal),
+            (">", Operator::Later),
         ];
         let found =
             SPELLINGS.iter().find_map(|(mark, comparison)| Some((*comparison, text.strip_prefix(mark)?)));
@@ -244,29 +229,18 @@ impl FromStr for Constraint {
 
 impl fmt::Display for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.comparison.as_str(), self.version)
+        write!(f, "{} {}", mark(self.comparison), self.version)
     }
 }
 
-impl Comparison {
-    fn as_str(self) -> &'static str {
-        match self {
-            Comparison::Less => "<",
-            Comparison::LessOrEqual => "<=",
-            Comparison::Equal => "=",
-            Comparison::GreaterOrEqual => ">=",
-            Comparison::Greater => ">",
-        }
-    }
-
-    fn accepts(self, order: Ordering) -> bool {
-        match self {
-            Comparison::Less => order.is_lt(),
-            Comparison::LessOrEqual => order.is_le(),
-            Comparison::Equal => order.is_eq(),
-            Comparison::GreaterOrEqual => order.is_ge(),
-            Comparison::Greater => order.is_gt(),
-        }
+/// As people write it; Debian's relations have `<<` and `>>`.
+fn mark(comparison: Operator) -> &'static str {
+    match comparison {
+        Operator::Earlier => "<",
+        Operator::EarlierOrEqual => "<=",
+        Operator::Equal => "=",
+        Operator::LaterOrEqual => ">=",
+        Operator::Later => ">",
     }
 }
 
@@ -277,7 +251,7 @@ impl PackageQuery {
         let mut all = Some(true);
         for constraint in &self.constraints {
             match ecosystem.compare(version, &constraint.version) {
-                Some(order) if !constraint.comparison.accepts(order) => return Some(false),
+                Some(order) if !constraint.comparison.holds(order) => return Some(false),
                 Some(_) => {}
                 None => all = None,
             }

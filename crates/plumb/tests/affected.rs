@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use plumb_debian::Version;
@@ -109,7 +112,38 @@ fn answers_are_those_of_brute_force() -> Result<()> {
     assert_eq!(told(&answer)?, by_hand(&left, "lib0003", &|_| true));
     deployments(&answer, &left)?;
     files(&world, &left)?;
+    unread(&world)?;
     world.end()
+}
+
+/// What was not looked into may have anything.
+fn unread(world: &World) -> Result<()> {
+    let images = |number: u32| -> Result<BTreeSet<String>> {
+        let release: Value =
+            serde_json::from_slice(&fs::read(world.home().join(format!("store/releases/app-2/{number}")))?)?;
+        let machines = release["content"]["machines"].as_object().context("machines")?;
+        Ok(machines.values().map(|machine| text(&machine["image"])).collect())
+    };
+    let sure = world.ok(&["affected", "lib9999"])?;
+    ensure!(sure.stdout.contains("nothing is affected; 19 releases searched"), "{sure:?}");
+    let lost = images(1)?;
+    for image in &lost {
+        fs::remove_file(world.object(image))?;
+    }
+    fs::remove_file(world.home().join("store/search.db"))?;
+    let (mut unread, mut searched) = (0, 19);
+    for number in 1..=4 {
+        let images = images(number)?;
+        unread += u64::from(!images.is_disjoint(&lost));
+        searched -= u64::from(images.is_subset(&lost));
+    }
+    let answer = world.json(&["affected", "lib9999"])?;
+    assert_eq!(answer["unread"].as_array().map(|all| all.len() as u64), Some(unread), "{answer}");
+    assert_eq!(answer["searched"], searched);
+    let unsure = world.ok(&["affected", "lib9999"])?;
+    ensure!(unsure.stdout.contains("nothing is known to be affected; "), "{unsure:?}");
+    ensure!(unsure.stderr.contains("not looked into: app-2@1, "), "{unsure:?}");
+    Ok(())
 }
 
 /// Every deployment runs the release of its round, with 100 instances.
@@ -175,6 +209,9 @@ fn tracker(fixed: &str) -> Value {
                 "urgency": "low",
             }}},
         },
+        "memcached": {"CVE-2099-1004": {"releases": {"bookworm": {
+            "status": "undetermined", "repositories": {}, "urgency": "not yet assigned",
+        }}}},
         "absent": {"CVE-2099-1003": {"releases": {"bookworm": {
             "status": "open", "repositories": {}, "urgency": "not yet assigned",
         }}}},
@@ -231,7 +268,11 @@ fn a_vulnerability_is_found_where_it_runs_and_gone_after_the_upgrade() -> Result
     let clear = world.json(&["affected", "CVE-2099-1002"])?;
     assert_eq!((&clear["affected"], &clear["clear"][0]["name"]), (&false.into(), &"libevent-2.1-7".into()));
     let absent = world.ok(&["affected", "CVE-2099-1003"])?;
+    ensure!(absent.stdout.contains("nothing is affected; "), "{}", absent.stdout);
     ensure!(absent.stdout.contains("which no release has"), "{}", absent.stdout);
+    let undetermined = world.ok(&["affected", "CVE-2099-1004"])?;
+    ensure!(undetermined.stdout.contains("nothing is known to be affected; "), "{}", undetermined.stdout);
+    ensure!(undetermined.stderr.contains("not known for memcached "), "{}", undetermined.stderr);
     changelogs(&world)?;
     runs(&world)?;
     feeds(&world, &feed)?;
@@ -243,6 +284,10 @@ fn changelogs(world: &World) -> Result<()> {
     let answer = world.json(&["affected", "CVE-2019-9511"])?;
     assert_eq!(answer["affected"], false, "nginx of bookworm has the fix");
     ensure!(answer["clear"].to_string().contains("changelogs"), "{answer}");
+    // Packages as they were taken apart are gone after this; they themselves are not.
+    world.ok(&["gc"])?;
+    fs::remove_file(world.home().join("store/search.db"))?;
+    assert_eq!(world.json(&["affected", "CVE-2019-9511"])?["clear"], answer["clear"], "the index is derived");
     Ok(())
 }
 
@@ -297,7 +342,65 @@ fn feeds(world: &World, feed: &std::path::Path) -> Result<()> {
     ensure!(!format!("{checkup:?}").contains("search.db"), "{checkup:?}");
     fs::remove_file(world.home().join("store/search.db"))?;
     assert_eq!(world.json(&["affected", "CVE-2099-1001"])?["affected"], true);
+    fs::write(feed, &good)?;
+    lost_feed(world)?;
     world.ok(&["advisory", "rm", "lab"])?;
     assert_eq!(world.run(&["affected", "CVE-2099-1001"])?.code, 1);
     Ok(())
+}
+
+/// A copy that is lost or damaged is taken again, though where it is from nothing has changed.
+fn lost_feed(world: &World) -> Result<()> {
+    let port = serve(tracker("1:1").to_string())?;
+    world.ok(&["advisory", "add", "web", &format!("http://127.0.0.1:{port}/tracker.json")])?;
+    assert_eq!(world.json(&["advisory", "update"])?[1]["changed"], false);
+    for name in ["lab", "web"] {
+        for damage in [None, Some("{}")] {
+            let feeds = world.json(&["advisory", "ls"])?;
+            let mut feeds = feeds.as_array().into_iter().flatten();
+            let feed = feeds.find(|one| one["name"] == name).context("the feed")?;
+            let object = world.object(&text(&feed["digest"]));
+            ensure!(object.exists(), "it lies in a file of its own: {}", object.display());
+            fs::remove_file(&object)?;
+            if let Some(text) = damage {
+                fs::write(&object, text)?;
+            }
+            fs::remove_file(world.home().join("store/search.db"))?;
+            let told = world.run(&["affected", "CVE-2099-1001"])?;
+            let hint = format!("plumb advisory update {name}");
+            ensure!(told.code == 0 && told.stderr.contains(&hint), "another feed knows it: {told:?}");
+            assert_eq!(world.json(&["advisory", "update", name])?[0]["changed"], false);
+            let answer = world.json(&["affected", "CVE-2099-1001"])?;
+            assert_eq!(answer["unread_feeds"], json!([]), "{name} {damage:?}");
+        }
+    }
+    world.ok(&["advisory", "rm", "web"])?;
+    Ok(())
+}
+
+/// A web server with one file, which tells whoever has it that it has not changed.
+fn serve(body: String) -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let port = listener.local_addr()?.port();
+    let answer = move |stream: &TcpStream| -> Result<()> {
+        let mut is_known = false;
+        for line in BufReader::new(stream).lines() {
+            let line = line?.to_ascii_lowercase();
+            is_known |= line == "if-none-match: \"one\"";
+            if line.is_empty() {
+                break;
+            }
+        }
+        let head = "ETag: \"one\"\r\nConnection: close";
+        let mut stream = stream;
+        if is_known {
+            return Ok(write!(stream, "HTTP/1.1 304 Not Modified\r\n{head}\r\n\r\n")?);
+        }
+        Ok(write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{head}\r\n\r\n{body}", body.len())?)
+    };
+    thread::spawn(move || {
+        // A client that goes away is no fault of the server.
+        listener.incoming().flatten().for_each(|stream| drop(answer(&stream)));
+    });
+    Ok(port)
 }

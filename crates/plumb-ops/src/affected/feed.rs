@@ -9,23 +9,19 @@
 //! does not take the place of one that could.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io::{self, Seek as _};
 use std::path::Path;
 use std::str::FromStr;
 
-use flate2::read::MultiGzDecoder;
 use plumb_fetch::{Feed, Validators, fetch_changing};
-use plumb_image::archive;
-use plumb_image::deb::Limits;
 use plumb_model::Digest;
-use plumb_search::advisory::{self, Advisory, AdvisoryError, Form, MAX_FEED_BYTES, MAX_RECORD_BYTES, Tally};
+use plumb_search::advisory::{Form, MAX_FEED_BYTES, Tally};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
+use super::compile::{compile, compiled, forget};
 use super::index::Index;
-use super::record::{CHANGELOGS, feed_id, insert_statement, reason};
+use super::record::{CHANGELOGS, reason};
 use crate::error::OpsError;
 use crate::lock::Transfer;
 use crate::progress::Progress;
@@ -41,9 +37,6 @@ const KNOWN: [(&str, &str); 4] = [
     ("osv-npm", "https://osv-vulnerabilities.storage.googleapis.com/npm/all.zip"),
     ("osv-pypi", "https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip"),
 ];
-
-/// How much of a feed shows its form.
-const HEAD_BYTES: u64 = 64 * 1024;
 
 /// Older feeds are told to be old, seconds: Debian's tracker changes every few hours, and a week has hundreds of changes.
 const OLD_S: i64 = 7 * 86_400;
@@ -235,6 +228,12 @@ impl Plumb<'_> {
         let broken =
             |source: io::Error| OpsError::Advisory { origin: origin.to_owned(), source: Box::new(source) };
         let mut file = tempfile::tempfile_in(self.home.root()).map_err(broken)?;
+        let before = known.as_ref().map(|known| known.digest);
+        // Nothing is asked about a copy that is lost or damaged: the feed is taken again, whether it changed or not.
+        let known = match known {
+            Some(known) if self.is_whole(&known.digest)? => Some(known),
+            _ => None,
+        };
         let validators = known.as_ref().map(|known| known.validators.clone()).unwrap_or_default();
         let feed = Feed { item: name.as_str(), url: origin, known: &validators, limit_bytes: MAX_FEED_BYTES };
         let options = self.fetch_options()?;
@@ -242,14 +241,16 @@ impl Plumb<'_> {
         let taken_s = clock::now_s();
         let (validators, digest, bytes) = match (fetched, &known) {
             (Some(validators), _) => {
-                let (digest, bytes) = hash(&mut file).map_err(broken)?;
+                file.rewind().map_err(broken)?;
+                // What cannot be used is named by no entry, and goes with the next `gc`.
+                let (digest, bytes) = self.store.put_reader(&mut file)?;
                 (validators, digest, bytes)
             }
             (None, Some(known)) => (validators, known.digest, known.bytes),
             // Without validators nothing can be unchanged.
             (None, None) => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
         };
-        if let Some(known) = known.filter(|known| known.digest == digest && self.store.contains(&digest)) {
+        if let Some(known) = known.filter(|known| known.digest == digest) {
             let record = Record { taken_s, validators, ..known };
             self.put_feed(name, &record)?;
             return Ok(FeedOutcome { feed: view(name, record), changed: false });
@@ -258,10 +259,8 @@ impl Plumb<'_> {
         let record = self.with_writable(&mut |index| {
             let failed = index.failed("write");
             let transaction = index.connection.transaction().map_err(&failed)?;
-            let (form, tally) = compile(&transaction, name.as_str(), &digest, &mut file)
-                .map_err(|error| OpsError::Advisory { origin: origin.to_owned(), source: Box::new(error) })?;
-            file.seek(SeekFrom::Start(0)).map_err(broken)?;
-            self.store.put_reader(&mut file)?;
+            let compiled = compile(&transaction, name.as_str(), &digest, &mut file);
+            let (form, tally) = compiled.map_err(|error| error.of(origin, &failed))?;
             let (origin, validators) = (origin.to_owned(), validators.clone());
             let record = Record { origin, form, taken_s, digest, bytes, tally, validators };
             // Were it killed between these two, the index would be of another feed than the entry, and would be seen to be.
@@ -271,7 +270,16 @@ impl Plumb<'_> {
             Ok(record)
         })?;
         self.report(Progress::FeedRead { feed: name.to_string(), advisories: record.tally.advisories });
-        Ok(FeedOutcome { feed: view(name, record), changed: true })
+        Ok(FeedOutcome { feed: view(name, record), changed: before != Some(digest) })
+    }
+
+    /// Whether the store has a feed as it was taken. A damaged copy is moved out of the way.
+    fn is_whole(&self, digest: &Digest) -> Result<bool, OpsError> {
+        match self.store.verify(digest) {
+            Ok(()) => Ok(true),
+            Err(plumb_store::Error::Missing { .. } | plumb_store::Error::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn put_feed(&self, name: &FeedName, record: &Record) -> Result<(), OpsError> {
@@ -311,11 +319,13 @@ impl Plumb<'_> {
             }
             self.report(Progress::ReadingFeed { feed: name.to_string() });
             let savepoint = transaction.savepoint().map_err(&failed)?;
-            match self.compile_copy(&savepoint, &name, &record) {
+            match self.compile_copy(&savepoint, &name, &record, &failed) {
                 Ok(tally) => {
                     savepoint.commit().map_err(&failed)?;
                     self.report(Progress::FeedRead { feed: name.to_string(), advisories: tally.advisories });
                 }
+                // The index is to blame, and not the feed.
+                Err(error @ OpsError::Search { .. }) => return Err(error),
                 // Whoever asks for a package needs no feed; whoever asks for a vulnerability is told that it is not read.
                 Err(error) => self.report(Progress::Postponed { what: reason(&error) }),
             }
@@ -329,21 +339,12 @@ impl Plumb<'_> {
         connection: &Connection,
         name: &FeedName,
         record: &Record,
+        failed: &dyn Fn(rusqlite::Error) -> OpsError,
     ) -> Result<Tally, OpsError> {
-        let broken = |source: Box<dyn std::error::Error + Send + Sync>| OpsError::Advisory {
-            origin: name.to_string(),
-            source,
-        };
-        let mut file = tempfile::tempfile_in(self.home.root()).map_err(|error| broken(error.into()))?;
-        io::copy(&mut self.store.open_object(&record.digest)?, &mut file)
-            .map_err(|error| broken(error.into()))?;
-        let (found, _) = hash(&mut file).map_err(|error| broken(error.into()))?;
-        if found != record.digest {
-            let expected = record.digest;
-            return Err(plumb_store::Error::WrongDigest { expected, found }.into());
-        }
+        self.store.verify(&record.digest)?;
+        let mut file = self.store.open_object(&record.digest)?;
         let compiled = compile(connection, name.as_str(), &record.digest, &mut file);
-        Ok(compiled.map_err(|error| broken(error.into()))?.1)
+        Ok(compiled.map_err(|error| error.of(name.as_str(), failed))?.1)
     }
 }
 
@@ -367,115 +368,4 @@ fn absolute(origin: &str) -> Result<String, OpsError> {
     }
     let path = std::path::absolute(Path::new(origin)).map_err(crate::error::io("find", Path::new(origin)))?;
     Ok(format!("file://{}", path.display()))
-}
-
-fn hash(file: &mut File) -> io::Result<(Digest, u64)> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut hash = Sha256::new();
-    let mut block = vec![0; 64 * 1024];
-    let mut bytes = 0;
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok((Digest::from_bytes(hash.finalize().into()), bytes)),
-            count => {
-                hash.update(&block[..count]);
-                bytes += count as u64;
-            }
-        }
-    }
-}
-
-/// Name and digest of the feeds in the index, the changelogs left out.
-pub(super) fn compiled(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
-    let mut statement = connection.prepare_cached("SELECT name, digest FROM feed WHERE name <> ?1")?;
-    let rows = statement.query_map([CHANGELOGS], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    rows.collect()
-}
-
-fn forget(connection: &Connection, name: &str) -> rusqlite::Result<()> {
-    for delete in [
-        "DELETE FROM alias WHERE statement IN
-         (SELECT id FROM statement WHERE feed = (SELECT id FROM feed WHERE name = ?1))",
-        "DELETE FROM statement WHERE feed = (SELECT id FROM feed WHERE name = ?1)",
-        "DELETE FROM feed WHERE name = ?1",
-    ] {
-        connection.execute(delete, [name])?;
-    }
-    Ok(())
-}
-
-/// Puts what a feed says in the place of what it said before.
-fn compile(
-    connection: &Connection,
-    name: &str,
-    digest: &Digest,
-    file: &mut File,
-) -> Result<(Form, Tally), AdvisoryError> {
-    let keep = |error: rusqlite::Error| AdvisoryError::Keep(io::Error::other(error));
-    forget(connection, name).map_err(keep)?;
-    let feed = feed_id(connection, name, &digest.to_string()).map_err(keep)?;
-    let mut sink =
-        |statement: &Advisory| insert_statement(connection, feed, statement).map_err(io::Error::other);
-    let (form, tally) = read(file, &mut sink)?;
-    if tally.advisories == 0 {
-        return Err(AdvisoryError::Empty);
-    }
-    Ok((form, tally))
-}
-
-/// Reads a feed in any form, packed with gzip or not.
-fn read(file: &mut File, sink: &mut advisory::Sink<'_>) -> Result<(Form, Tally), AdvisoryError> {
-    let mut head = beginning(file, false)?;
-    let is_packed = head.starts_with(&[0x1f, 0x8b]);
-    if is_packed {
-        head = beginning(file, true)?;
-    }
-    let form = advisory::form_of(&head).ok_or(AdvisoryError::Form)?;
-    file.seek(SeekFrom::Start(0)).map_err(AdvisoryError::Read)?;
-    let tally = match (form, is_packed) {
-        (Form::OsvZip, true) => return Err(AdvisoryError::Form),
-        (Form::OsvZip, false) => read_members(file, sink)?,
-        (_, true) => advisory::read(form, &mut MultiGzDecoder::new(file), sink)?,
-        (_, false) => advisory::read(form, file, sink)?,
-    };
-    Ok((form, tally))
-}
-
-fn beginning(file: &mut File, is_packed: bool) -> Result<Vec<u8>, AdvisoryError> {
-    let mut head = Vec::new();
-    file.seek(SeekFrom::Start(0)).map_err(AdvisoryError::Read)?;
-    let outcome = if is_packed {
-        MultiGzDecoder::new(file).take(HEAD_BYTES).read_to_end(&mut head)
-    } else {
-        file.take(HEAD_BYTES).read_to_end(&mut head)
-    };
-    outcome.map_err(AdvisoryError::Read)?;
-    Ok(head)
-}
-
-fn read_members(file: &mut File, sink: &mut advisory::Sink<'_>) -> Result<Tally, AdvisoryError> {
-    let limits = Limits { unpacked_bytes: MAX_FEED_BYTES, file_bytes: MAX_RECORD_BYTES, ..Limits::default() };
-    let mut all = Tally::default();
-    let mut error = None;
-    let outcome = archive::zip_members(file, &limits, &mut |name, data| {
-        if !name.ends_with(".json") {
-            return Ok(());
-        }
-        match advisory::read(Form::OsvZip, data, sink) {
-            Ok(tally) => {
-                all.advisories += tally.advisories;
-                all.skipped += tally.skipped;
-                Ok(())
-            }
-            Err(found) => {
-                error = Some(found);
-                Err(io::Error::other("given up"))
-            }
-        }
-    });
-    match (error, outcome) {
-        (Some(error), _) => Err(error),
-        (None, Err(error)) => Err(AdvisoryError::Read(error)),
-        (None, Ok(())) => Ok(all),
-    }
 }

@@ -16,19 +16,22 @@
 //! ```
 //! It says nothing that releases and feeds do not say: it is made again when it is not there, damaged, or of another
 //! form, and whoever asks it compares it with the releases first ([`super::record`]). What it costs follows from how many
-//! distinct packages, files and images there are. Writers hold the store's lock `search`.
+//! distinct packages, files and images there are. Writers, and whoever replaces it, hold the store's lock `search`; whoever
+//! asks it reads one state of it, whatever writers do meanwhile.
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode};
+use plumb_store::LockGuard;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::OpsError;
 
 /// Changes with the tables and with what is put into them.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How long a reader waits for a writer that replaces the head of the log; a second is far more than that takes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,18 +133,26 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// Opens the index of this form as it is; `None` if there is none. Nothing is replaced, so that no lock is needed.
+    pub(super) fn try_open(path: &Path) -> Result<Option<Index>, OpsError> {
+        let Some(number) = inode(path) else { return Ok(None) };
+        let Some(index) = Index::open_file(path)? else { return Ok(None) };
+        // Were it replaced before its log was opened, that log would be the new one's.
+        Ok((inode(path) == Some(number)).then_some(index))
+    }
+
     /// Opens the index of this form. What is there of another form, or is no database, makes way for an empty one.
-    pub(super) fn open(path: &Path) -> Result<Index, OpsError> {
-        match Index::try_open(path) {
+    pub(super) fn open(path: &Path, held: &LockGuard) -> Result<Index, OpsError> {
+        match Index::open_file(path) {
             Ok(Some(index)) => Ok(index),
-            Ok(None) => Index::make_again(path),
-            Err(OpsError::Search { source, .. }) if is_damage(&source) => Index::make_again(path),
+            Ok(None) => Index::make_again(path, held),
+            Err(OpsError::Search { source, .. }) if is_damage(&source) => Index::make_again(path, held),
             Err(error) => Err(error),
         }
     }
 
-    /// Removes what is there and begins with an empty index.
-    pub(super) fn make_again(path: &Path) -> Result<Index, OpsError> {
+    /// Removes what is there and begins with an empty index, as only the holder of the lock may.
+    pub(super) fn make_again(path: &Path, _held: &LockGuard) -> Result<Index, OpsError> {
         for end in ["", "-wal", "-shm"] {
             let mut name = path.as_os_str().to_owned();
             name.push(end);
@@ -152,41 +163,32 @@ impl Index {
                 _ => {}
             }
         }
-        let opened = Index::try_open(path)?;
-        opened.ok_or_else(|| OpsError::Search {
-            action: "make",
-            path: path.to_owned(),
-            source: rusqlite::Error::InvalidQuery,
-        })
+        let failed = |source| OpsError::Search { action: "make", path: path.to_owned(), source };
+        let connection = Connection::open(path).map_err(failed)?;
+        begin(&connection).map_err(failed)?;
+        let make = format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;");
+        connection.execute_batch(&make).map_err(failed)?;
+        Ok(Index { connection, path: path.to_owned() })
     }
 
-    /// `None` for another form.
-    fn try_open(path: &Path) -> Result<Option<Index>, OpsError> {
+    /// `None` if there is nothing, or something of another form.
+    fn open_file(path: &Path) -> Result<Option<Index>, OpsError> {
         let failed = |source| OpsError::Search { action: "open", path: path.to_owned(), source };
-        let connection = Connection::open(path).map_err(failed)?;
-        let begin = || {
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            // What a power cut takes is made again: releases that are not in here are seen to be missing.
-            connection.execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA mmap_size = 1073741824;",
-            )?;
-            let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            if found == 0 {
-                let make = format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;");
-                if let Err(error) = connection.execute_batch(&make) {
-                    // Another process may have made them while we waited for it.
-                    if !connection.is_autocommit() {
-                        connection.execute_batch("ROLLBACK")?;
-                    }
-                    let now: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-                    return if now == FORMAT { Ok(now) } else { Err(error) };
-                }
-                return Ok(FORMAT);
-            }
-            Ok(found)
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match Connection::open_with_flags(path, flags) {
+            Err(_) if inode(path).is_none() => return Ok(None),
+            other => other.map_err(failed)?,
         };
-        let found = begin().map_err(failed)?;
+        let found = begin(&connection).map_err(failed)?;
         Ok((found == FORMAT).then(|| Index { connection, path: path.to_owned() }))
+    }
+
+    /// Asks for one state of the index: what others write meanwhile is seen by the next question.
+    pub(super) fn ask<T>(&self, ask: &dyn Fn(&Index) -> Result<T, OpsError>) -> Result<T, OpsError> {
+        let snapshot = self.connection.unchecked_transaction().map_err(self.failed("read"))?;
+        let answer = ask(self)?;
+        snapshot.finish().map_err(self.failed("read"))?;
+        Ok(answer)
     }
 
     /// For `map_err`.
@@ -194,6 +196,21 @@ impl Index {
         let path = self.path.clone();
         move |source| OpsError::Search { action, path: path.clone(), source }
     }
+}
+
+/// Sets a connection up, and returns the number of the form that it finds.
+fn begin(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // What a power cut takes is made again: releases that are not in here are seen to be missing.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA mmap_size = 1073741824;",
+    )?;
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Which file lies there now.
+fn inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 /// Whether an error means that the file is not what was written.
@@ -219,24 +236,51 @@ mod tests {
         index.connection.query_row("SELECT count(*) FROM release", [], |row| row.get(0))
     }
 
+    const ADD: &str = "INSERT INTO release (app, number) SELECT 'shop', count(*) + 1 FROM release";
+
     #[test]
     fn what_is_no_index_makes_way_for_one() {
         let folder = tempfile::tempdir().unwrap();
+        let held = plumb_store::Store::open(folder.path()).unwrap().lock("search").unwrap();
         let path = folder.path().join("search.db");
-        let index = Index::open(&path).unwrap();
-        index.connection.execute("INSERT INTO release (app, number) VALUES ('shop', 1)", []).unwrap();
+        assert!(Index::try_open(&path).unwrap().is_none());
+        let index = Index::open(&path, &held).unwrap();
+        index.connection.execute(ADD, []).unwrap();
         drop(index);
-        assert_eq!(count(&Index::open(&path).unwrap()).unwrap(), 1, "what is good stays");
+        assert_eq!(count(&Index::open(&path, &held).unwrap()).unwrap(), 1, "what is good stays");
+        assert_eq!(count(&Index::try_open(&path).unwrap().unwrap()).unwrap(), 1);
         for text in ["not a database at all, but long enough to be read as one", ""] {
             fs::write(&path, text).unwrap();
-            assert_eq!(count(&Index::open(&path).unwrap()).unwrap(), 0);
+            assert!(!matches!(Index::try_open(&path), Ok(Some(_))));
+            let left = fs::read(&path).unwrap();
+            assert!(left.starts_with(text.as_bytes()), "without the lock nothing is replaced");
+            assert_eq!(count(&Index::open(&path, &held).unwrap()).unwrap(), 0);
         }
-        let index = Index::open(&path).unwrap();
+        let index = Index::open(&path, &held).unwrap();
+        index.connection.execute(ADD, []).unwrap();
         index.connection.execute_batch("PRAGMA user_version = 99").unwrap();
+        assert!(Index::try_open(&path).unwrap().is_none());
+        assert_eq!(count(&index).unwrap(), 1, "without the lock nothing is replaced");
         drop(index);
-        assert_eq!(count(&Index::open(&path).unwrap()).unwrap(), 0, "another form");
-        let index = Index::open(&path).unwrap();
+        assert_eq!(count(&Index::open(&path, &held).unwrap()).unwrap(), 0, "another form");
+        let index = Index::open(&path, &held).unwrap();
         index.connection.execute_batch("DROP TABLE release").unwrap();
         assert!(is_damage(&count(&index).unwrap_err()));
+    }
+
+    #[test]
+    fn a_question_sees_one_state_while_others_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = plumb_store::Store::open(folder.path()).unwrap().lock("search").unwrap();
+        let path = folder.path().join("search.db");
+        let writer = Index::open(&path, &held).unwrap();
+        let reader = Index::try_open(&path).unwrap().unwrap();
+        let seen = reader.ask(&|index| {
+            let before = count(index).map_err(index.failed("read"))?;
+            writer.connection.execute(ADD, []).map_err(writer.failed("write"))?;
+            Ok((before, count(index).map_err(index.failed("read"))?))
+        });
+        assert_eq!(seen.unwrap(), (0, 0));
+        assert_eq!(reader.ask(&|index| count(index).map_err(index.failed("read"))).unwrap(), 1);
     }
 }

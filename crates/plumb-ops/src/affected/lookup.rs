@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use plumb_model::MachineName;
 use plumb_model::release::ReleaseName;
-use plumb_model::{Digest, MachineName};
 use plumb_search::advisory::{Claim, Urgency};
-use plumb_search::{
-    At, Component, Ecosystem, Entry, FileQuery, Found, Occurrence, VulnerabilityName, resolve,
-};
+use plumb_search::{Component, Ecosystem, Occurrence, VulnerabilityName};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
+use super::Scope;
 use crate::why::WhyLink;
 
 /// Above so many, all members are read in one go instead of those of one image after the other.
@@ -58,7 +57,7 @@ pub(super) struct Hit {
 }
 
 /// A value that was written in one form and reads in another.
-fn damaged(column: usize) -> rusqlite::Error {
+pub(super) fn damaged(column: usize) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, "it does not read back".into())
 }
 
@@ -357,6 +356,16 @@ pub(super) fn blind(
     Ok(found)
 }
 
+/// How many releases have a machine that was looked into.
+pub(super) fn searched(connection: &Connection, scope: Scope) -> rusqlite::Result<usize> {
+    let of = match scope {
+        Scope::Packages => "JOIN image ON image.id = member.image WHERE blind IS NULL",
+        Scope::Files => "",
+    };
+    let sql = format!("SELECT count(DISTINCT release) FROM member {of}");
+    connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
+}
+
 /// Chains, and the number of each by its row.
 type Chains = (Vec<Vec<WhyLink>>, BTreeMap<i64, usize>);
 
@@ -373,104 +382,4 @@ pub(super) fn chains(connection: &Connection, ids: &BTreeSet<i64>) -> rusqlite::
         }
     }
     Ok((all, numbers))
-}
-
-/// Files that a query means, each with the images that have it.
-pub(super) fn files(
-    connection: &Connection,
-    query: &FileQuery,
-) -> rusqlite::Result<BTreeMap<Found, BTreeSet<u32>>> {
-    let mut found: BTreeMap<Found, BTreeSet<u32>> = BTreeMap::new();
-    let mut take = |id: i64, images: BTreeSet<u32>| -> rusqlite::Result<()> {
-        let file = file(connection, id)?;
-        found.entry(file).or_default().extend(images);
-        Ok(())
-    };
-    match query {
-        FileQuery::Content(digest) => {
-            let mut statement = connection.prepare_cached("SELECT id, piece FROM file WHERE digest = ?1")?;
-            let rows = statement.query_map([&digest.as_bytes()[..]], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            for row in rows {
-                let (id, piece) = row?;
-                take(id, images_with(connection, piece)?)?;
-            }
-        }
-        FileQuery::Path(path) => {
-            for one in resolved(connection, path)? {
-                take(one.0, one.1)?;
-            }
-        }
-        FileQuery::Name(name) => {
-            let mut statement =
-                connection.prepare_cached("SELECT DISTINCT path FROM file WHERE name = ?1")?;
-            let paths: Vec<String> =
-                statement.query_map([name], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            for path in paths {
-                for one in resolved(connection, &path)? {
-                    take(one.0, one.1)?;
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn resolved(connection: &Connection, path: &str) -> rusqlite::Result<Vec<(i64, BTreeSet<u32>)>> {
-    let mut statement = connection.prepare_cached("SELECT id FROM image")?;
-    let images: BTreeSet<u32> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let mut look = |path: &str| at(connection, path);
-    let found = resolve(path, images, &mut look)?;
-    Ok(found.into_iter().filter_map(|one| Some((i64::try_from(one.file).ok()?, one.images))).collect())
-}
-
-/// What lies at exactly this path, in which images.
-fn at(connection: &Connection, path: &str) -> rusqlite::Result<Vec<At>> {
-    let mut statement = connection.prepare_cached("SELECT id, piece, target FROM file WHERE path = ?1")?;
-    let mut rows = statement.query([path])?;
-    let mut places: Vec<At> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let images = images_with(connection, row.get(1)?)?;
-        let entry = match row.get::<_, Option<String>>(2)? {
-            Some(target) => Entry::Link(target),
-            None => Entry::File(row.get(0)?),
-        };
-        // Links of a thousand pieces to one target are one way on.
-        match places.iter_mut().find(|place| place.entry == entry) {
-            Some(place) => place.images.extend(images),
-            None => places.push(At { images, entry }),
-        }
-    }
-    Ok(places)
-}
-
-fn images_with(connection: &Connection, piece: i64) -> rusqlite::Result<BTreeSet<u32>> {
-    let mut statement = connection.prepare_cached("SELECT image FROM has WHERE piece = ?1")?;
-    statement.query_map([piece], |row| row.get(0))?.collect()
-}
-
-fn file(connection: &Connection, id: i64) -> rusqlite::Result<Found> {
-    let mut statement = connection.prepare_cached(
-        "SELECT path, file.digest, origin FROM file JOIN piece ON piece.id = file.piece WHERE file.id = ?1",
-    )?;
-    statement.query_row([id], |row| {
-        let digest: [u8; 32] = row.get(1)?;
-        Ok(Found::File { path: row.get(0)?, digest: Digest::from_bytes(digest), origin: row.get(2)? })
-    })
-}
-
-/// The chains that lead to the package of a file, by image.
-pub(super) fn chains_to_origin(
-    connection: &Connection,
-    origin: &str,
-) -> rusqlite::Result<BTreeMap<u32, i64>> {
-    let Some((name, version)) = origin.split_once(' ') else { return Ok(BTreeMap::new()) };
-    let mut statement = connection.prepare_cached(
-        "SELECT id FROM component WHERE name = ?1 AND version = ?2 AND ecosystem = 'debian'",
-    )?;
-    let ids: Vec<i64> = statement.query_map([name, version], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let mut all = BTreeMap::new();
-    for id in ids {
-        all.extend(holders(connection, id)?);
-    }
-    Ok(all)
 }

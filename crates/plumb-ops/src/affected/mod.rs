@@ -7,7 +7,10 @@
 //! ```
 //! No question uses the network: feeds are taken by `plumb advisory`, and an answer says how old they are.
 
+mod changelog;
+mod compile;
 mod feed;
+mod file;
 mod index;
 mod lookup;
 mod open;
@@ -61,16 +64,27 @@ pub struct AffectedView {
     pub about: BTreeSet<String>,
     /// Versions that releases hold of the package, where none is meant.
     pub other_versions: Vec<String>,
-    /// How many releases were searched.
+    /// How many releases were looked into, in part at least.
     pub searched: usize,
     /// What could not be looked into.
     pub unread: Vec<Unread>,
-    /// What could not be found out about what runs.
+    /// What else could not be found out.
     pub notes: Vec<String>,
     /// What was asked about a vulnerability.
     pub feeds: Vec<FeedView>,
     /// Feeds that could not be read.
     pub unread_feeds: Vec<FeedName>,
+}
+
+impl AffectedView {
+    /// Whether nothing is missing that could say more: what was not looked into may well be affected.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.undetermined.is_empty()
+            && self.unread.is_empty()
+            && self.unread_feeds.is_empty()
+            && self.notes.is_empty()
+    }
 }
 
 /// A package of which it is not known whether it is affected.
@@ -111,6 +125,15 @@ struct Hits {
     clear: Vec<Clear>,
     about: BTreeSet<String>,
     other_versions: Vec<String>,
+    notes: Vec<String>,
+}
+
+/// What is searched in images.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Packages,
+    /// These are known of every image that could be read, whatever its list of packages says.
+    Files,
 }
 
 impl Plumb<'_> {
@@ -128,12 +151,8 @@ impl Plumb<'_> {
                 Query::Package(package) => packages(index, package).map_err(index.failed("read"))?,
                 Query::Vulnerability(name) => vulnerable(index, name, &feeds)?,
             };
-            let compiled = feed::compiled(&index.connection).map_err(index.failed("read"))?;
-            let is_read = |feed: &&FeedView| compiled.iter().any(|(name, _)| name == feed.name.as_str());
-            let mut view = self.put_together(index, query.to_string(), hits)?;
-            view.unread_feeds =
-                feeds.iter().filter(|feed| !is_read(feed)).map(|feed| feed.name.clone()).collect();
-            view.feeds = feeds.iter().filter(is_read).cloned().collect();
+            let mut view = self.put_together(index, query.to_string(), hits, Scope::Packages)?;
+            (view.feeds, view.unread_feeds) = read_and_not(index, &feeds).map_err(index.failed("read"))?;
             Ok(view)
         })
     }
@@ -145,22 +164,33 @@ impl Plumb<'_> {
     pub fn affected_file(&self, query: &FileQuery) -> Result<AffectedView, OpsError> {
         self.with_index(&|index| {
             let hits = files(index, query).map_err(index.failed("read"))?;
-            self.put_together(index, query.to_string(), hits)
+            self.put_together(index, query.to_string(), hits, Scope::Files)
         })
     }
 
-    fn put_together(&self, index: &Index, query: String, mut hits: Hits) -> Result<AffectedView, OpsError> {
+    fn put_together(
+        &self,
+        index: &Index,
+        query: String,
+        mut hits: Hits,
+        scope: Scope,
+    ) -> Result<AffectedView, OpsError> {
         let failed = index.failed("read");
         let releases = lookup::releases(&index.connection).map_err(&failed)?;
         let ids: BTreeSet<i64> = hits.hits.iter().filter_map(|hit| hit.chain).collect();
         let (chains, numbers) = lookup::chains(&index.connection, &ids).map_err(&failed)?;
         let (occurrences, machines) =
             lookup::occurrences(&index.connection, &releases, &mut hits.hits, &numbers).map_err(&failed)?;
-        let unread = unread(index, &releases).map_err(&failed)?;
+        let unread = unread(index, &releases, scope).map_err(&failed)?;
+        let searched = match unread.is_empty() {
+            true => releases.names.len(),
+            false => lookup::searched(&index.connection, scope).map_err(&failed)?,
+        };
         let releases = releases.names;
-        let searched = releases.len();
         let apps: BTreeSet<&AppName> = occurrences.iter().map(|one| &releases[one.release].app).collect();
-        let pins = self.pins(&apps)?;
+        let mut pins = self.pinned_by_deployments(&apps)?;
+        self.add_channels(&apps, &mut pins);
+        hits.notes.append(&mut pins.notes);
         let answer = answer(&Findings { occurrences, releases, machines, pins: pins.all });
         Ok(AffectedView {
             query,
@@ -174,15 +204,26 @@ impl Plumb<'_> {
             other_versions: hits.other_versions,
             searched,
             unread,
-            notes: pins.notes,
+            notes: hits.notes,
             feeds: Vec::new(),
             unread_feeds: Vec::new(),
         })
     }
 }
 
-fn unread(index: &Index, releases: &Releases) -> rusqlite::Result<Vec<Unread>> {
-    let blind = lookup::blind(&index.connection, releases)?;
+/// Feeds that the index has, and names of those that could not be read.
+fn read_and_not(index: &Index, feeds: &[FeedView]) -> rusqlite::Result<(Vec<FeedView>, Vec<FeedName>)> {
+    let compiled = compile::compiled(&index.connection)?;
+    let is_read = |feed: &FeedView| compiled.iter().any(|(name, _)| name == feed.name.as_str());
+    let (read, unread): (Vec<FeedView>, Vec<FeedView>) = feeds.iter().cloned().partition(is_read);
+    Ok((read, unread.into_iter().map(|feed| feed.name).collect()))
+}
+
+fn unread(index: &Index, releases: &Releases, scope: Scope) -> rusqlite::Result<Vec<Unread>> {
+    let blind = match scope {
+        Scope::Packages => lookup::blind(&index.connection, releases)?,
+        Scope::Files => Vec::new(),
+    };
     let all = releases.unread.iter().cloned().chain(blind);
     Ok(all.map(|(release, reason)| Unread { release, reason }).collect())
 }
@@ -287,11 +328,13 @@ impl Hits {
 }
 
 fn files(index: &Index, query: &FileQuery) -> rusqlite::Result<Hits> {
-    let mut hits = Hits::default();
-    for (file, images) in lookup::files(&index.connection, query)? {
+    let files = file::files(&index.connection, query)?;
+    let note = |path| format!("`{path}` leads further than Plumb follows links; there may be more files");
+    let mut hits = Hits { notes: files.cut.iter().map(note).collect(), ..Hits::default() };
+    for (file, images) in files.found {
         let found = hits.found.len();
         let chains = match &file {
-            Found::File { origin, .. } => lookup::chains_to_origin(&index.connection, origin)?,
+            Found::File { origin, .. } => file::chains_to_origin(&index.connection, origin)?,
             Found::Package { .. } => BTreeMap::new(),
         };
         hits.hits.extend(images.into_iter().map(|image| Hit {

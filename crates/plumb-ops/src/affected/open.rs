@@ -1,5 +1,6 @@
 //! Which known vulnerabilities are open in what runs.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::release::ReleaseName;
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use super::index::Index;
 use super::lookup::{self, Releases, Said};
-use super::{FeedName, FeedView, Unread, feed, unread};
+use super::{FeedName, FeedView, Scope, Unread, read_and_not, unread};
 use crate::Plumb;
 use crate::error::OpsError;
 
@@ -23,6 +24,8 @@ pub struct OpenView {
     pub vulnerabilities: Vec<OpenVulnerability>,
     /// What could not be looked into.
     pub unread: Vec<Unread>,
+    /// What could not be found out about what runs.
+    pub notes: Vec<String>,
     /// What was asked.
     pub feeds: Vec<FeedView>,
     /// Feeds that could not be read.
@@ -92,40 +95,40 @@ impl Plumb<'_> {
     /// [`OpsError`].
     pub fn open_vulnerabilities(&self) -> Result<OpenView, OpsError> {
         let feeds = self.feeds()?;
+        // First what runs, then the index: a release that was made between the two would be in none.
+        let (running, notes) = self.running()?;
         self.with_index(&|index| {
             let failed = index.failed("read");
             let releases = lookup::releases(&index.connection).map_err(&failed)?;
-            let running = self.running(&releases)?;
             let images = images_of(index, &releases, &running).map_err(&failed)?;
             let all: BTreeSet<u32> = images.values().flatten().copied().collect();
             let Open { vulnerabilities, by_image } = open_in(index, &all).map_err(&failed)?;
-            let mut unread = unread(index, &releases).map_err(&failed)?;
+            let mut unread = unread(index, &releases, Scope::Packages).map_err(&failed)?;
             unread.retain(|one| images.contains_key(&one.release));
-            let of = |(release, deployment): (ReleaseName, DeploymentName)| {
-                let mine = images.get(&release).into_iter().flatten();
+            let of = |(release, deployment): &(ReleaseName, DeploymentName)| {
+                let mine = images.get(release).into_iter().flatten();
                 let numbers = mine.filter_map(|image| by_image.get(image)).flatten().copied().collect();
-                risk(deployment, release, numbers, &vulnerabilities)
+                risk(deployment.clone(), release.clone(), numbers, &vulnerabilities)
             };
-            let mut deployments: Vec<DeploymentRisk> = running.into_iter().map(of).collect();
+            let mut deployments: Vec<DeploymentRisk> = running.iter().map(of).collect();
             deployments.sort_by(|one, other| {
                 other.weight().cmp(&one.weight()).then(one.deployment.cmp(&other.deployment))
             });
-            let compiled = feed::compiled(&index.connection).map_err(&failed)?;
-            let is_read = |feed: &FeedView| compiled.iter().any(|(name, _)| name == feed.name.as_str());
-            let (read, unread_feeds): (Vec<FeedView>, Vec<FeedView>) =
-                feeds.iter().cloned().partition(is_read);
-            let unread_feeds = unread_feeds.into_iter().map(|feed| feed.name).collect();
-            Ok(OpenView { deployments, vulnerabilities, unread, feeds: read, unread_feeds })
+            let (feeds, unread_feeds) = read_and_not(index, &feeds).map_err(&failed)?;
+            let notes = notes.clone();
+            Ok(OpenView { deployments, vulnerabilities, unread, notes, feeds, unread_feeds })
         })
     }
 
-    fn running(&self, releases: &Releases) -> Result<Running, OpsError> {
-        let apps: BTreeSet<&AppName> = releases.names.iter().map(|name| &name.app).collect();
+    /// What runs, and what could not be found out about it.
+    fn running(&self) -> Result<(Running, Vec<String>), OpsError> {
+        let apps = self.store.apps()?;
+        let pins = self.pinned_by_deployments(&apps.iter().collect::<BTreeSet<&AppName>>())?;
         let deployed = |pin: Pin| match pin.place {
             Place::Deployment { name, .. } => Some((pin.release, name)),
             Place::Channel { .. } => None,
         };
-        Ok(self.pins(&apps)?.all.into_iter().filter_map(deployed).collect())
+        Ok((pins.all.into_iter().filter_map(deployed).collect(), pins.notes))
     }
 }
 
@@ -205,7 +208,9 @@ fn take(
     (component, holders): (&Component, &BTreeSet<u32>),
     fixed: Option<String>,
 ) {
-    let name = said.cve.as_ref().unwrap_or(&said.name).clone();
+    // An announcement stands for all that it bundles, and is none of them.
+    let cve = said.cve.as_ref().filter(|_| !said.name.is_bundle());
+    let name = cve.unwrap_or(&said.name).clone();
     let key = (
         name.clone(),
         component.ecosystem,
@@ -229,7 +234,7 @@ fn take(
     });
     one.packages.insert(component.name.clone());
     one.feeds.insert(said.feed.clone());
-    one.fixed = one.fixed.take().or(fixed);
+    one.fixed = highest(component.ecosystem, one.fixed.take(), fixed);
     // A feed that has a word about it counts more than one that has none.
     if said.urgency != Urgency::Unknown {
         one.urgency =
@@ -239,4 +244,67 @@ fn take(
         one.note.clone_from(&said.note);
     }
     images.extend(holders);
+}
+
+/// The version in which every one of those who name one sees a fix.
+fn highest(ecosystem: Ecosystem, one: Option<String>, other: Option<String>) -> Option<String> {
+    match (one, other) {
+        (Some(one), Some(other)) if ecosystem.compare(&one, &other) == Some(Ordering::Less) => Some(other),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plumb_search::advisory::Claim;
+
+    use super::*;
+
+    fn said(feed: &str, name: &str, fixed: &str) -> Said {
+        Said {
+            feed: feed.to_owned(),
+            name: name.parse().unwrap(),
+            ecosystem: Ecosystem::Debian,
+            suite: None,
+            package: "openssl".to_owned(),
+            claim: Claim::fixed_in(fixed),
+            urgency: Urgency::Unknown,
+            note: String::new(),
+            cve: Some("CVE-2025-9230".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn what_is_fixed_is_so_by_every_word() {
+        let component = Component {
+            ecosystem: Ecosystem::Debian,
+            name: "libssl3".to_owned(),
+            version: "3.0.9-1".to_owned(),
+            source: "openssl".to_owned(),
+            source_version: "3.0.9-1".to_owned(),
+            suite: "bookworm".to_owned(),
+        };
+        let words = [
+            said("debian", "CVE-2025-9230", "3.0.9-2"),
+            said("osv", "DEBIAN-CVE-2025-9230", "3.0.17-1"),
+            said("old", "CVE-2025-9230", "3.0.10-1"),
+            said("osv", "DSA-6015-1", "3.0.18-1"),
+        ];
+        let mut found = Taken::new();
+        for one in &words {
+            let Verdict::Affected { fixed } = one.claim.judge(Ecosystem::Debian, "3.0.9-1") else {
+                panic!("it is affected")
+            };
+            take(&mut found, one, (&component, &[7].into()), fixed);
+        }
+        let told: Vec<(&str, Option<&str>, usize)> = found
+            .values()
+            .map(|(one, _)| (one.name.as_str(), one.fixed.as_deref(), one.feeds.len()))
+            .collect();
+        assert_eq!(
+            told,
+            [("CVE-2025-9230", Some("3.0.17-1"), 3), ("DSA-6015-1", Some("3.0.18-1"), 1)],
+            "3.0.17 is above 3.0.9, and an announcement is none of those that it bundles"
+        );
+    }
 }

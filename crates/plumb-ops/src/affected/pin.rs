@@ -21,8 +21,8 @@ pub(super) struct Pins {
 }
 
 impl Plumb<'_> {
-    /// Everything that holds on to releases of these applications.
-    pub(super) fn pins(&self, apps: &BTreeSet<&AppName>) -> Result<Pins, OpsError> {
+    /// The deployments of these applications.
+    pub(super) fn pinned_by_deployments(&self, apps: &BTreeSet<&AppName>) -> Result<Pins, OpsError> {
         let state = self.state()?;
         let here = self.deployments_here()?;
         let mut pins = Pins::default();
@@ -35,23 +35,29 @@ impl Plumb<'_> {
                     pins.all.push(Pin { release: current, place: Place::Deployment { name, seen: None } });
                 }
             }
-            // A channel that was tampered with says nothing; that it was is told, and the rest of the answer stands.
+        }
+        Ok(pins)
+    }
+
+    /// The channels of these applications. One that was tampered with says nothing; that it was is told, and the rest of
+    /// the answer stands.
+    pub(super) fn add_channels(&self, apps: &BTreeSet<&AppName>, pins: &mut Pins) {
+        for app in apps {
             match self.channels(Some(app)) {
                 Ok(channels) => pins.all.extend(channels.into_iter().map(|one| {
                     let name = one.channel.to_string();
                     Pin { release: one.promotion.release, place: Place::Channel { name } }
                 })),
                 Err(error) => {
-                    pins.notes.push(format!("the channels of `{app}` are not told: {}", reason(&error)))
+                    pins.notes.push(format!("the channels of `{app}` are not told: {}", reason(&error)));
                 }
             }
         }
-        Ok(pins)
     }
 
     /// Deployments that have a folder for what runs on this host: only there can anything be seen.
     fn deployments_here(&self) -> Result<BTreeSet<String>, OpsError> {
-        let folder = self.home.root().join("run");
+        let folder = self.home.runs();
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),

@@ -3,22 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use plumb_debian::{Version, changelog};
 use plumb_model::definition::Definition;
 use plumb_model::lock::Lock;
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{Digest, MachineName};
-use plumb_search::advisory::{Advisory, Claim, Urgency};
-use plumb_search::{Component, Ecosystem};
+use plumb_search::Component;
+use plumb_search::advisory::Advisory;
+use plumb_store::LockGuard;
 use rayon::prelude::*;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
+use super::changelog::Source;
 use super::index::{Index, is_damage};
 use super::lookup;
 use super::seen::{Content, Piece, Seen, Subject};
 use crate::Plumb;
 use crate::error::OpsError;
-use crate::progress::Progress;
+use crate::progress::{Progress, StoreStep};
 use crate::why::WhyLink;
 
 /// Lock of the store that writers of the index hold.
@@ -48,12 +49,12 @@ struct Read {
 impl Plumb<'_> {
     /// Asks the index, brought up to date. A damaged one is made again, once.
     pub(super) fn with_index<T>(&self, ask: &dyn Fn(&Index) -> Result<T, OpsError>) -> Result<T, OpsError> {
-        match self.search_index().and_then(|index| ask(&index)) {
+        match self.search_index().and_then(|index| index.ask(ask)) {
             Err(OpsError::Search { source, .. }) if is_damage(&source) => {
-                let guard = self.store.lock_waiting(LOCK, &mut |_| {})?;
-                drop(Index::make_again(&self.home.search())?);
-                drop(guard);
-                ask(&self.search_index()?)
+                let held = self.search_lock()?;
+                drop(Index::make_again(&self.home.search(), &held)?);
+                drop(held);
+                self.search_index()?.ask(ask)
             }
             other => other,
         }
@@ -70,14 +71,16 @@ impl Plumb<'_> {
 
     /// The index as releases and feeds are now.
     fn search_index(&self) -> Result<Index, OpsError> {
-        let index = Index::open(&self.home.search())?;
-        if self.gap(&index)?.is_none() && !self.feeds_differ(&index)? {
+        let path = self.home.search();
+        let is_current = |index: &Index| Ok(self.gap(index)?.is_none() && !self.feeds_differ(index)?);
+        if let Some(index) = Index::try_open(&path)?
+            && index.ask(&is_current)?
+        {
             return Ok(index);
         }
-        drop(index);
-        let _guard = self.store.lock_waiting(LOCK, &mut |_| {})?;
+        let held = self.search_lock()?;
         // Whoever held the lock may have done it.
-        let mut index = Index::open(&self.home.search())?;
+        let mut index = Index::open(&path, &held)?;
         if let Some(gap) = self.gap(&index)? {
             self.fill(&mut index, gap)?;
         }
@@ -85,13 +88,23 @@ impl Plumb<'_> {
         Ok(index)
     }
 
-    /// With the lock that writers hold.
+    /// With the lock that writers hold. What is damaged is made again, once, and the next question fills it.
     pub(super) fn with_writable<T>(
         &self,
         write: &mut dyn FnMut(&mut Index) -> Result<T, OpsError>,
     ) -> Result<T, OpsError> {
-        let _guard = self.store.lock_waiting(LOCK, &mut |_| {})?;
-        write(&mut Index::open(&self.home.search())?)
+        let held = self.search_lock()?;
+        let path = self.home.search();
+        match write(&mut Index::open(&path, &held)?) {
+            Err(OpsError::Search { source, .. }) if is_damage(&source) => {
+                write(&mut Index::make_again(&path, &held)?)
+            }
+            other => other,
+        }
+    }
+
+    fn search_lock(&self) -> Result<LockGuard, OpsError> {
+        Ok(self.store.lock_waiting(LOCK, &mut |_| self.report(Progress::Store(StoreStep::Waiting)))?)
     }
 
     fn gap(&self, index: &Index) -> Result<Option<Gap>, OpsError> {
@@ -163,28 +176,32 @@ impl Plumb<'_> {
                 let (definition, lock) = (&read.definition, &read.lock);
                 self.look_into(&Subject { machine, image: &image, definition, lock })
             });
-            (digest, read.release.name(), seen)
+            (digest, seen)
         };
-        let looked: Vec<_> = jobs.into_par_iter().map(look).collect();
-        let transaction = index.connection.transaction().map_err(&failed)?;
-        let mut unseen: BTreeMap<Digest, String> = BTreeMap::new();
-        let mut fresh: Vec<(ReleaseName, Component)> = Vec::new();
-        for (digest, release, seen) in looked {
-            match seen {
-                Ok(seen) => {
-                    let new = insert_image(&transaction, &digest, &seen).map_err(&failed)?;
-                    fresh.extend(new.into_iter().map(|component| (release.clone(), component)));
-                }
+        let looked: Vec<(Digest, Result<Seen, OpsError>)> = jobs.clone().into_par_iter().map(look).collect();
+        let (mut seen, mut unseen) = (BTreeMap::new(), BTreeMap::new());
+        for (digest, outcome) in looked {
+            match outcome {
+                Ok(one) => drop(seen.insert(digest, one)),
                 Err(error) => drop(unseen.insert(digest, reason(&error))),
             }
         }
-        for (name, read) in names.iter().zip(&read) {
-            insert_release(&transaction, name, read, &unseen).map_err(&failed)?;
-        }
-        let locks: BTreeMap<ReleaseName, &Lock> =
-            read.iter().flatten().map(|read| (read.release.name(), &read.lock)).collect();
-        self.add_changelogs(&transaction, &fresh, &locks, &failed)?;
-        transaction.commit().map_err(failed)
+        let sources = jobs.iter().map(|(digest, (read, _))| {
+            (*digest, Source { lock: &read.lock, suite: &read.definition.base.suite })
+        });
+        let said = self.changelogs(&index.connection, &mut seen, &sources.collect()).map_err(&failed)?;
+        let mut write = || -> rusqlite::Result<()> {
+            let transaction = index.connection.transaction()?;
+            for (digest, seen) in &seen {
+                insert_image(&transaction, digest, seen)?;
+            }
+            for (name, read) in names.iter().zip(&read) {
+                insert_release(&transaction, name, read, &unseen)?;
+            }
+            said.iter().try_for_each(|one| one.insert(&transaction))?;
+            transaction.commit()
+        };
+        write().map_err(failed)
     }
 
     fn read_for_index(&self, name: &ReleaseName) -> Result<Read, OpsError> {
@@ -192,34 +209,6 @@ impl Plumb<'_> {
         let definition = self.definition_of(&release)?;
         let lock = self.lock_of(&release)?;
         Ok(Read { release, definition, lock })
-    }
-
-    /// What the changelogs of packages that are new here say.
-    fn add_changelogs(
-        &self,
-        transaction: &Transaction<'_>,
-        fresh: &[(ReleaseName, Component)],
-        locks: &BTreeMap<ReleaseName, &Lock>,
-        failed: &dyn Fn(rusqlite::Error) -> OpsError,
-    ) -> Result<(), OpsError> {
-        let mut read: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
-        let wanted = fresh.iter().filter(|(_, component)| component.ecosystem == Ecosystem::Debian);
-        for (release, component) in wanted {
-            let source =
-                (component.source.as_str(), component.source_version.as_str(), component.suite.as_str());
-            let package = locks.get(release).and_then(|lock| Some((lock.package(&component.name)?, lock)));
-            let Some((package, lock)) = package.filter(|_| !read.contains(&source)) else { continue };
-            // Packages of one source have one changelog; where the first has none, another may.
-            let text = self.changelog(package, lock)?;
-            if text.is_empty() {
-                continue;
-            }
-            read.insert(source);
-            for (name, version) in changelog::fixes(&text) {
-                lower_fix(transaction, component, &name, &version).map_err(failed)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -265,22 +254,16 @@ fn image_id(connection: &Connection, digest: &Digest) -> rusqlite::Result<Option
     find.query_row([&digest.as_bytes()[..]], |row| row.get(0)).optional()
 }
 
-/// Returns the packages that no image before had.
-fn insert_image(
-    transaction: &Transaction<'_>,
-    digest: &Digest,
-    seen: &Seen,
-) -> rusqlite::Result<Vec<Component>> {
+fn insert_image(transaction: &Transaction<'_>, digest: &Digest, seen: &Seen) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("INSERT INTO image (digest, blind) VALUES (?1, ?2)")?
         .execute(params![&digest.as_bytes()[..], seen.blind])?;
     let image = transaction.last_insert_rowid();
-    let mut fresh = Vec::new();
     for (component, links) in &seen.components {
-        let (id, is_new) = component_id(transaction, component)?;
-        if is_new {
-            fresh.push(component.clone());
-        }
+        let id = match find_component(transaction, component)? {
+            Some(id) => id,
+            None => insert_component(transaction, component)?,
+        };
         let chain = chain_id(transaction, links)?;
         transaction
             .prepare_cached("INSERT OR IGNORE INTO holds (component, image, chain) VALUES (?1, ?2, ?3)")?
@@ -292,27 +275,33 @@ fn insert_image(
             .prepare_cached("INSERT OR IGNORE INTO has (piece, image) VALUES (?1, ?2)")?
             .execute([id, image])?;
     }
-    Ok(fresh)
+    Ok(())
 }
 
-fn component_id(transaction: &Transaction<'_>, component: &Component) -> rusqlite::Result<(i64, bool)> {
-    let (name, version) = (&component.name, &component.version);
-    let (source, source_version) = (&component.source, &component.source_version);
-    let all = params![name, version, component.ecosystem.as_str(), source, source_version, component.suite];
-    let mut find = transaction.prepare_cached(
+pub(super) fn find_component(
+    connection: &Connection,
+    component: &Component,
+) -> rusqlite::Result<Option<i64>> {
+    let mut find = connection.prepare_cached(
         "SELECT id FROM component WHERE name = ?1 AND version = ?2 AND ecosystem = ?3 AND source = ?4
          AND source_version = ?5 AND suite = ?6",
     )?;
-    if let Some(id) = find.query_row(all, |row| row.get(0)).optional()? {
-        return Ok((id, false));
-    }
+    find.query_row(columns(component), |row| row.get(0)).optional()
+}
+
+fn insert_component(transaction: &Transaction<'_>, component: &Component) -> rusqlite::Result<i64> {
     transaction
         .prepare_cached(
             "INSERT INTO component (name, version, ecosystem, source, source_version, suite)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(all)?;
-    Ok((transaction.last_insert_rowid(), true))
+        .execute(columns(component))?;
+    Ok(transaction.last_insert_rowid())
+}
+
+fn columns(component: &Component) -> [&str; 6] {
+    let Component { ecosystem, name, version, source, source_version, suite } = component;
+    [name, version, ecosystem.as_str(), source, source_version, suite]
 }
 
 fn chain_id(transaction: &Transaction<'_>, links: &[WhyLink]) -> rusqlite::Result<i64> {
@@ -374,47 +363,6 @@ fn insert_release(
             .execute(params![image, release, machine.as_str(), entry.instances])?;
     }
     Ok(())
-}
-
-/// Remembers that a changelog names a vulnerability as fixed in `version`; of several versions the lowest counts.
-fn lower_fix(
-    transaction: &Transaction<'_>,
-    component: &Component,
-    name: &str,
-    version: &Version,
-) -> rusqlite::Result<()> {
-    let feed = feed_id(transaction, CHANGELOGS, "")?;
-    let at = params![feed, name, component.source, component.suite];
-    let known: Option<(i64, String)> = transaction
-        .prepare_cached(
-            "SELECT id, claim FROM statement WHERE name = ?2 AND feed = ?1 AND package = ?3 AND suite = ?4",
-        )?
-        .query_row(at, |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    if let Some((id, claim)) = known {
-        let lowest = serde_json::from_str::<Claim>(&claim).ok();
-        let is_fixed = |claim: Claim| claim.judge(Ecosystem::Debian, version.as_str());
-        // Below the lowest version, a version is affected: there the new one is lower.
-        if !matches!(lowest.map(is_fixed), Some(plumb_search::advisory::Verdict::Affected { .. })) {
-            return Ok(());
-        }
-        transaction.prepare_cached("DELETE FROM statement WHERE id = ?1")?.execute([id])?;
-    }
-    let Ok(name) = name.parse() else { return Ok(()) };
-    insert_statement(
-        transaction,
-        feed,
-        &Advisory {
-            name,
-            aliases: Vec::new(),
-            ecosystem: Ecosystem::Debian,
-            suite: Some(component.suite.clone()),
-            package: component.source.clone(),
-            claim: Claim::fixed_in(version.as_str()),
-            urgency: Urgency::Unknown,
-            note: String::new(),
-        },
-    )
 }
 
 /// Number of a feed; with another digest than before, it is now the one with this.

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::index::Index;
 use super::open::{Open, open_in};
 use super::record::CHANGELOGS;
-use super::{FeedView, OpenVulnerability, feed, lookup, unread};
+use super::{FeedView, OpenVulnerability, Scope, compile, lookup, unread};
 use crate::collect::Mode;
 use crate::error::OpsError;
 use crate::{Plumb, clock};
@@ -93,7 +93,7 @@ fn look(index: &Index, name: &ReleaseName) -> Result<Looked, OpsError> {
     let members = lookup::members(connection, &releases).map_err(&failed)?;
     let images: BTreeSet<u32> =
         members.into_iter().filter(|(_, release)| release == name).map(|(image, _)| image).collect();
-    let unread = unread(index, &releases).map_err(&failed)?;
+    let unread = unread(index, &releases, Scope::Packages).map_err(&failed)?;
     let mut gaps: Vec<String> =
         unread.into_iter().filter(|one| one.release == *name).map(|one| one.reason).collect();
     let spoken = lookup::spoken_of(connection, CHANGELOGS).map_err(&failed)?;
@@ -102,7 +102,7 @@ fn look(index: &Index, name: &ReleaseName) -> Result<Looked, OpsError> {
         held.difference(&spoken).map(|kind| format!("no feed speaks of packages of {}", known_as(*kind))),
     );
     let Open { vulnerabilities, .. } = open_in(index, &images).map_err(&failed)?;
-    let read = feed::compiled(connection).map_err(&failed)?.into_iter().map(|(name, _)| name).collect();
+    let read = compile::compiled(connection).map_err(&failed)?.into_iter().map(|(name, _)| name).collect();
     Ok(Looked { vulnerabilities, read, gaps })
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use plumb_debian::{PackageName, Paragraph, Paragraphs};
+use plumb_debian::{PackageName, Paragraph, Paragraphs, parse_source};
 use plumb_image::inventory::Inventory;
 use plumb_image::tree::Kind;
 use plumb_model::definition::{Definition, Machine, OciPlace};
@@ -17,12 +17,11 @@ use plumb_search::{Component, Ecosystem};
 
 use crate::build::MANIFEST_LIMIT;
 use crate::error::OpsError;
-use crate::subject::roots;
+use crate::subject::{STATUS, roots};
 use crate::why::WhyLink;
 use crate::{Plumb, sbom};
 
-/// dpkg's list of packages, and where images without dpkg have it in parts (one file per package).
-const STATUS: &str = "/var/lib/dpkg/status";
+/// Where images without dpkg have dpkg's list of packages in parts (one file per package).
 const STATUS_PARTS: &str = "/var/lib/dpkg/status.d/";
 
 /// Whose packages they are (os-release(5)).
@@ -34,8 +33,14 @@ pub(super) struct Seen {
     pub(super) components: Vec<(Component, Vec<WhyLink>)>,
     /// Every file and link.
     pub(super) pieces: Vec<Piece>,
-    /// Why its packages are not known.
+    /// Why not all of its packages are known, or not all that they say.
     pub(super) blind: Option<String>,
+}
+
+/// A list of packages, or a part of it.
+struct List {
+    path: String,
+    text: String,
 }
 
 /// Files that came together.
@@ -72,15 +77,14 @@ impl Plumb<'_> {
     pub(super) fn look_into(&self, subject: &Subject<'_>) -> Result<Seen, OpsError> {
         let inventory = self.inventory(subject.machine, subject.image)?;
         self.carve(subject.machine, (subject.image, &inventory), &says_what_it_is)?;
-        let status = self.status(&inventory)?;
+        let lists = self.status(&inventory)?;
         let defined = subject.definition.machines.get(subject.machine);
         let suite = match defined.and_then(|machine| machine.oci.as_ref()) {
             Some(_) => self.suite_of_container(&inventory)?,
             None => subject.definition.base.suite.clone(),
         };
-        let mut components = debian(subject, &status, &suite);
+        let (mut components, blind) = debian(subject, &lists, &suite);
         components.extend(kernel(subject));
-        let blind = (status.is_empty()).then(|| "it has no list of packages that Plumb reads".to_owned());
         for (path, found) in self.of_languages(subject.machine, (subject.image, &inventory))? {
             components.push(of_language(path, found, defined));
         }
@@ -88,18 +92,19 @@ impl Plumb<'_> {
     }
 
     /// The control stanzas of all packages.
-    fn status(&self, inventory: &Inventory) -> Result<String, OpsError> {
-        let mut all = String::new();
+    fn status(&self, inventory: &Inventory) -> Result<Vec<List>, OpsError> {
+        let mut all = Vec::new();
         let parts = inventory.entries.range(STATUS_PARTS.to_owned()..);
         let parts = parts.take_while(|(path, _)| path.starts_with(STATUS_PARTS));
         let parts = parts.filter(|(path, _)| !path.ends_with(".md5sums"));
-        for (_, (entry, _)) in inventory.entries.get_key_value(STATUS).into_iter().chain(parts) {
+        for (path, (entry, _)) in inventory.entries.get_key_value(STATUS).into_iter().chain(parts) {
             if let Kind::File { digest, .. } = &entry.kind {
-                all.push_str(&String::from_utf8_lossy(&self.store.read_bytes(digest, MANIFEST_LIMIT)?));
-                all.push_str("\n\n");
+                let bytes = self.store.read_bytes(digest, MANIFEST_LIMIT)?;
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                all.push(List { path: path.clone(), text });
             }
         }
-        Ok(all.trim_end().to_owned())
+        Ok(all)
     }
 
     /// The suite that advisories call a container's packages by. Other distributions have dpkg, too, and what Debian says
@@ -132,45 +137,72 @@ fn suite_of(os_release: &str) -> String {
     }
 }
 
-fn debian(subject: &Subject<'_>, status: &str, suite: &str) -> Vec<(Component, Vec<WhyLink>)> {
+/// The packages of the lists, and why these are not all.
+fn debian(
+    subject: &Subject<'_>,
+    lists: &[List],
+    suite: &str,
+) -> (Vec<(Component, Vec<WhyLink>)>, Option<String>) {
     let defined = subject.definition.machines.get(subject.machine);
-    let chains = match (defined, Dependencies::parse(status)) {
+    let texts: Vec<&str> = lists.iter().map(|list| list.text.as_str()).collect();
+    let chains = match (defined, Dependencies::parse(&texts.join("\n\n"))) {
         (Some(machine), Ok(dependencies)) => dependencies.chains(&roots(machine)),
         _ => BTreeMap::new(),
     };
     let container = defined.and_then(container_link);
-    let mut found = Vec::new();
-    for stanza in Paragraphs::new(status).filter_map(Result::ok) {
-        let Some(component) = of_stanza(&stanza, suite) else { continue };
+    let (components, blind) = listed(lists, suite);
+    let with_chain = |component: Component| {
         let chain = component.name.parse::<PackageName>().ok().and_then(|name| chains.get(&name));
         let links = match (chain, &container) {
             (Some(chain), _) => chain.iter().cloned().map(WhyLink::from).collect(),
             (None, Some(link)) => vec![WhyLink { answer: component.name.clone(), ..link.clone() }],
             (None, None) => Vec::new(),
         };
-        found.push((component, links));
+        (component, links)
+    };
+    (components.into_iter().map(with_chain).collect(), blind)
+}
+
+/// What cannot be read in one list hides nothing of the others, and nothing above it.
+fn listed(lists: &[List], suite: &str) -> (Vec<Component>, Option<String>) {
+    let (mut found, mut blind) = (Vec::new(), None);
+    for List { path, text } in lists {
+        for stanza in Paragraphs::new(text) {
+            let component =
+                stanza.map_err(|error| error.to_string()).and_then(|stanza| of_stanza(&stanza, suite));
+            match component {
+                Ok(component) => found.extend(component),
+                Err(error) => drop(blind.get_or_insert_with(|| format!("`{path}`: {error}"))),
+            }
+        }
     }
-    found
+    if lists.iter().all(|list| list.text.trim_ascii().is_empty()) {
+        blind = Some("it has no list of packages that Plumb reads".to_owned());
+    }
+    (found, blind)
 }
 
 /// `Source: gcc-12 (12.2.0-14)`, each left out where it is the package's own (deb-control(5)).
-fn of_stanza(stanza: &Paragraph<'_>, suite: &str) -> Option<Component> {
+fn of_stanza(stanza: &Paragraph<'_>, suite: &str) -> Result<Option<Component>, String> {
     // A package that was removed and left its configuration is not there.
     if stanza.get("Status").is_some_and(|status| !status.trim_end().ends_with(" installed")) {
-        return None;
+        return Ok(None);
     }
-    let (name, version) = (stanza.get("Package")?.trim(), stanza.get("Version")?.trim());
+    let (Some(name), Some(version)) = (stanza.get("Package"), stanza.get("Version")) else {
+        return Ok(None);
+    };
+    let (name, version) = (name.trim(), version.trim());
     let said = stanza.get("Source").unwrap_or(name);
-    let (source, rest) = said.trim().split_once(' ').unwrap_or((said.trim(), ""));
-    let source_version = rest.trim().trim_start_matches('(').trim_end_matches(')');
-    Some(Component {
+    let (source, source_version) =
+        parse_source(said).ok_or_else(|| format!("package `{name}` is from no source: `{said}`"))?;
+    Ok(Some(Component {
         ecosystem: Ecosystem::Debian,
         name: name.to_owned(),
         version: version.to_owned(),
         source: source.to_owned(),
-        source_version: if source_version.is_empty() { version } else { source_version }.to_owned(),
+        source_version: source_version.unwrap_or(version).to_owned(),
         suite: suite.to_owned(),
-    })
+    }))
 }
 
 /// The kernel is a part of the image by itself, and its package is not in the list. Advisories call Debian's kernels
@@ -269,16 +301,39 @@ impl Piece {
 mod tests {
     use super::*;
 
+    fn list(path: &str, text: &str) -> List {
+        List { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_nothing_else_and_is_told() {
+        let lists = [
+            list("/s", "Package: a\nVersion: 1\n\nno field\n\nPackage: lost\nVersion: 1\n"),
+            list("/t", "Package: b\nVersion: 1\nSource: two words (1)\n\nPackage: c\nVersion: 1\n"),
+        ];
+        let (found, blind) = listed(&lists, "bookworm");
+        let names: Vec<&str> = found.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["a", "c"]);
+        assert!(blind.as_ref().is_some_and(|why| why.starts_with("`/s`: ")), "{blind:?}");
+        let (found, blind) = listed(&lists[1..], "bookworm");
+        assert_eq!((found.len(), blind.is_some_and(|why| why.contains("two words"))), (1, true));
+        for none in [&[][..], &[list("/s", "\n")][..]] {
+            let (found, blind) = listed(none, "bookworm");
+            assert!(found.is_empty() && blind.is_some_and(|why| why.contains("no list")));
+        }
+    }
+
     #[test]
     fn names_and_versions_of_sources() {
         let status = "Package: libssl3\nStatus: install ok installed\nSource: openssl\nVersion: 3.0.17-1~deb12u2\n\n\
             Package: libgcc-s1\nSource: gcc-12 (12.2.0-14)\nVersion: 12.2.0-14+b1\n\n\
             Package: zlib1g\nVersion: 1:1.2.13\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nVersion: 1\n";
-        let found: Vec<String> = Paragraphs::new(status)
-            .filter_map(Result::ok)
-            .filter_map(|stanza| of_stanza(&stanza, "bookworm"))
-            .map(|one| format!("{} {} of {} {}", one.name, one.version, one.source, one.source_version))
-            .collect();
+        let (found, blind) = listed(&[list("/a", status)], "bookworm");
+        assert_eq!(blind, None);
+        let shown = |one: &Component| {
+            format!("{} {} of {} {}", one.name, one.version, one.source, one.source_version)
+        };
+        let found: Vec<String> = found.iter().map(shown).collect();
         assert_eq!(
             found,
             [

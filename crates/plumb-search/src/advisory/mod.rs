@@ -26,16 +26,21 @@ pub const MAX_FEED_BYTES: u64 = 1024 * 1024 * 1024;
 /// Largest record: what one package has to one vulnerability, or one record of OSV. The largest known has 2 MB.
 pub const MAX_RECORD_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Most advisories of one feed: twenty times those of Debian's tracker.
-const MAX_STATEMENTS: u64 = 8_000_000;
+/// Most advisories of one feed with all their aliases, each of which is a row of the index: twenty times those of Debian's
+/// tracker.
+const MAX_ROWS: u64 = 8_000_000;
 
-/// Most spans, exact versions and aliases of one statement; the longest lists of PyPI have some 2,000 versions.
+/// Most spans and exact versions of one statement; the longest lists of PyPI have some 2,000 versions.
 const MAX_LIST: usize = 20_000;
+
+/// Most other names of one record. They are kept for every package that it speaks of; an announcement about a kernel
+/// bundles some hundred.
+const MAX_ALIASES: usize = 1_000;
 
 /// Longest note that is kept, in characters.
 const MAX_NOTE: usize = 300;
 
-/// Debian's suites by the number that OSV calls them.
+/// Debian's suites by the number that OSV calls them. Others are counted as not understood.
 const SUITES: [(&str, &str); 7] = [
     ("9", "stretch"),
     ("10", "buster"),
@@ -264,8 +269,12 @@ impl Span {
 pub struct Tally {
     /// Statements.
     pub advisories: u64,
-    /// Statements that were left out, as their name, package or versions are in no form that is understood.
+    /// Statements that were left out, as their name, package or versions are in no form that is understood, and aliases
+    /// beyond the limit.
     pub skipped: u64,
+    /// Statements and their aliases, which is what a feed costs.
+    #[serde(skip)]
+    rows: u64,
 }
 
 /// Why a feed cannot be read.
@@ -328,12 +337,18 @@ pub fn form_of(head: &[u8]) -> Option<Form> {
     Some(if OF_OSV.contains(&key) { Form::Osv } else { Form::DebianTracker })
 }
 
-/// Reads a feed and gives every statement to `sink`. Of [`Form::OsvZip`] it reads one member.
+/// Reads a feed and gives every statement to `sink`. Of [`Form::OsvZip`] it reads one member. It goes on counting from
+/// `before`, so that the limits are those of all members together.
 ///
 /// # Errors
 /// [`AdvisoryError`]; what was given before stays given.
-pub fn read(form: Form, source: &mut dyn Read, sink: &mut Sink<'_>) -> Result<Tally, AdvisoryError> {
-    let mut keeper = Keeper { sink, tally: Tally::default(), error: None };
+pub fn read(
+    form: Form,
+    source: &mut dyn Read,
+    before: Tally,
+    sink: &mut Sink<'_>,
+) -> Result<Tally, AdvisoryError> {
+    let mut keeper = Keeper { sink, tally: before, error: None };
     let (reader, guard) = guard::guarded(source);
     let outcome = match form {
         Form::DebianTracker => debian::read(reader, &guard, &mut keeper),
@@ -357,7 +372,8 @@ struct Keeper<'k, 's> {
 impl Keeper<'_, '_> {
     fn keep<E: serde::de::Error>(&mut self, statement: &Advisory) -> Result<(), E> {
         self.tally.advisories += 1;
-        let error = if self.tally.advisories > MAX_STATEMENTS {
+        self.tally.rows += 1 + statement.aliases.len() as u64;
+        let error = if self.tally.rows > MAX_ROWS {
             AdvisoryError::TooLarge
         } else if let Err(error) = (self.sink)(statement) {
             AdvisoryError::Keep(error)

@@ -18,7 +18,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::guard::{Guard, Guarded};
-use super::{Advisory, Claim, Keeper, MAX_LIST, SUITES, Span, Until, Urgency, is_word};
+use super::{Advisory, Claim, Keeper, MAX_ALIASES, MAX_LIST, SUITES, Span, Until, Urgency, is_word};
 use crate::query::MAX_TEXT_BYTES;
 use crate::{Ecosystem, VulnerabilityName};
 
@@ -137,12 +137,20 @@ fn take<E: serde::de::Error>(record: Record, keeper: &mut Keeper<'_, '_>) -> Res
         keeper.skip();
         return Ok(());
     };
-    let aliases = aliases(&name, &record);
+    let mut aliases = aliases(&name, &record);
+    if aliases.len() > MAX_ALIASES {
+        aliases.truncate(MAX_ALIASES);
+        keeper.skip();
+    }
     let of_record = word(record.database_specific.as_ref());
     for affected in record.affected.iter().flatten() {
         let Some(package) = &affected.package else { continue };
         // Other ecosystems are not in any image that Plumb looks into, and nothing is lost.
-        let Some((ecosystem, suite)) = ecosystem(&package.ecosystem) else { continue };
+        let Some((ecosystem, number)) = ecosystem(&package.ecosystem) else { continue };
+        let Ok(suite) = number.map(suite).transpose() else {
+            keeper.skip();
+            continue;
+        };
         let Some(claim) = claim(ecosystem, affected).filter(|_| is_word(&package.name)) else {
             keeper.skip();
             continue;
@@ -167,25 +175,26 @@ fn aliases(name: &VulnerabilityName, record: &Record) -> Vec<VulnerabilityName> 
     let bundled = record.related.iter().flatten().filter(|_| name.is_bundle());
     let all = record.aliases.iter().flatten().chain(record.upstream.iter().flatten()).chain(bundled);
     let mut names: Vec<VulnerabilityName> =
-        all.filter_map(|text| text.parse().ok()).filter(|other| other != name).take(MAX_LIST).collect();
+        all.filter_map(|text| text.parse().ok()).filter(|other| other != name).collect();
     names.sort();
     names.dedup();
     names
 }
 
-/// `Debian:12` is bookworm.
-fn ecosystem(text: &str) -> Option<(Ecosystem, Option<String>)> {
+/// `Debian:12`: the ecosystem, and the number of Debian's suite.
+fn ecosystem(text: &str) -> Option<(Ecosystem, Option<&str>)> {
     let (name, number) = text.split_once(':').map_or((text, None), |(name, number)| (name, Some(number)));
-    match (name, number) {
-        ("PyPI", _) => Some((Ecosystem::Pypi, None)),
-        ("npm", _) => Some((Ecosystem::Npm, None)),
-        ("Debian", None) => Some((Ecosystem::Debian, None)),
-        ("Debian", Some(number)) => {
-            let suite = SUITES.iter().find(|(known, _)| *known == number)?.1;
-            Some((Ecosystem::Debian, Some(suite.to_owned())))
-        }
+    match name {
+        "PyPI" => Some((Ecosystem::Pypi, None)),
+        "npm" => Some((Ecosystem::Npm, None)),
+        "Debian" => Some((Ecosystem::Debian, number)),
         _ => None,
     }
+}
+
+/// `12` is bookworm.
+fn suite(number: &str) -> Result<String, ()> {
+    SUITES.iter().find(|(known, _)| *known == number).map(|(_, suite)| (*suite).to_owned()).ok_or(())
 }
 
 /// Names as images have them: those of Python in their normal form (PEP 503).

@@ -11,7 +11,7 @@ const OSV: &str = include_str!("../../tests/data/osv.json");
 fn statements(text: &str) -> (Vec<Advisory>, Tally) {
     let mut all = Vec::new();
     let form = form_of(text.as_bytes()).expect("a form");
-    let tally = read(form, &mut text.as_bytes(), &mut |one| {
+    let tally = read(form, &mut text.as_bytes(), Tally::default(), &mut |one| {
         all.push(one.clone());
         Ok(())
     });
@@ -86,7 +86,8 @@ fn lists_and_lines_are_the_same() {
 
 #[test]
 fn what_is_cut_or_something_else_is_refused() {
-    let refused = |text: &str, form| read(form, &mut text.as_bytes(), &mut |_| Ok(())).unwrap_err();
+    let refused =
+        |text: &str, form| read(form, &mut text.as_bytes(), Tally::default(), &mut |_| Ok(())).unwrap_err();
     for cut in [1, TRACKER.len() / 2, TRACKER.trim_end().len() - 1] {
         assert!(
             matches!(refused(&TRACKER[..cut], Form::DebianTracker), AdvisoryError::Malformed(_)),
@@ -99,7 +100,8 @@ fn what_is_cut_or_something_else_is_refused() {
     for text in ["", "x", "\"", "<html>", "PK\x05\x06"] {
         assert_eq!(form_of(text.as_bytes()), None, "{text}");
     }
-    let full = read(Form::Osv, &mut OSV.as_bytes(), &mut |_| Err(io::Error::other("full"))).unwrap_err();
+    let mut full = |_: &Advisory| Err(io::Error::other("full"));
+    let full = read(Form::Osv, &mut OSV.as_bytes(), Tally::default(), &mut full).unwrap_err();
     assert!(matches!(full, AdvisoryError::Keep(_)));
 }
 
@@ -124,8 +126,52 @@ fn no_record_takes_more_memory_than_it_may() {
         (b"[{\"id\": \"", Form::Osv),
     ];
     for (head, form) in heads {
-        let error = read(form, &mut Endless(head, 0), &mut |_| Ok(())).unwrap_err();
+        let error = read(form, &mut Endless(head, 0), Tally::default(), &mut |_| Ok(())).unwrap_err();
         assert!(matches!(error, AdvisoryError::TooLarge), "{error:?}");
+    }
+    // Aliases are kept for each package, so that a short record could ask for many rows; and so could many members of a
+    // zip file.
+    let aliases: Vec<String> =
+        (0..2 * MAX_ALIASES).map(|number| format!("\"CVE-2099-{number:05}\"")).collect();
+    let record = |packages: usize| {
+        let package = "{\"package\": {\"ecosystem\": \"PyPI\", \"name\": \"x\"}}";
+        let all = vec![package; packages].join(",");
+        format!("{{\"id\": \"X-1\", \"aliases\": [{}], \"affected\": [{all}]}}", aliases.join(","))
+    };
+    let mut most = 0;
+    let mut sink = |one: &Advisory| {
+        most = most.max(one.aliases.len());
+        Ok(())
+    };
+    let mut go = |text: &str, before| read(Form::OsvZip, &mut text.as_bytes(), before, &mut sink);
+    let (member, mut all) = (record(1000), Tally::default());
+    for members in 1..8 {
+        all = go(&member, all).expect("below the limit");
+        assert_eq!(
+            (all.advisories, all.skipped),
+            (members * 1000, members),
+            "aliases beyond the limit are told"
+        );
+    }
+    assert!(matches!(go(&member, all), Err(AdvisoryError::TooLarge)), "members are one feed");
+    assert!(matches!(go(&record(9000), Tally::default()), Err(AdvisoryError::TooLarge)));
+    assert_eq!(most, MAX_ALIASES);
+}
+
+/// What is said of a suite that nobody knows yet is told to be left out.
+#[test]
+fn unknown_suites_are_counted() {
+    let record = |ecosystem: &str| {
+        format!(
+            "{{\"id\": \"CVE-2025-1234\", \"affected\": [{{\"package\": {{\"ecosystem\": \"{ecosystem}\", \
+             \"name\": \"x\"}}, \"versions\": [\"1\"]}}]}}"
+        )
+    };
+    for (ecosystem, counted) in
+        [("Debian:12", (1, 0)), ("Debian:99", (0, 1)), ("Debian", (1, 0)), ("Go", (0, 0))]
+    {
+        let (_, tally) = statements(&record(ecosystem));
+        assert_eq!((tally.advisories, tally.skipped), counted, "{ecosystem}");
     }
 }
 

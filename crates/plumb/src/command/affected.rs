@@ -57,8 +57,9 @@ fn print(view: &AffectedView, rows: usize) {
         causes(view, rows);
         applications(&answer.applications, &answer.deployments, rows);
     } else {
-        tell(0, &format!("{}: nothing is affected; {of} searched", view.query));
-        why_not(view);
+        let known = if view.is_whole() { "" } else { "known to be " };
+        tell(0, &format!("{}: nothing is {known}affected; {of} searched", view.query));
+        why_not(view, rows);
     }
     undetermined(view, rows);
     unread(&view.unread, rows);
@@ -75,14 +76,15 @@ fn only_changelogs() {
 }
 
 /// What there is instead, or who says that it is not affected.
-fn why_not(view: &AffectedView) {
+fn why_not(view: &AffectedView, rows: usize) {
     if !view.other_versions.is_empty() {
         tell(2, &format!("versions that are there: {}", view.other_versions.join(", ")));
     }
-    for Clear { component: Component { name, version, .. }, feeds } in &view.clear {
+    for Clear { component: Component { name, version, .. }, feeds } in view.clear.iter().take(rows) {
         let feeds: Vec<&str> = feeds.iter().map(String::as_str).collect();
         tell(2, &format!("{name} {version}: not affected, say {}", feeds.join(", ")));
     }
+    more(view.clear.len(), rows);
     let is_there = !view.clear.is_empty() || !view.undetermined.is_empty();
     if !view.about.is_empty() && !is_there {
         let about: Vec<&str> = view.about.iter().map(String::as_str).collect();
@@ -313,6 +315,7 @@ fn open(session: &Session<'_>, view: &OpenView, rows: usize) {
         vulnerabilities(&view.vulnerabilities, rows);
     }
     unread(&view.unread, rows);
+    view.notes.iter().for_each(|note| err!("note: {note}"));
     feeds(&view.feeds, view.unread_feeds.iter().map(ToString::to_string).collect());
     if view.feeds.is_empty() {
         only_changelogs();
