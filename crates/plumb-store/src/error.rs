@@ -51,7 +51,7 @@ pub enum Error {
         digest: Digest,
     },
     /// An object's bytes do not have its digest any more.
-    #[error("object `{digest}` is damaged: its bytes are `{found}`; it was moved to `{}`", moved_to.display())]
+    #[error("object `{digest}` is damaged: its bytes are `{found}`; its file is `{}` now", moved_to.display())]
     Damaged {
         /// The object.
         digest: Digest,
@@ -61,7 +61,7 @@ pub enum Error {
         moved_to: PathBuf,
     },
     /// The folded form of an object does not make it.
-    #[error("the folded object `{digest}` is damaged: {reason}; it was moved to `{}`", moved_to.display())]
+    #[error("the folded object `{digest}` is damaged: {reason}; its file is `{}` now", moved_to.display())]
     DamagedFold {
         /// The object.
         digest: Digest,

@@ -1,6 +1,7 @@
 //! Folded objects: what goes in comes out, and nothing else does.
 
 use std::io::Read as _;
+use std::time::{Duration, SystemTime};
 
 use plumb_delta::verity;
 use plumb_model::Digest;
@@ -223,4 +224,122 @@ fn what_lies_in_a_store_is_listed() {
     }
     assert!(store.leftovers().unwrap().is_empty());
     assert!(store.root().join("tmp").read_dir().unwrap().count() == 1, "that of this process");
+}
+
+/// Nothing can be written any more.
+#[derive(Debug)]
+struct Full;
+
+impl Gate for Full {
+    fn before(&self, change: &Change<'_>) -> io::Result<()> {
+        match change {
+            Change::Write(..) | Change::Create(_) => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn documents_are_read_on_a_full_disk() {
+    let (_dir, store) = store();
+    let (document, empty) = (noise(7, 100_000), store.put_bytes(b"").unwrap());
+    let digest = store.put_bytes(&document).unwrap();
+    store.fold(&digest, &[], Tree::None).unwrap().unwrap();
+    store.remove_plain(&alone(&store), &digest).unwrap();
+    let full = Store::open_behind(store.root(), Arc::new(Full)).unwrap();
+    assert_eq!(full.read_bytes(&digest, 100_000).unwrap(), document);
+    assert_eq!(full.first_byte(&digest).unwrap(), Some(document[0]));
+    assert_eq!(full.first_byte(&empty).unwrap(), None);
+    let error = full.read_bytes(&digest, 99_999).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { size: 100_000, .. }), "{error}");
+    // What is not what it says is found in memory as well, and goes away.
+    let other = store.put_bytes(&noise(8, 100_000)).unwrap();
+    store.fold(&other, &[], Tree::None).unwrap().unwrap();
+    std::fs::rename(store.folded_path(&other), store.folded_path(&digest)).unwrap();
+    let error = store.read_bytes(&digest, 100_000).unwrap_err();
+    assert!(matches!(error, Error::DamagedFold { .. }), "{error}");
+    assert!(!store.contains(&digest));
+}
+
+/// Somebody else moves a file away just before it is moved.
+#[derive(Debug)]
+struct Meanwhile(PathBuf);
+
+impl Gate for Meanwhile {
+    fn before(&self, change: &Change<'_>) -> io::Result<()> {
+        match change {
+            Change::Link(from, _) if *from == self.0 => std::fs::remove_file(from),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn only_the_file_that_was_read_is_moved_away() {
+    let (_dir, store) = store();
+    let bytes = noise(7, 100_000);
+    let digest = store.put_bytes(&bytes).unwrap();
+    store.fold(&digest, &[], Tree::None).unwrap().unwrap();
+    let spoil = || {
+        let _ = std::fs::remove_file(store.path(&digest));
+        std::fs::write(store.path(&digest), noise(8, 100_000)).unwrap();
+    };
+    let other = Store::open_behind(store.root(), Arc::new(Meanwhile(store.path(&digest)))).unwrap();
+    spoil();
+    assert_eq!(other.read_bytes(&digest, 100_000).unwrap(), bytes);
+    spoil();
+    other.verify(&digest).unwrap();
+    assert!(store.is_folded(&digest));
+    // Alone, it is the plain one.
+    spoil();
+    assert!(matches!(store.read_bytes(&digest, 100_000), Err(Error::Damaged { .. })));
+    assert_eq!(store.read_bytes(&digest, 100_000).unwrap(), bytes);
+}
+
+#[test]
+fn a_base_that_is_cut_short_is_named() {
+    let (_dir, store) = store();
+    let (digest, pieces, bases) = root(&store);
+    store.fold(&digest, &pieces, Tree::Behind).unwrap().unwrap();
+    let plain = std::fs::read(store.path(&bases[1])).unwrap();
+    for removed in [true, false] {
+        if removed {
+            store.remove_plain(&alone(&store), &digest).unwrap();
+        }
+        std::fs::remove_file(store.path(&bases[1])).unwrap();
+        std::fs::write(store.path(&bases[1]), &plain[..5000]).unwrap();
+        let error = store.prove(&digest).unwrap_err();
+        assert!(matches!(&error, Error::Damaged { digest, .. } if *digest == bases[1]), "{error}");
+        assert!(store.is_folded(&digest) && !store.contains(&bases[1]));
+        store.put_bytes(&plain).unwrap();
+    }
+    store.prove(&digest).unwrap();
+}
+
+#[test]
+fn a_folded_object_is_as_old_as_the_plain_one() {
+    let (_dir, store) = store();
+    let digest = store.put_bytes(&noise(7, 100_000)).unwrap();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    std::fs::File::open(store.path(&digest)).unwrap().set_modified(long_ago).unwrap();
+    store.fold(&digest, &[], Tree::None).unwrap().unwrap();
+    let stored = store.stored().unwrap();
+    assert_eq!(stored[0].folded.map(|form| form.modified_s), Some(1_000_000));
+}
+
+#[test]
+fn looking_once_looks_at_the_plain_form_alone() {
+    let (_dir, store) = store();
+    let digest = store.put_bytes(&noise(7, 100_000)).unwrap();
+    store.fold(&digest, &[], Tree::None).unwrap().unwrap();
+    std::fs::remove_file(store.folded_path(&digest)).unwrap();
+    std::fs::write(store.folded_path(&digest), b"not like one").unwrap();
+    store.verify_once(&digest).unwrap();
+    store.verify_once(&digest).unwrap();
+    assert!(store.is_folded(&digest), "nobody looked at it");
+    assert!(store.verify(&digest).is_err());
+    // Touched since, so it is read again.
+    std::fs::remove_file(store.path(&digest)).unwrap();
+    std::fs::write(store.path(&digest), noise(8, 100_000)).unwrap();
+    assert!(matches!(store.verify_once(&digest), Err(Error::Damaged { .. })));
 }

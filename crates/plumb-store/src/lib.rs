@@ -35,6 +35,7 @@ mod lock;
 mod object;
 mod partial;
 mod place;
+mod read;
 mod record;
 mod release;
 mod stored;
@@ -89,6 +90,14 @@ const PLACES: [&str; 11] = [
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
+    on_damage: OnDamage,
+}
+
+/// What becomes of a file that turns out to be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnDamage {
+    MoveAway,
+    Leave,
 }
 
 #[derive(Debug)]
@@ -133,7 +142,13 @@ impl Store {
         let scratch = Scratch::open(&gate, &root.join("tmp"))?;
         let (root, hold, damaged) = (root.to_owned(), Hold::new(), AtomicU64::new(0));
         let inner = Inner { gate, root, root_fd, objects_fd, folded_fd, scratch, hold, damaged };
-        Ok(Store { inner: Arc::new(inner) })
+        Ok(Store { inner: Arc::new(inner), on_damage: OnDamage::MoveAway })
+    }
+
+    /// The same store for somebody who only looks: what turns out to be wrong is named, and stays where it is.
+    #[must_use]
+    pub fn looking(&self) -> Store {
+        Store { inner: self.inner.clone(), on_damage: OnDamage::Leave }
     }
 
     /// The directory that was given to [`Store::open`].

@@ -1,17 +1,14 @@
 //! Objects: bytes named by their SHA-256.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use plumb_model::Digest;
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use crate::gate::Change;
 use crate::{Error, Result, Store, place};
 
 /// What is held in memory before an object gets a file. Most files of a package are smaller, and then an object that is
@@ -20,9 +17,6 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Objects are read-only: nobody may change bytes that are named by their digest.
 const OBJECT_MODE: u32 = 0o444;
-
-/// What [`Store::verify_once`] remembers of objects.
-const VERIFIED: &str = "verified-1";
 
 impl Store {
     /// Stores `bytes`; they may be there already.
@@ -126,130 +120,6 @@ impl Store {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::read(format!("object `{digest}`"), &path, source)),
-        }
-    }
-
-    /// The object's bytes, at most `limit` of them. They are what has this digest; a damaged object is moved to
-    /// `damaged/`.
-    ///
-    /// # Errors
-    /// [`Error::Missing`], [`Error::TooLarge`], [`Error::Damaged`] or [`Error::Read`].
-    pub fn read_bytes(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
-        let size = self.size(digest)?.ok_or(Error::Missing { digest: *digest })?;
-        if size > limit {
-            return Err(Error::TooLarge { digest: *digest, size, limit });
-        }
-        let file = self.open_object(digest)?;
-        let fail = |source| Error::read(format!("object `{digest}`"), &self.path(digest), source);
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        file.take(limit).read_to_end(&mut bytes).map_err(fail)?;
-        let found = Digest::of(&bytes);
-        if found != *digest {
-            let moved_to = self.set_aside(digest)?;
-            return Err(Error::Damaged { digest: *digest, found, moved_to });
-        }
-        Ok(bytes)
-    }
-
-    /// As [`Store::verify`], but an object that was verified before and whose file was not touched since (same inode,
-    /// size and time of change, which only the kernel sets) is not read again. It guards against damage and against
-    /// whoever may write to the store, but not against one who owns it and forges this memory, too.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], [`Error::Missing`] or [`Error::Read`].
-    pub fn verify_once(&self, digest: &Digest) -> Result<()> {
-        let metadata = self.open_object(digest)?.metadata();
-        let metadata = metadata
-            .map_err(|source| Error::read(format!("object `{digest}`"), &self.path(digest), source))?;
-        let seen = format!(
-            "{} {} {} {}.{:09}",
-            metadata.dev(),
-            metadata.ino(),
-            metadata.size(),
-            metadata.ctime(),
-            metadata.ctime_nsec()
-        );
-        if self.entry(VERIFIED, &digest.hex())?.is_some_and(|before| before == seen.as_bytes()) {
-            return Ok(());
-        }
-        self.verify(digest)?;
-        self.remember(VERIFIED, &digest.hex(), seen.as_bytes())
-    }
-
-    /// Hashes the object again, in each form it has. A damaged one is moved to `damaged/`, so that it can be fetched or
-    /// built anew.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`] with the place it was moved to, [`Error::Missing`] or [`Error::Read`].
-    pub fn verify(&self, digest: &Digest) -> Result<()> {
-        self.enter()?;
-        let Some(mut file) = self.open_plain(digest)? else { return self.verify_folded(digest) };
-        let mut hash = Sha256::new();
-        io::copy(&mut file, &mut HashSink(&mut hash))
-            .map_err(|source| Error::read(format!("object `{digest}`"), &self.path(digest), source))?;
-        let found = Digest::from_bytes(hash.finalize().into());
-        if found != *digest {
-            let moved_to = self.set_aside(digest)?;
-            return Err(Error::Damaged { digest: *digest, found, moved_to });
-        }
-        match self.verify_folded(digest) {
-            Err(Error::Missing { .. }) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// The digest of the bytes in the object's own file; `None` if it has none. Nothing is moved.
-    ///
-    /// # Errors
-    /// [`Error::Read`].
-    pub fn plain_digest(&self, digest: &Digest) -> Result<Option<Digest>> {
-        self.enter()?;
-        let Some(mut file) = self.open_plain(digest)? else { return Ok(None) };
-        let mut hash = Sha256::new();
-        io::copy(&mut file, &mut HashSink(&mut hash))
-            .map_err(|source| Error::read(format!("object `{digest}`"), &self.path(digest), source))?;
-        Ok(Some(Digest::from_bytes(hash.finalize().into())))
-    }
-
-    /// Moves the plain file of an object that is known to be wrong to `damaged/`; its folded form stays.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] or [`Error::Write`].
-    pub fn set_plain_aside(&self, digest: &Digest) -> Result<PathBuf> {
-        self.set_file_aside(digest, &self.path(digest))
-    }
-
-    /// Moves an object that is known to be wrong to `damaged/`: the plain one, or the folded one if there is no other.
-    /// Returns where it is now.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] or [`Error::Write`].
-    pub fn set_aside(&self, digest: &Digest) -> Result<PathBuf> {
-        match self.set_file_aside(digest, &self.path(digest)) {
-            Err(Error::Missing { .. }) => self.set_file_aside(digest, &self.folded_path(digest)),
-            other => other,
-        }
-    }
-
-    pub(crate) fn set_file_aside(&self, digest: &Digest, path: &Path) -> Result<PathBuf> {
-        loop {
-            let number = self.inner.damaged.fetch_add(1, Ordering::Relaxed);
-            let target = self.root().join("damaged").join(format!("{}.{number}", digest.hex()));
-            // link(2), unlike rename(2), does not overwrite what an earlier process put there.
-            let linked = self.gate().before(&Change::Link(path, &target));
-            match linked.and_then(|()| fs::hard_link(path, &target)) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(Error::Missing { digest: *digest });
-                }
-                Err(source) => {
-                    return Err(Error::write(format!("damaged object `{digest}`"), &target, source));
-                }
-            }
-            place::remove_file(self.gate(), path)
-                .map_err(|source| Error::write(format!("damaged object `{digest}`"), path, source))?;
-            return Ok(target);
         }
     }
 

@@ -1,6 +1,8 @@
 //! Who vouched for what: the trust of an application, statements about its releases, and its channels. The store keeps
 //! signed bytes; whether a signature is good is decided above.
 
+use std::collections::BTreeSet;
+
 use plumb_model::{AppName, ChannelName, Digest};
 
 use crate::record::{Added, Place};
@@ -62,6 +64,17 @@ impl Store {
             Added::New => Ok(()),
             Added::Taken => Err(Error::ChannelMoved { app: app.clone(), channel: channel.clone() }),
         }
+    }
+
+    /// The applications that have trust or channels, sorted; they need not have releases here.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn vouched_apps(&self) -> Result<Vec<AppName>> {
+        let mut names = self.record_names(&["channels"], "the channels")?;
+        names.extend(self.record_names(&["trust"], "the trust")?);
+        let apps: BTreeSet<AppName> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        Ok(apps.into_iter().collect())
     }
 
     /// The channels of `app`, sorted.

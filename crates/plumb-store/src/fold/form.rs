@@ -34,10 +34,12 @@ pub(super) struct Folded {
     pub(super) path: PathBuf,
 }
 
-/// Why a folded object makes nothing: the error of the store, or words about the folded file itself.
+/// Why a folded object makes nothing: the error of the store, words about the folded file itself, or what the kernel said
+/// when it was read, which is no word about its bytes.
 pub(super) enum Trouble {
     Store(Error),
     Broken(String),
+    Unread(io::Error),
 }
 
 impl From<Error> for Trouble {
@@ -48,6 +50,11 @@ impl From<Error> for Trouble {
 
 pub(super) fn broken(error: impl std::fmt::Display) -> Trouble {
     Trouble::Broken(error.to_string())
+}
+
+/// What reading a folded file ran into: the kernel's errors have a number, those of the form have none.
+pub(super) fn unread(error: io::Error) -> Trouble {
+    if error.raw_os_error().is_some() { Trouble::Unread(error) } else { broken(error) }
 }
 
 /// The pieces that can be used: long enough, in order, not one over the other, not in the tree.
@@ -165,9 +172,12 @@ pub(super) fn parse_head(head: &[u8; HEAD_BYTES]) -> Option<(u64, Tree)> {
 
 pub(super) fn open_folded(mut file: File, path: PathBuf) -> std::result::Result<Folded, Trouble> {
     let mut head = [0; HEAD_BYTES];
-    file.read_exact(&mut head).map_err(|_| broken("it is cut short"))?;
+    file.read_exact(&mut head).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => broken("it is cut short"),
+        _ => unread(error),
+    })?;
     let (size, tree) = parse_head(&head).ok_or_else(|| broken("it does not begin like one"))?;
-    let body = zstd::Decoder::new(file).map_err(broken)?;
+    let body = zstd::Decoder::new(file).map_err(unread)?;
     Ok(Folded { size, tree, body: BufReader::with_capacity(BUFFER_BYTES, body), path })
 }
 
@@ -183,7 +193,7 @@ pub(super) fn number(from: &mut impl Read) -> std::result::Result<u64, Trouble> 
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let mut byte = [0];
-        from.read_exact(&mut byte).map_err(broken)?;
+        from.read_exact(&mut byte).map_err(unread)?;
         value |= u64::from(byte[0] & 0x7f) << shift;
         if byte[0] < 0x80 {
             return Ok(value);
@@ -200,7 +210,7 @@ pub(super) fn read_bases(from: &mut impl Read) -> std::result::Result<Vec<Digest
     let mut bases = Vec::new();
     for _ in 0..count {
         let mut digest = [0; 32];
-        from.read_exact(&mut digest).map_err(broken)?;
+        from.read_exact(&mut digest).map_err(unread)?;
         bases.push(Digest::from_bytes(digest));
     }
     Ok(bases)
@@ -246,7 +256,7 @@ pub(super) enum Literal {
 impl Literal {
     pub(super) fn at(self, written: impl FnOnce(io::Error) -> Error) -> Trouble {
         match self {
-            Literal::Source(error) => broken(error),
+            Literal::Source(error) => unread(error),
             Literal::Target(error) => Trouble::Store(written(error)),
         }
     }

@@ -21,7 +21,7 @@ mod form;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::form::{
     BUFFER_BYTES, Folded, HEAD_BYTES, Out, Range, Trouble, broken, copy, encode, literals, number,
-    open_folded, parse_head, read_bases, read_pieces, usable,
+    open_folded, parse_head, read_bases, read_pieces, unread, usable,
 };
 use crate::gate::Change;
 use crate::object::object_name;
@@ -80,7 +80,8 @@ impl Store {
         self.enter()?;
         let plain = self.open_plain(digest)?.ok_or(Error::Missing { digest: *digest })?;
         let read = |source| Error::read(format!("object `{digest}`"), &self.path(digest), source);
-        let size = plain.metadata().map_err(read)?.len();
+        let metadata = plain.metadata().map_err(read)?;
+        let size = metadata.len();
         let data = match (tree, verity::split(size)) {
             (Tree::Behind, Some((data, _))) => data,
             _ => size,
@@ -101,7 +102,14 @@ impl Store {
         self.announce()?;
         let reader = draft.file.try_clone().map_err(read)?;
         self.check_fold(digest, reader)?;
-        draft.publish_at(digest, &self.folded_path(digest))?;
+        // It is as old as the plain one: folding makes nothing young.
+        let modified = metadata.modified().map_err(read)?;
+        let folded_path = self.folded_path(digest);
+        draft
+            .file
+            .set_modified(modified)
+            .map_err(|source| Error::write(format!("folded object `{digest}`"), &folded_path, source))?;
+        draft.publish_at(digest, &folded_path)?;
         Ok(Some(folded))
     }
 
@@ -119,6 +127,7 @@ impl Store {
         );
         match made {
             Err(Trouble::Store(error)) => Err(error),
+            Err(Trouble::Unread(source)) => Err(read(source)),
             // The folded form is of what lies there, so what lies there is wrong, or a piece of another is.
             Err(Trouble::Broken(_)) => {
                 self.verify(digest)?;
@@ -146,10 +155,11 @@ impl Store {
     pub(crate) fn folded_size(&self, digest: &Digest) -> Result<Option<u64>> {
         let Some(file) = self.open_folded_file(digest)? else { return Ok(None) };
         let mut head = [0; HEAD_BYTES];
-        if file.read_exact_at(&mut head, 0).is_err() {
-            return Ok(None);
+        match file.read_exact_at(&mut head, 0) {
+            Ok(()) => Ok(parse_head(&head).map(|(size, _)| size)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(source) => Err(self.unread_fold(digest, source)),
         }
-        Ok(parse_head(&head).map(|(size, _)| size))
     }
 
     /// What the folded form of an object starts from: digests of its bases. Empty if it is not folded, only compressed, or
@@ -164,6 +174,7 @@ impl Store {
             Ok(bases) => Ok(bases),
             Err(Trouble::Broken(_)) => Ok(Vec::new()),
             Err(Trouble::Store(error)) => Err(error),
+            Err(Trouble::Unread(source)) => Err(self.unread_fold(digest, source)),
         }
     }
 
@@ -184,7 +195,12 @@ impl Store {
                 Ok(Some(format!("it needs object `{digest}`, which is not there")))
             }
             Err(Trouble::Store(error)) => Err(error),
+            Err(Trouble::Unread(source)) => Err(self.unread_fold(digest, source)),
         }
+    }
+
+    fn unread_fold(&self, digest: &Digest, source: io::Error) -> Error {
+        Error::read(format!("folded object `{digest}`"), &self.folded_path(digest), source)
     }
 
     fn open_folded_file(&self, digest: &Digest) -> Result<Option<File>> {
@@ -192,10 +208,7 @@ impl Store {
         match rustix::fs::openat(&self.inner.folded_fd, object_name(digest), flags, Mode::empty()) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => {
-                let path = self.folded_path(digest);
-                Err(Error::read(format!("folded object `{digest}`"), &path, errno.into()))
-            }
+            Err(errno) => Err(self.unread_fold(digest, errno.into())),
         }
     }
 
@@ -250,6 +263,7 @@ impl Store {
     fn told(&self, digest: &Digest, trouble: Trouble) -> Error {
         let reason = match trouble {
             Trouble::Store(error) => return error,
+            Trouble::Unread(source) => return self.unread_fold(digest, source),
             Trouble::Broken(reason) => reason,
         };
         match self.set_file_aside(digest, &self.folded_path(digest)) {
@@ -285,7 +299,7 @@ impl Store {
         match folded.body.read(&mut [0]) {
             Ok(0) => {}
             Ok(_) => return Err(broken("something follows the last byte")),
-            Err(error) => return Err(broken(error)),
+            Err(error) => return Err(unread(error)),
         }
         self.copy_pieces(&bases, &pieces, target)?;
         self.close(digest, (data, folded.tree), &bases, target)
@@ -305,9 +319,21 @@ impl Store {
         for (number, pieces) in by_base {
             let digest = &bases[number];
             let read = |source| Error::read(format!("object `{digest}`"), &self.path(digest), source);
+            let written = |source| Error::write(format!("object `{digest}`"), self.root(), source);
             match self.open_plain(digest)? {
                 Some(base) => {
-                    pieces.iter().try_for_each(|piece| copy(&base, target, piece)).map_err(read)?;
+                    let copied = pieces.iter().try_for_each(|piece| copy(&base, target, piece));
+                    copied.or_else(|source| match source.kind() {
+                        // Cut short, or the piece was never in it.
+                        io::ErrorKind::UnexpectedEof => {
+                            self.verify(digest)?;
+                            Err(broken(format!("{digest} is shorter than a piece")))
+                        }
+                        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                            Err(written(source).into())
+                        }
+                        _ => Err(read(source).into()),
+                    })?;
                 }
                 None => {
                     let base = self.base_bytes(digest)?;
@@ -317,7 +343,7 @@ impl Store {
                         let bytes = base.get(start..).and_then(|rest| rest.get(..length));
                         let bytes =
                             bytes.ok_or_else(|| broken(format!("{digest} is shorter than a piece")))?;
-                        target.write_all_at(bytes, piece.at).map_err(read)?;
+                        target.write_all_at(bytes, piece.at).map_err(written)?;
                     }
                 }
             }
@@ -328,20 +354,44 @@ impl Store {
     /// A folded base, which must have no pieces.
     fn base_bytes(&self, digest: &Digest) -> std::result::Result<Vec<u8>, Trouble> {
         let mut folded = self.folded(digest)?;
-        if !read_bases(&mut folded.body)?.is_empty() || number(&mut folded.body)? != 0 {
-            return Err(broken(format!("its base {digest} is folded in pieces itself")));
-        }
         if folded.size > BASE_LIMIT_BYTES {
             return Err(broken(format!("its base {digest} is larger than {BASE_LIMIT_BYTES} bytes")));
         }
-        let mut bytes = Vec::new();
         // A base that does not unpack is the one to name.
-        let read = (&mut folded.body).take(folded.size + 1).read_to_end(&mut bytes);
-        match read {
-            Ok(count) if count as u64 == folded.size => Ok(bytes),
-            Ok(_) => Err(Trouble::Store(self.told(digest, broken("it has another length")))),
-            Err(error) => Err(Trouble::Store(self.told(digest, broken(error)))),
+        let bytes = literals_alone(&mut folded).map_err(|trouble| self.told(digest, trouble))?;
+        bytes.ok_or_else(|| broken(format!("its base {digest} is folded in pieces itself")))
+    }
+
+    /// The bytes that the folded form makes: in memory if it has no pieces, through a file otherwise.
+    pub(crate) fn folded_bytes(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let mut folded = self.folded(digest)?;
+        let size = folded.size;
+        if size > limit {
+            return Err(Error::TooLarge { digest: *digest, size, limit });
         }
+        match literals_alone(&mut folded) {
+            Ok(Some(bytes)) if Digest::of(&bytes) == *digest => Ok(bytes),
+            Ok(Some(_)) => Err(self.told(digest, broken("it makes other bytes"))),
+            Ok(None) => {
+                let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+                let read = self.unfolded(digest)?.read_to_end(&mut bytes);
+                read.map(|_| bytes).map_err(|source| self.unread_fold(digest, source))
+            }
+            Err(trouble) => Err(self.told(digest, trouble)),
+        }
+    }
+
+    /// The first byte that the folded form makes.
+    pub(crate) fn folded_first_byte(&self, digest: &Digest) -> Result<Option<u8>> {
+        let mut folded = self.folded(digest)?;
+        let mut first = [0];
+        let count = match is_literal(&mut folded) {
+            Ok(true) => folded.body.read(&mut first),
+            Ok(false) => self.unfolded(digest)?.read(&mut first),
+            Err(trouble) => return Err(self.told(digest, trouble)),
+        };
+        let count = count.map_err(|error| self.told(digest, unread(error)))?;
+        Ok((count == 1).then_some(first[0]))
     }
 
     /// Computes the tree, writes it and checks the digest of everything.
@@ -378,5 +428,26 @@ impl Store {
             self.verify(base)?;
         }
         Err(broken("it makes other bytes"))
+    }
+}
+
+/// Whether literals are all that there is to a folded object. They follow then.
+fn is_literal(folded: &mut Folded) -> std::result::Result<bool, Trouble> {
+    Ok(folded.tree == Tree::None
+        && read_bases(&mut folded.body)?.is_empty()
+        && number(&mut folded.body)? == 0)
+}
+
+/// The literals of a folded object that has nothing else, as many as its head says; `None` if it has more to it.
+fn literals_alone(folded: &mut Folded) -> std::result::Result<Option<Vec<u8>>, Trouble> {
+    if !is_literal(folded)? {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let read = (&mut folded.body).take(folded.size.saturating_add(1)).read_to_end(&mut bytes);
+    match read {
+        Ok(count) if count as u64 == folded.size => Ok(Some(bytes)),
+        Ok(_) => Err(broken("it has another length")),
+        Err(error) => Err(unread(error)),
     }
 }
