@@ -668,6 +668,27 @@ fn not_tried(count: usize) -> String {
     if count == 0 { String::new() } else { format!(", {count} were not tried") }
 }
 
+impl OpsError {
+    /// Something in the store is not what it should be, or is not there: whoever looks again finds the same. What is none
+    /// (a full disk, too many open files) says nothing about what the store holds.
+    pub(crate) fn is_damage(&self) -> bool {
+        use plumb_store::Error::{Damaged, DamagedFold, Missing, TooLarge, WrongDigest};
+        matches!(
+            self,
+            OpsError::Store(
+                Missing { .. }
+                    | Damaged { .. }
+                    | DamagedFold { .. }
+                    | WrongDigest { .. }
+                    | TooLarge { .. }
+            ) | OpsError::Document { .. }
+                | OpsError::Lock { .. }
+                // A release whose checks are of a machine that it has not.
+                | OpsError::NoMachine { .. }
+        )
+    }
+}
+
 impl From<plumb_remote::Error> for OpsError {
     fn from(error: plumb_remote::Error) -> Self {
         OpsError::Transfer(error.into())

@@ -133,6 +133,16 @@ impl<'a> Plumb<'a> {
         Ok(Plumb { home, store, options, reporter })
     }
 
+    /// The same for a dry run: what turns out to be damaged is left where it is.
+    fn looking(&self) -> Plumb<'a> {
+        Plumb {
+            home: self.home.clone(),
+            store: self.store.looking(),
+            options: self.options.clone(),
+            reporter: self.reporter,
+        }
+    }
+
     fn state(&self) -> Result<State, OpsError> {
         Ok(State::open(&self.home.state())?)
     }

@@ -86,7 +86,7 @@ impl Plumb<'_> {
             found.add(format!("{machine}/scripts.json"), digest);
         }
         // Images of the first versions of Plumb have none.
-        if self.store.contains(&image.recipe) {
+        if self.store.size(&image.recipe)?.is_some() {
             found.add(format!("{machine}/recipe.json"), image.recipe);
             for (path, digest) in self.recorded(image)?.contents() {
                 found.add(format!("{machine}/file{path}"), digest);

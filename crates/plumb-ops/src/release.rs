@@ -171,7 +171,7 @@ impl Plumb<'_> {
             let pointing = channels.iter().filter(|view| view.promotion.release == name);
             let (signed_by, evidence) = (said.signers(), evidence_kinds(&said));
             let channels = pointing.map(|view| view.channel.clone()).collect();
-            let here = self.is_here(&release)?;
+            let here = self.is_whole_here(&release)?;
             entries.push(LogEntry { release, channels, signed_by, evidence, here });
         }
         Ok(entries)

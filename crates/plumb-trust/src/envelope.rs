@@ -119,6 +119,12 @@ impl Envelope {
         serde_json::from_slice(bytes).map_err(|source| EnvelopeError::Malformed(Some(source)))
     }
 
+    /// The payload, whoever signed it: for what does not depend on that. `None` if it is not base64.
+    #[must_use]
+    pub fn payload(&self) -> Option<Vec<u8>> {
+        decode(&self.payload)
+    }
+
     /// The payload and who of `trusted` signed it: at least one. A trusted key that is named with a signature that is
     /// not its own is an error even if another signature is good.
     ///
@@ -132,7 +138,7 @@ impl Envelope {
         if self.payload_type != payload_type {
             return Err(EnvelopeError::Type { wanted: payload_type, found: shown(&self.payload_type) });
         }
-        let payload = decode(&self.payload).ok_or(EnvelopeError::Malformed(None))?;
+        let payload = self.payload().ok_or(EnvelopeError::Malformed(None))?;
         let message = encoded(&self.payload_type, &payload);
         let mut by = Vec::new();
         for signature in self.signatures.iter().take(MAX_SIGNATURES) {

@@ -423,7 +423,8 @@ pub struct Gc {
     /// Keep what was made less than this ago: seconds, or a number with `h` or `d`
     #[arg(long, default_value = "7d", value_name = "AGE", value_parser = age)]
     pub older_than: i64,
-    /// Also remove the documents of releases that do not stay, and the packages that only they need
+    /// Also remove the documents of releases that do not stay, and the packages that only they need; the newest release
+    /// of each application always stays
     #[arg(long)]
     pub releases: bool,
     /// Say what would be done, and change nothing

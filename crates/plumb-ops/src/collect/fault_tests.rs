@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use plumb_image::image as parts;
-use plumb_image::inventory::Inventory;
+use plumb_image::inventory::{Inventory, ModuleEntry};
 use plumb_image::tree::{Entry, Layer, Origin, Tree};
 use plumb_model::image::{Image, Part};
 use plumb_model::lock::{Lock, LockedPackage, LockedSource};
@@ -32,9 +32,11 @@ const RELEASES: u64 = 3;
 
 /// What happens at the chosen change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// It fails once, as on a full disk.
     Fails,
+    /// From it on the disk is full.
+    Full,
     /// It and everything after it does not happen: the process was killed.
     Killed,
     /// As killed, and what was not synced may be lost.
@@ -43,7 +45,7 @@ enum Fault {
 
 /// Counts changes, and lets one of them go wrong.
 #[derive(Debug)]
-struct Counter {
+pub(crate) struct Counter {
     fault: Option<(Fault, usize)>,
     state: Mutex<Seen>,
 }
@@ -70,7 +72,7 @@ struct Loose {
 }
 
 impl Counter {
-    fn new(fault: Option<(Fault, usize)>) -> Arc<Counter> {
+    pub(crate) fn new(fault: Option<(Fault, usize)>) -> Arc<Counter> {
         Arc::new(Counter { fault, state: Mutex::new(Seen::default()) })
     }
 
@@ -89,6 +91,12 @@ impl Gate for Counter {
         seen.count += 1;
         match self.fault {
             Some((Fault::Fails, point)) if point == at => return Err(io::ErrorKind::StorageFull.into()),
+            Some((Fault::Full, point))
+                if point <= at
+                    && matches!(change, Change::Create(_) | Change::CreateDir(_) | Change::Write(..)) =>
+            {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             Some((Fault::Killed | Fault::PowerCut, point)) if point == at => {
                 seen.is_dead = true;
                 return Err(io::Error::other("the process ends"));
@@ -159,19 +167,19 @@ impl Seen {
 }
 
 /// A store in memory, if there is such a place: nothing here asks for a disk.
-struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
 }
 
 impl World {
-    fn new() -> World {
+    pub(crate) fn new() -> World {
         let shm = Path::new("/dev/shm");
         let folder =
             if shm.is_dir() { tempfile::tempdir_in(shm).unwrap() } else { tempfile::tempdir().unwrap() };
         World { folder }
     }
 
-    fn open(&self, gate: &Arc<Counter>) -> Result<Plumb<'static>, OpsError> {
+    pub(crate) fn open(&self, gate: &Arc<Counter>) -> Result<Plumb<'static>, OpsError> {
         let home = Home::new(self.folder.path());
         let store = Store::open_behind(&home.store(), gate.clone())?;
         let options = Options {
@@ -187,7 +195,7 @@ impl World {
     }
 
     /// Every file that counts, with the digest of its bytes.
-    fn files(&self) -> BTreeMap<String, Digest> {
+    pub(crate) fn files(&self) -> BTreeMap<String, Digest> {
         let (mut found, mut open) = (BTreeMap::new(), Vec::new());
         let root = self.folder.path().join("store");
         for place in ["objects", "folded", "releases", "entries"] {
@@ -209,7 +217,7 @@ impl World {
 }
 
 /// Compresses by half, and differs by seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -220,7 +228,12 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// A package with a library of 40 kB and documentation that no image has.
+/// Text that makes a document long enough to be folded.
+fn padding() -> String {
+    noise(9, 20_000).into_iter().map(|byte| char::from(b'g' + byte)).collect()
+}
+
+/// A package with a library of 40 kB, one that the first images have, and documentation that none has.
 fn package() -> Vec<u8> {
     let tarball = |files: &[(&str, Vec<u8>)]| {
         let mut builder = tar::Builder::new(Vec::new());
@@ -236,7 +249,11 @@ fn package() -> Vec<u8> {
         builder.into_inner().unwrap()
     };
     let control = tarball(&[("control", b"Package: xy\nVersion: 1\n".to_vec())]);
-    let data = tarball(&[("usr/lib/xy.so", noise(1, 40_000)), ("usr/share/doc/xy/readme", noise(2, 20_000))]);
+    let data = tarball(&[
+        ("usr/lib/old.so", noise(5, 30_000)),
+        ("usr/lib/xy.so", noise(1, 40_000)),
+        ("usr/share/doc/xy/readme", noise(2, 20_000)),
+    ]);
     let mut deb = b"!<arch>\n".to_vec();
     for (name, bytes) in [("debian-binary", &b"2.0\n"[..]), ("control.tar", &control), ("data.tar", &data)] {
         deb.extend(
@@ -251,7 +268,7 @@ fn package() -> Vec<u8> {
 }
 
 /// Makes release `number` as a build and a release do, in the same order; it may be there.
-fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
+pub(crate) fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
     let store = &plumb.store;
     let deb = package();
     let package = LockedPackage {
@@ -274,7 +291,8 @@ fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
     let page = (store.put_bytes(&page)?, page.len() as u64);
     let mut tree = Tree::default();
     let origin = |layer| Origin { layer, source: "test".to_owned() };
-    for (path, entry) in content.entries.into_iter().filter(|(path, _)| path.starts_with("/usr/lib/")) {
+    let is_in = |path: &str| path.starts_with("/usr/lib/") && (number <= 2 || !path.ends_with("/old.so"));
+    for (path, entry) in content.entries.into_iter().filter(|(path, _)| is_in(path)) {
         tree.insert(path, entry, origin(Layer::Os));
     }
     tree.insert("/srv/page", Entry::file(page.0, page.1, 0o644), origin(Layer::App));
@@ -333,14 +351,15 @@ fn image(plumb: &Plumb<'_>, tree: &Tree, (page, size): (Digest, u64)) -> Result<
         format: Inventory::FORMAT,
         kernel_packed_bytes: 0,
         init_bytes: 0,
-        modules: Vec::new(),
+        modules: vec![ModuleEntry { name: padding(), bytes: 1, needed_by: None }],
         dropped: BTreeMap::new(),
         entries: tree.entries.clone(),
     };
     let kind = AppFileKind::File { source: None, digest: page, size };
     let file =
         AppFile { content: 0, target: "/srv/page".to_owned(), kind, mode: 0o644, owner: None, group: None };
-    let recipe = serde_json::json!({ "rules": "", "guest": Digest::of(b"guest"), "files": [file] });
+    let recipe = serde_json::json!({ "rules": "", "guest": Digest::of(b"guest"), "files": [file],
+        "padding": padding() });
     let image = Image {
         format: Image::FORMAT,
         app: "tiny".parse().unwrap(),
@@ -365,8 +384,8 @@ fn image(plumb: &Plumb<'_>, tree: &Tree, (page, size): (Digest, u64)) -> Result<
     Ok(digest)
 }
 
-/// Releases, a collection that keeps two of them, one more release, another collection. `made` learns of every release
-/// as soon as it is acknowledged.
+/// Releases, a collection that keeps two of them, one more release, two more collections, of which the last has nothing to
+/// do. `made` learns of every release as soon as it is acknowledged.
 fn run(plumb: &Plumb<'_>, made: &mut BTreeSet<u64>) -> Result<(), OpsError> {
     let policy = Policy { newest: 2, young_s: 0, documents: Documents::Keep };
     for number in 1..=RELEASES {
@@ -382,11 +401,13 @@ fn run(plumb: &Plumb<'_>, made: &mut BTreeSet<u64>) -> Result<(), OpsError> {
         return Err(OpsError::StoreDamaged { left: 0 });
     }
     assert_eq!(outcome.problems, Vec::<String>::new());
+    let outcome = plumb.collect(&policy, Mode::Do)?;
+    assert_eq!(outcome.problems, Vec::<String>::new());
     Ok(())
 }
 
 /// Every release that was acknowledged is there, and whole unless it was collected.
-fn check(plumb: &Plumb<'_>, made: &BTreeSet<u64>, context: &str) {
+pub(crate) fn check(plumb: &Plumb<'_>, made: &BTreeSet<u64>, context: &str) {
     let found = plumb.check_store(Mode::Do).unwrap();
     assert!(found.is_good(), "{context}: {:#?}", found.damages);
     let again = plumb.check_store(Mode::Do).unwrap();
@@ -462,6 +483,11 @@ fn every_point(fault: Fault) {
 #[test]
 fn every_change_fails_once() {
     every_point(Fault::Fails);
+}
+
+#[test]
+fn the_disk_is_full_from_every_change_on() {
+    every_point(Fault::Full);
 }
 
 #[test]

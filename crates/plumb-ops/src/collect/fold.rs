@@ -25,9 +25,6 @@ pub(super) struct Folded {
     pub(super) proven: BTreeSet<Digest>,
     /// What saves nothing.
     pub(super) unfoldable: BTreeSet<Digest>,
-    pub(super) objects: u64,
-    pub(super) before_bytes: u64,
-    pub(super) after_bytes: u64,
     /// What is wrong with objects that should have been folded.
     pub(super) problems: Vec<String>,
     /// The disk is full: the rest stays as it is.
@@ -43,7 +40,7 @@ impl Plumb<'_> {
         // Roots first: the contents of their files become objects on the way, if they are not.
         for stored in self.store.stored()? {
             if rule.kind(&stored.digest) == Kind::Root && rule.fate(&stored) == Fate::Fold {
-                let image = need.roots.get(&stored.digest).map(|root| &root.image);
+                let image = need.roots.get(&stored.digest);
                 let outcome = self.fold_root(&stored.digest, image);
                 folded.take(&stored, outcome)?;
             }
@@ -106,12 +103,7 @@ impl Folded {
     /// Notes what came of one. Only what concerns the whole store ends the collection.
     fn take(&mut self, stored: &Stored, outcome: Result<Option<u64>, OpsError>) -> Result<(), OpsError> {
         match outcome {
-            Ok(Some(bytes)) => {
-                self.proven.insert(stored.digest);
-                self.objects += 1;
-                self.before_bytes += stored.plain.map_or(0, |form| form.bytes);
-                self.after_bytes += bytes;
-            }
+            Ok(Some(_)) => drop(self.proven.insert(stored.digest)),
             Ok(None) => drop(self.unfoldable.insert(stored.digest)),
             Err(OpsError::Store(plumb_store::Error::Write { source, .. })) if is_full(&source) => {
                 self.is_full = true;

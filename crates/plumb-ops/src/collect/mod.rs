@@ -10,18 +10,21 @@
 //! can be shown, compared and built again. With `releases` its document goes, too, and with it all that only it needed.
 
 #[cfg(test)]
-mod fault_tests;
+pub(crate) mod fault_tests;
 mod fold;
 mod kind;
 mod need;
 mod root;
 mod sweep;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::Digest;
 use plumb_model::release::{Release, ReleaseName};
 use plumb_store::{Alone, Leftover, Stored};
+use rayon::prelude::*;
 use serde::Serialize;
 
 pub use self::kind::Kind;
@@ -36,7 +39,7 @@ use self::need::Need;
 use self::root::{PINS, Roots};
 use self::sweep::{Count, Fate, Rule};
 use crate::error::OpsError;
-use crate::fsck::COLLECTED;
+use crate::fsck::{COLLECTED, WITH_PACKAGES};
 use crate::progress::{Progress, StoreStep};
 use crate::{Plumb, clock};
 
@@ -86,7 +89,8 @@ pub struct Collection {
     pub bytes_before: u64,
     /// After.
     pub bytes_after: u64,
-    /// Objects that are not what they should be; `plumb fsck` deals with them.
+    /// What is damaged or lost; `plumb fsck` deals with it. While a document is among it, of which it is not known what it
+    /// leads to, nothing goes but what can be made again.
     pub problems: Vec<String>,
     /// The disk was full, so not everything was folded.
     pub disk_full: bool,
@@ -124,6 +128,9 @@ pub struct KindRow {
 
 /// What one look at the store brought.
 struct Survey {
+    /// Every release that there is, whether its document can be read or not.
+    names: BTreeSet<ReleaseName>,
+    /// Those whose documents stay, as far as they can be read.
     releases: Vec<Release>,
     roots: Roots,
     need: Need,
@@ -139,16 +146,20 @@ impl Plumb<'_> {
     pub fn collect(&self, policy: &Policy, mode: Mode) -> Result<Collection, OpsError> {
         let now_s = clock::now_s();
         let bytes_before = self.store.bytes()?;
-        let survey = self.survey(policy, now_s)?;
         if mode == Mode::DryRun {
-            let outcome = self.outcome(policy, &survey, &Folded::default(), now_s);
+            let looking = self.looking();
+            let survey = looking.survey(policy, now_s)?;
+            let outcome = looking.outcome(policy, &survey, &Folded::default(), now_s)?;
             return Ok(Collection { dry_run: true, bytes_before, bytes_after: bytes_before, ..outcome });
         }
+        let survey = self.survey(policy, now_s)?;
         let folded = self.fold_all(&survey.need)?;
         // Alone from here on: what is decided now stays true until it is done.
         let alone = self.store.alone(&mut || self.report(Progress::Store(StoreStep::Waiting)))?;
+        // Another collection may have put folded forms of its own, not yet durable, in the place of those seen here.
+        self.store.sync()?;
         let survey = self.survey(policy, now_s)?;
-        let mut outcome = self.outcome(policy, &survey, &folded, now_s);
+        let mut outcome = self.outcome(policy, &survey, &folded, now_s)?;
         self.sweep(&alone, policy, (&survey, &folded, now_s), &mut outcome)?;
         drop(alone);
         Ok(Collection { bytes_before, bytes_after: self.store.bytes()?, ..outcome })
@@ -156,51 +167,86 @@ impl Plumb<'_> {
 
     fn survey(&self, policy: &Policy, now_s: i64) -> Result<Survey, OpsError> {
         self.report(Progress::Store(StoreStep::Surveying));
-        let roots = self.roots(policy, now_s)?;
-        let mut releases = Vec::new();
+        let mut roots = self.roots(policy, now_s)?;
+        let (mut names, mut releases, mut need) = (BTreeSet::new(), Vec::new(), Need::default());
         for app in self.store.apps()? {
             for number in self.store.releases(&app)? {
                 let name = ReleaseName { app: app.clone(), number };
-                let release = self.read_release(&name)?;
                 if policy.documents == Documents::Keep || roots.contains_key(&name) {
-                    releases.push(release);
+                    releases.extend(need.read(self.read_release(&name))?);
                 }
+                names.insert(name);
             }
         }
-        let need = self.need(&releases, &roots)?;
+        self.need(&releases, &roots, &mut need)?;
+        if !need.unread.is_empty() {
+            for name in &names {
+                roots.entry(name.clone()).or_insert_with(|| [Reason::Damage].into());
+            }
+        }
         let stored = self.store.stored()?;
-        let redundant = self.redundant(&need, &stored)?;
-        Ok(Survey { releases, roots, need, stored, redundant })
+        let mut redundant = self.redundant(&need, &stored)?;
+        self.need_bases(policy, (&stored, &redundant, now_s), &mut need)?;
+        redundant.retain(|digest| !need.objects.contains_key(digest));
+        Ok(Survey { names, releases, roots, need, stored, redundant })
+    }
+
+    /// What is folded and stays, for whatever reason, needs what it is folded to.
+    fn need_bases(
+        &self,
+        policy: &Policy,
+        (stored, redundant, now_s): (&[Stored], &BTreeSet<Digest>, i64),
+        need: &mut Need,
+    ) -> Result<(), OpsError> {
+        let none = BTreeSet::new();
+        let young_s = policy.young_s;
+        let rule = Rule { need, redundant, proven: &none, unfoldable: &none, now_s, young_s };
+        let stays = |stored: &&Stored| stored.folded.is_some() && rule.fate(stored) != Fate::Go;
+        let bases: Vec<Vec<Digest>> = stored
+            .par_iter()
+            .filter(stays)
+            .map(|stored| self.store.bases(&stored.digest))
+            .collect::<Result<_, _>>()?;
+        bases.into_iter().flatten().for_each(|base| need.add(base, Kind::File, false));
+        Ok(())
     }
 
     /// What packages and archives were taken apart into, as far as these stay and can be taken apart again.
     fn redundant(&self, need: &Need, stored: &[Stored]) -> Result<BTreeSet<Digest>, OpsError> {
         let there: BTreeSet<Digest> = stored.iter().map(|stored| stored.digest).collect();
-        let mut redundant = BTreeSet::new();
+        let (mut redundant, mut sources) = (BTreeSet::new(), BTreeSet::new());
         for kind in self.store.entry_kinds()?.iter().filter(|kind| sweep::is_taken_apart(kind)) {
             for key in self.store.entries(kind)? {
-                if !Digest::from_hex(&key).is_ok_and(|source| there.contains(&source)) {
+                let Ok(source) = Digest::from_hex(&key) else { continue };
+                sources.insert(source);
+                if !there.contains(&source) {
                     continue;
                 }
                 let value = self.store.entry(kind, &key)?.unwrap_or_default();
                 for description in need::digests(&value) {
                     redundant.insert(description);
                     let bytes = self.store.read_bytes(&description, crate::contents::CONTENT_LIMIT);
-                    redundant.extend(need::digests(&bytes.unwrap_or_default()));
+                    match bytes.map_err(OpsError::from) {
+                        Ok(bytes) => redundant.extend(need::digests(&bytes)),
+                        // Then its parts are not known to be any.
+                        Err(error) if error.is_damage() => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
-        redundant.retain(|digest| !need.objects.contains_key(digest));
         // A download is nobody's part, even if a description says what it was read from.
-        let mut sources = BTreeSet::new();
-        for kind in self.store.entry_kinds()?.iter().filter(|kind| sweep::is_taken_apart(kind)) {
-            sources.extend(self.store.entries(kind)?.iter().filter_map(|key| Digest::from_hex(key).ok()));
-        }
-        redundant.retain(|digest| !sources.contains(digest));
+        redundant.retain(|digest| !need.objects.contains_key(digest) && !sources.contains(digest));
         Ok(redundant)
     }
 
-    fn outcome(&self, policy: &Policy, survey: &Survey, folded: &Folded, now_s: i64) -> Collection {
+    fn outcome(
+        &self,
+        policy: &Policy,
+        survey: &Survey,
+        folded: &Folded,
+        now_s: i64,
+    ) -> Result<Collection, OpsError> {
         let rule = rule(policy, survey, folded, now_s);
         let (mut gone, mut fold, mut stay) = (Count::default(), Count::default(), Count::default());
         let mut going: BTreeMap<Digest, u64> = BTreeMap::new();
@@ -230,36 +276,49 @@ impl Plumb<'_> {
             let (stay_objects, stay_bytes) = of(&stay);
             KindRow { kind, gone_objects, gone_bytes, folded_objects, folded_bytes, stay_objects, stay_bytes }
         };
-        Collection {
+        Ok(Collection {
             dry_run: false,
-            releases: self.collected(survey, &going),
+            releases: self.collected(survey, &going)?,
             kinds: kinds.into_iter().map(row).collect(),
             entries: 0,
             leftovers: 0,
             bytes_before: 0,
             bytes_after: 0,
-            problems: folded.problems.clone(),
+            problems: BTreeSet::from_iter(folded.problems.iter().chain(&survey.need.unread))
+                .into_iter()
+                .cloned()
+                .collect(),
             disk_full: folded.is_full,
-        }
+        })
     }
 
     /// Every release with its reasons, and what goes with it.
-    fn collected(&self, survey: &Survey, going: &BTreeMap<Digest, u64>) -> Vec<CollectedRelease> {
-        let mut rows: BTreeMap<ReleaseName, CollectedRelease> = BTreeMap::new();
-        for release in self.releases(None).unwrap_or_default() {
-            let name = release.name();
-            let reasons = survey.roots.get(&name).cloned().unwrap_or_default();
-            let mut parts = BTreeSet::new();
-            if reasons.is_empty() {
-                for machine in release.content.machines.values() {
-                    let Ok(image) = self.image(&machine.image) else { continue };
-                    parts.extend([image.kernel.digest, image.initrd.digest, image.root.digest]);
-                }
-            }
+    fn collected(
+        &self,
+        survey: &Survey,
+        going: &BTreeMap<Digest, u64>,
+    ) -> Result<Vec<CollectedRelease>, OpsError> {
+        let mut rows = Vec::new();
+        for name in &survey.names {
+            let reasons = survey.roots.get(name).cloned().unwrap_or_default();
+            let parts = if reasons.is_empty() { self.parts_of(name)? } else { BTreeSet::new() };
             let bytes = parts.iter().filter_map(|part| going.get(part)).sum();
-            rows.insert(name.clone(), CollectedRelease { release: name, reasons, bytes });
+            rows.push(CollectedRelease { release: name.clone(), reasons, bytes });
         }
-        rows.into_values().collect()
+        Ok(rows)
+    }
+
+    /// Kernels, initramfs and roots of a release, as far as its documents can be read.
+    fn parts_of(&self, name: &ReleaseName) -> Result<BTreeSet<Digest>, OpsError> {
+        // What cannot be read is noted elsewhere, or goes.
+        let mut aside = Need::default();
+        let mut parts = BTreeSet::new();
+        let Some(release) = aside.read(self.read_release(name))? else { return Ok(parts) };
+        for machine in release.content.machines.values() {
+            let Some(image) = aside.read(self.image(&machine.image))? else { continue };
+            parts.extend([image.kernel.digest, image.initrd.digest, image.root.digest]);
+        }
+        Ok(parts)
     }
 
     /// Takes away what goes. Objects before what refers to them would be wrong the other way round: a release without
@@ -285,7 +344,13 @@ impl Plumb<'_> {
             .filter(|stored| rule.fate(stored) == Fate::Go)
             .map(|stored| stored.digest)
             .collect();
-        outcome.entries = self.forget(survey, &going)?;
+        outcome.entries = self.forget(policy, survey, &going)?;
+        // What is folded goes before what it is folded to, as far as both go.
+        for stored in survey.stored.iter().filter(|stored| rule.fate(stored) == Fate::Go) {
+            if stored.folded.is_some() && !self.store.bases(&stored.digest)?.is_empty() {
+                self.store.remove_folded(alone, &stored.digest)?;
+            }
+        }
         for stored in &survey.stored {
             match rule.fate(stored) {
                 Fate::Go => {
@@ -320,16 +385,31 @@ impl Plumb<'_> {
             let known = self.store.entry(COLLECTED, &key)?.is_some();
             let stays = survey.roots.contains_key(&name);
             if !stays && !known {
-                self.store.put_entry(COLLECTED, &key, name.to_string().as_bytes())?;
-            } else if stays && known && self.is_here(release)? {
+                let note = if self.has_packages(release)? {
+                    format!("{name} {WITH_PACKAGES}")
+                } else {
+                    name.to_string()
+                };
+                self.store.put_entry(COLLECTED, &key, note.as_bytes())?;
+            } else if stays && known && self.is_whole_here(release)? {
                 self.store.remove_entry(COLLECTED, &key)?;
             }
         }
         Ok(())
     }
 
+    /// Whether all packages of a release are here; of one that was pulled they need not be.
+    fn has_packages(&self, release: &Release) -> Result<bool, OpsError> {
+        for package in self.lock_of(release)?.packages {
+            if self.store.size(&package.digest)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Removes entries that name something that goes.
-    fn forget(&self, survey: &Survey, going: &BTreeSet<Digest>) -> Result<u64, OpsError> {
+    fn forget(&self, policy: &Policy, survey: &Survey, going: &BTreeSet<Digest>) -> Result<u64, OpsError> {
         let mut forgotten = 0;
         let there: BTreeSet<Digest> = survey
             .stored
@@ -345,8 +425,12 @@ impl Plumb<'_> {
             for key in self.store.entries(&kind)? {
                 let value = self.store.entry(&kind, &key)?.unwrap_or_default();
                 let stays = if is_pin {
-                    let name = String::from_utf8_lossy(&value).trim().parse::<ReleaseName>();
-                    name.is_ok_and(|name| survey.releases.iter().any(|release| release.name() == name))
+                    let value = String::from_utf8_lossy(&value);
+                    let name = value.split_whitespace().next().unwrap_or_default().parse::<ReleaseName>();
+                    name.is_ok_and(|name| match policy.documents {
+                        Documents::Keep => survey.names.contains(&name),
+                        Documents::Remove => survey.roots.contains_key(&name),
+                    })
                 } else {
                     let mut named = need::digests(&value);
                     named.extend(Digest::from_hex(&key).ok().filter(|_| sweep::is_about_its_key(&kind)));

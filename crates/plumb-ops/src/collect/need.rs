@@ -10,11 +10,14 @@
 //!
 //! Documents are searched for digests as texts. A field that is new in one of them is then followed without anybody
 //! thinking of it, and what is followed without need costs bytes, never a release.
+//!
+//! What a document that is damaged or lost would lead to is not known. It is noted, and then nothing goes that could be it
+//! ([`Need::unread`]). What cannot be read for another reason (too many open files, say) ends the collection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use plumb_image::tree::Kind as FileKind;
 use plumb_model::image::Image;
 use plumb_model::release::{Release, ReleaseName};
@@ -39,69 +42,84 @@ pub(super) struct Use {
     pub(super) is_hot: bool,
 }
 
-/// A root that may be folded, and what says where its files lie.
-#[derive(Debug, Clone)]
-pub(super) struct RootOf {
-    pub(super) image: Image,
-}
-
 /// Everything that is needed.
 #[derive(Debug, Default)]
 pub(super) struct Need {
     pub(super) objects: BTreeMap<Digest, Use>,
-    pub(super) roots: BTreeMap<Digest, RootOf>,
+    /// Roots that may be folded; the image says where their files lie.
+    pub(super) roots: BTreeMap<Digest, Image>,
     /// Images of releases that stay.
     pub(super) images: BTreeSet<Digest>,
+    /// What is damaged or lost and would have led further.
+    pub(super) unread: BTreeSet<String>,
+    /// Documents that were searched, with what for and by how many steps they were reached.
+    followed: BTreeMap<(Digest, Kind), usize>,
+    /// Whether an object looks like a document that may lead further.
+    documents: BTreeMap<Digest, bool>,
+    /// What else objects are called: SHA-512, in digits or as npm writes it, without the `=` at its end.
+    long: BTreeMap<String, BTreeSet<Digest>>,
 }
 
 impl Need {
-    fn add(&mut self, digest: Digest, kind: Kind, is_hot: bool) {
+    pub(super) fn add(&mut self, digest: Digest, kind: Kind, is_hot: bool) {
         let found = self.objects.entry(digest).or_insert(Use { kind, is_hot });
         found.is_hot |= is_hot;
         // What is a package to one and a file to another (a tarball that an image holds as it is) stays as it is.
         found.kind = found.kind.min(kind);
     }
+
+    /// What was read; `None`, and noted, if it is damaged or lost.
+    pub(super) fn read<T>(&mut self, result: Result<T, OpsError>) -> Result<Option<T>, OpsError> {
+        match result {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_damage() => {
+                self.unread.insert(error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl Plumb<'_> {
-    /// Everything that `releases` need; those in `roots` whole.
-    pub(super) fn need(&self, releases: &[Release], roots: &Roots) -> Result<Need, OpsError> {
-        let mut need = Need::default();
+    /// Adds everything that `releases` need; those in `roots` whole.
+    pub(super) fn need(&self, releases: &[Release], roots: &Roots, need: &mut Need) -> Result<(), OpsError> {
+        need.long = self.long_names()?;
         for release in releases {
             let reasons = roots.get(&release.name());
             let is_hot = reasons.is_some_and(|reasons| reasons.iter().any(super::Reason::is_hot));
-            self.need_source(release, &mut need)?;
+            self.need_source(release, need)?;
             if reasons.is_some() {
-                self.need_whole(release, is_hot, &mut need)?;
+                self.need_whole(release, is_hot, need)?;
             }
-            self.need_evidence(&release.name(), &mut need)?;
+            self.need_evidence(&release.name(), need)?;
         }
-        self.need_archives(&mut need)?;
-        Ok(need)
+        self.need_archives(need)
     }
 
     /// What it takes to show a release and to build it again.
     fn need_source(&self, release: &Release, need: &mut Need) -> Result<(), OpsError> {
         let manifests: BTreeSet<Digest> =
             release.content.machines.values().map(|machine| machine.image).collect();
+        let must = BTreeSet::from_iter([release.definition, release.lock].into_iter().chain(release.checks));
         for digest in digests(&release.to_bytes()) {
-            if !manifests.contains(&digest) && self.store.contains(&digest) {
-                need.add(digest, Kind::Document, false);
-                self.follow(&digest, Kind::Package, need)?;
+            // The digest of the release before, for example, is not one of an object.
+            if must.contains(&digest) || !manifests.contains(&digest) && self.has(&digest)? {
+                self.need_document(&digest, Kind::Package, need)?;
             }
         }
-        for machine in release.content.machines.values() {
-            need.add(machine.image, Kind::Document, false);
-            // What cannot be read leads nowhere; `plumb fsck` names it.
-            let Ok(image) = self.image(&machine.image) else { continue };
-            need.add(image.recipe, Kind::Document, false);
-            self.follow(&image.recipe, Kind::File, need)?;
+        for manifest in manifests {
+            need.add(manifest, Kind::Document, false);
+            let Some(image) = need.read(self.image(&manifest))? else { continue };
+            // Images of the first versions of Plumb have neither.
+            if image.inventory.is_some() || self.has(&image.recipe)? {
+                self.need_document(&image.recipe, Kind::File, need)?;
+            }
             if let Some(part) = &image.inventory {
                 need.add(part.digest, Kind::Document, false);
             }
             if let Some(scripts) = image.scripts {
-                need.add(scripts, Kind::Document, false);
-                self.follow(&scripts, Kind::File, need)?;
+                self.need_document(&scripts, Kind::File, need)?;
             }
         }
         Ok(())
@@ -110,27 +128,24 @@ impl Plumb<'_> {
     /// What it takes to run a release.
     fn need_whole(&self, release: &Release, is_hot: bool, need: &mut Need) -> Result<(), OpsError> {
         for (machine, entry) in &release.content.machines {
-            let Ok(image) = self.image(&entry.image) else { continue };
+            let Some(image) = need.read(self.image(&entry.image))? else { continue };
             need.images.insert(entry.image);
             need.add(image.kernel.digest, Kind::Kernel, is_hot);
             need.add(image.initrd.digest, Kind::Initramfs, is_hot);
             need.add(image.root.digest, Kind::Root, is_hot);
-            for base in self.store.bases(&image.root.digest).unwrap_or_default() {
-                need.add(base, Kind::File, false);
-            }
-            if let Ok(inventory) = self.inventory(machine, &image) {
+            if image.inventory.is_some()
+                && let Some(inventory) = need.read(self.inventory(machine, &image))?
+            {
                 for (entry, _) in inventory.entries.values() {
                     if let FileKind::File { digest, .. } = &entry.kind {
                         need.add(*digest, Kind::File, false);
                     }
                 }
             }
-            need.roots.insert(image.root.digest, RootOf { image });
+            need.roots.insert(image.root.digest, image);
         }
-        if let Ok(reached) = self.reach(release) {
-            for object in reached {
-                need.add(object.digest, kind_of(&object.name), false);
-            }
+        for object in need.read(self.reach(release))?.into_iter().flatten() {
+            need.add(object.digest, kind_of(&object.name), false);
         }
         Ok(())
     }
@@ -138,16 +153,19 @@ impl Plumb<'_> {
     /// Statements about a release may have reports beside them.
     fn need_evidence(&self, name: &ReleaseName, need: &mut Need) -> Result<(), OpsError> {
         for statement in self.store.statements(&name.app, name.number)? {
-            let Ok(Some(bytes)) = self.store.statement(&name.app, name.number, &statement) else { continue };
+            let bytes = self.store.statement(&name.app, name.number, &statement);
+            let Some(Some(bytes)) = need.read(bytes.map_err(OpsError::from))? else { continue };
             let text = payload(&bytes).unwrap_or_default();
             for digest in digests(text.as_bytes()) {
-                if self.store.contains(&digest) {
+                if self.has(&digest)? {
                     need.add(digest, Kind::Document, false);
                 }
             }
             // The outcome of a test names what its instances said.
             for digest in digests(outcome(&text).as_bytes()) {
-                self.follow(&digest, Kind::File, need)?;
+                if self.has(&digest)? {
+                    self.follow(&digest, Kind::File, need)?;
+                }
             }
         }
         Ok(())
@@ -162,7 +180,7 @@ impl Plumb<'_> {
             for key in self.store.entries(&kind)? {
                 let value = self.store.entry(&kind, &key)?.unwrap_or_default();
                 for digest in digests(&value) {
-                    if self.store.contains(&digest) {
+                    if self.has(&digest)? {
                         need.add(digest, Kind::Index, false);
                     }
                 }
@@ -178,49 +196,65 @@ impl Plumb<'_> {
         Ok(())
     }
 
+    /// Whether the store has an object; what the file system cannot say is not a no.
+    fn has(&self, digest: &Digest) -> Result<bool, OpsError> {
+        Ok(self.store.size(digest)?.is_some())
+    }
+
+    /// A document, and what it leads to, as `kind`.
+    fn need_document(&self, digest: &Digest, kind: Kind, need: &mut Need) -> Result<(), OpsError> {
+        need.add(*digest, Kind::Document, false);
+        self.follow(digest, kind, need)
+    }
+
     /// Everything that a document's text names and the store has, as `kind`, and what documents among those name.
     fn follow(&self, document: &Digest, kind: Kind, need: &mut Need) -> Result<(), OpsError> {
         let mut left = vec![(*document, 0)];
-        let mut seen = BTreeSet::from([*document]);
         while let Some((document, step)) = left.pop() {
-            let Some(size) = self.store.size(&document)? else { continue };
-            if size > DOCUMENT_LIMIT {
+            // Releases share much of what they name.
+            let before = need.followed.entry((document, kind)).or_insert(usize::MAX);
+            if *before <= step {
                 continue;
             }
-            let Ok(bytes) = self.store.read_bytes(&document, DOCUMENT_LIMIT) else { continue };
+            *before = step;
+            let bytes = self.store.read_bytes(&document, DOCUMENT_LIMIT);
+            let Some(bytes) = need.read(bytes.map_err(OpsError::from))? else { continue };
             for digest in digests(&bytes) {
                 let Some(size) = self.store.size(&digest)? else { continue };
-                if !seen.insert(digest) {
-                    continue;
-                }
                 need.add(digest, kind, false);
-                if step < MOST_STEPS && size <= crate::build::MANIFEST_LIMIT && self.is_json(&digest) {
+                if step < MOST_STEPS && size <= crate::build::MANIFEST_LIMIT && self.is_json(&digest, need)? {
                     left.push((digest, step + 1));
                 }
             }
-            self.follow_long(&bytes, need)?;
+            let named = long_runs(&bytes).into_iter().filter_map(|name| need.long.get(name));
+            let named: BTreeSet<Digest> = named.flatten().copied().collect();
+            named.into_iter().for_each(|digest| need.add(digest, Kind::Package, false));
         }
         Ok(())
     }
 
-    /// SHA-512, in digits or as npm writes it: an entry leads to the object.
-    fn follow_long(&self, bytes: &[u8], need: &mut Need) -> Result<(), OpsError> {
-        let text = String::from_utf8_lossy(bytes);
+    /// What objects are called by their SHA-512: an entry leads to the object.
+    fn long_names(&self) -> Result<BTreeMap<String, BTreeSet<Digest>>, OpsError> {
+        let mut names: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
         for key in self.store.entries(plumb_fetch::BY_SHA512)? {
-            let npm = hex::decode(&key).map(|digest| STANDARD.encode(digest)).unwrap_or_default();
-            if npm.is_empty() || !text.contains(&key) && !text.contains(&npm) {
-                continue;
-            }
             let value = self.store.entry(plumb_fetch::BY_SHA512, &key)?.unwrap_or_default();
-            digests(&value).into_iter().for_each(|digest| need.add(digest, Kind::Package, false));
+            let found = digests(&value);
+            if let Ok(bytes) = hex::decode(&key) {
+                names.entry(STANDARD_NO_PAD.encode(bytes)).or_default().extend(&found);
+            }
+            names.entry(key).or_default().extend(found);
         }
-        Ok(())
+        Ok(names)
     }
 
-    fn is_json(&self, digest: &Digest) -> bool {
-        let Ok(mut file) = self.store.open_object(digest) else { return false };
-        let mut first = [0];
-        std::io::Read::read(&mut file, &mut first).is_ok_and(|count| count == 1 && first == *b"{")
+    fn is_json(&self, digest: &Digest, need: &mut Need) -> Result<bool, OpsError> {
+        if let Some(known) = need.documents.get(digest) {
+            return Ok(*known);
+        }
+        let first = need.read(self.store.first_byte(digest).map_err(OpsError::from))?;
+        let is_json = first.flatten() == Some(b'{');
+        need.documents.insert(*digest, is_json);
+        Ok(is_json)
     }
 }
 
@@ -255,9 +289,31 @@ pub(crate) fn digests(text: &[u8]) -> BTreeSet<Digest> {
     found
 }
 
+/// Every run that may be a SHA-512: 128 hexadecimal digits, or 86 characters of base64.
+fn long_runs(text: &[u8]) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    for run in text.split(|byte| !is_part(byte)) {
+        if matches!(run.len(), 86 | 128) {
+            found.extend(std::str::from_utf8(run));
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_digests_in_texts() {
+        let (hex, npm) = ("0a".repeat(64), STANDARD_NO_PAD.encode([0xfe; 64]));
+        assert_eq!(npm.len(), 86);
+        for text in [format!("sha512:{hex}"), format!("\"sha512-{npm}==\""), format!("{hex} {npm}==\n")] {
+            assert!(!long_runs(text.as_bytes()).is_empty(), "{text}");
+        }
+        assert!(long_runs(format!("{hex}0").as_bytes()).is_empty());
+    }
 
     #[test]
     fn digests_in_texts() {

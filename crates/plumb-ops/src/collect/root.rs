@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{AppName, ChannelName, DeploymentName};
 use plumb_state::PlanStatus;
+use plumb_trust::Envelope;
 use serde::Serialize;
 
-use super::Policy;
+use super::{Documents, Policy};
 use crate::Plumb;
 use crate::error::OpsError;
 
@@ -32,6 +31,8 @@ pub enum Reason {
     Newest,
     /// It was made a short time ago.
     Young,
+    /// Something is damaged, so that it is not known what else is needed.
+    Damage,
 }
 
 impl fmt::Display for Reason {
@@ -43,6 +44,7 @@ impl fmt::Display for Reason {
             Reason::Pinned => f.write_str("pinned"),
             Reason::Newest => f.write_str("among the newest"),
             Reason::Young => f.write_str("young"),
+            Reason::Damage => f.write_str("damage is to be repaired first"),
         }
     }
 }
@@ -70,14 +72,20 @@ impl Plumb<'_> {
         self.deployed(&mut roots)?;
         for app in self.store.apps()? {
             let numbers = self.store.releases(&app)?;
-            for number in numbers.iter().rev().take(policy.newest) {
+            // Numbers follow from the newest document: were it gone, they would be given out again.
+            let newest = match policy.documents {
+                Documents::Keep => policy.newest,
+                Documents::Remove => policy.newest.max(1),
+            };
+            for number in numbers.iter().rev().take(newest) {
                 add(&mut roots, &app, *number, Reason::Newest);
             }
             for number in &numbers {
-                // A document that cannot be read is for `plumb fsck`; nothing of it can be young.
-                let Ok(release) = self.read_release(&ReleaseName { app: app.clone(), number: *number })
-                else {
-                    continue;
+                let release = match self.read_release(&ReleaseName { app: app.clone(), number: *number }) {
+                    Ok(release) => release,
+                    // That is for `plumb fsck`; nothing of it can be young.
+                    Err(error) if error.is_damage() => continue,
+                    Err(error) => return Err(error),
                 };
                 if now_s.saturating_sub(release.created_s) < policy.young_s {
                     add(&mut roots, &app, *number, Reason::Young);
@@ -177,19 +185,27 @@ impl Plumb<'_> {
     /// Whether every image of a release can be started: its bytes were not collected.
     ///
     /// # Errors
-    /// [`OpsError::Store`].
+    /// [`OpsError::Store`] or [`OpsError::Document`] if a manifest is damaged or cannot be read: that says nothing about
+    /// what is here.
     pub fn is_here(&self, release: &Release) -> Result<bool, OpsError> {
         for machine in release.content.machines.values() {
             let image = match self.image(&machine.image) {
-                Err(OpsError::Store(error @ plumb_store::Error::Damaged { .. })) => return Err(error.into()),
-                Err(_) => return Ok(false),
-                Ok(image) => image,
+                Err(OpsError::Store(plumb_store::Error::Missing { .. })) => return Ok(false),
+                other => other?,
             };
             if !self.is_complete(&image)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// As [`Plumb::is_here`], and what is damaged is not here.
+    pub(crate) fn is_whole_here(&self, release: &Release) -> Result<bool, OpsError> {
+        match self.is_here(release) {
+            Err(error) if error.is_damage() => Ok(false),
+            other => other,
+        }
     }
 }
 
@@ -204,9 +220,7 @@ pub(crate) fn key_of(name: &ReleaseName) -> String {
 
 /// What a signed statement says, as text. Who signed it is of no matter here: it only keeps things.
 pub(super) fn payload(bytes: &[u8]) -> Option<String> {
-    let envelope: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    let payload = STANDARD.decode(envelope.get("payload")?.as_str()?).ok()?;
-    String::from_utf8(payload).ok()
+    String::from_utf8(Envelope::from_bytes(bytes).ok()?.payload()?).ok()
 }
 
 /// The releases that a signed statement is about.

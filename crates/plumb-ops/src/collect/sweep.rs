@@ -79,7 +79,8 @@ impl Rule<'_> {
         match self.need.objects.get(&stored.digest) {
             Some(found) => self.fate_of_needed(stored, *found),
             None if self.redundant.contains(&stored.digest) => Fate::Go,
-            None if self.is_young(stored) => Fate::Stay,
+            // A document that cannot be read may need it.
+            None if !self.need.unread.is_empty() || self.is_young(stored) => Fate::Stay,
             None => Fate::Go,
         }
     }
@@ -176,5 +177,16 @@ mod tests {
         let nothing = Rule { proven: &BTreeSet::new(), ..rule };
         let both = Stored { digest: digest("file"), plain: form(0), folded: form(0) };
         assert_eq!(nothing.fate(&both), Fate::Stay, "what was not proven is not relied on");
+        need.unread.insert("a lock that is damaged".to_owned());
+        let rule = Rule {
+            need: &need,
+            redundant: &redundant,
+            proven: &proven,
+            unfoldable: &unfoldable,
+            now_s: 1000,
+            young_s: 100,
+        };
+        let fate = |name: &str| rule.fate(&Stored { digest: digest(name), plain: form(0), folded: None });
+        assert_eq!((fate("draft"), fate("docs")), (Fate::Stay, Fate::Go));
     }
 }

@@ -3,31 +3,36 @@
 //! ```text
 //!  every object       hashed, in each form it has            wrong: moved to `damaged/`, then as if it were missing
 //!  every release      canonical, in its place, chain of digests; statements by their digests
+//!  trust, channels    every version follows from the one before, every promotion is signed and in its place
 //!  what they reach    there                                   missing: another form, the archive's pool, taken out of an
 //!                                                             image or a package, built again (`repair.rs`)
 //!  entries            what they name is there                 forgotten, if they only spare work
 //!  everything else    unfinished files of dead processes, permissions, foreign files
 //! ```
 //!
-//! A release whose images were collected lacks them rightly: the collector left a note ([`COLLECTED`]).
+//! A release whose images were collected lacks them rightly: the collector left a note ([`COLLECTED`]). Everything it takes
+//! to build them again is to be there.
 
+mod needed;
+mod record;
 mod repair;
+mod rest;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
-use plumb_model::release::{Release, ReleaseName};
-use plumb_model::{Digest, Document as _};
-use plumb_store::{Leftover, Stored};
+use plumb_model::Digest;
+use plumb_model::release::ReleaseName;
+use plumb_store::Stored;
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub(crate) use self::needed::WITH_PACKAGES;
+
+use self::needed::NeededBy;
 use crate::Plumb;
-use crate::collect::{Mode, named_digests};
+use crate::collect::Mode;
 use crate::error::OpsError;
 use crate::progress::{Progress, StoreStep};
 
@@ -36,8 +41,10 @@ pub(crate) const COLLECTED: &str = "collected";
 
 /// Permissions of an object's file.
 const OBJECT_MODE: u32 = 0o444;
-/// Permissions that nobody but the owner may have at the store.
-const OTHERS_WRITE: u32 = 0o022;
+
+/// How often it is asked what is needed, as what comes back may name more that is lost: a manifest its recipe, that the
+/// user's files. One more round finds nothing new.
+const ROUNDS: usize = 4;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,6 +59,9 @@ pub struct Damage {
     pub needed_by: Vec<ReleaseName>,
     /// What became of it.
     pub outcome: Outcome,
+    /// The object that is to come back, if it is one.
+    #[serde(skip)]
+    digest: Option<Digest>,
 }
 
 /// Kinds of damage.
@@ -115,328 +125,185 @@ impl Checkup {
     }
 }
 
-/// Objects that are needed, with the releases that need them.
-pub(crate) type NeededBy = BTreeMap<Digest, BTreeSet<ReleaseName>>;
-
 impl Plumb<'_> {
-    /// Looks at everything in the store and mends what can be; in a dry run only looks.
+    /// Looks at everything in the store and mends what can be; in a dry run only looks, and moves nothing.
     ///
     /// # Errors
     /// [`OpsError`] if the store cannot be read; what is wrong with it is the value.
     pub fn check_store(&self, mode: Mode) -> Result<Checkup, OpsError> {
+        match mode {
+            Mode::Do => self.check_all(mode),
+            Mode::DryRun => self.looking().check_all(mode),
+        }
+    }
+
+    fn check_all(&self, mode: Mode) -> Result<Checkup, OpsError> {
         let mut found = Checkup { objects: 0, bytes: 0, releases: 0, kept_aside: 0, damages: Vec::new() };
         let mut wrong = self.check_objects_of_store(mode, &mut found)?;
         let releases = self.check_releases(&mut found)?;
-        let needed = self.needed_by(&releases)?;
-        for (digest, names) in &needed {
-            if !wrong.contains_key(digest) && !self.store.contains(digest) {
-                wrong.insert(*digest, "it is not there".to_owned());
-                found.damages.push(damage(DamageKind::Missing, object(digest), "it is not there", names));
+        self.check_vouching(&mut found)?;
+        let (mut how, mut needed) = (BTreeMap::new(), NeededBy::new());
+        for round in 0..ROUNDS {
+            needed = self.needed_by(&releases)?;
+            let before = wrong.len();
+            self.check_needed(&needed, &mut wrong, &mut found)?;
+            let is_known = wrong.is_empty() || round > 0 && wrong.len() == before;
+            if is_known || mode == Mode::DryRun {
+                break;
             }
-        }
-        if mode == Mode::Do {
-            let lost: BTreeSet<Digest> =
-                wrong.keys().filter(|digest| !self.store.contains(digest)).copied().collect();
-            let how = self.repair(&lost, &releases)?;
-            self.judge(&wrong, &how, &needed, &mut found);
-        } else {
-            for damage in &mut found.damages {
-                damage.outcome = match damage.kind {
-                    DamageKind::Release | DamageKind::Chain | DamageKind::Record => Outcome::Left,
-                    _ => Outcome::Repairable,
-                };
+            let mut lost = BTreeSet::new();
+            for digest in &wrong {
+                if self.store.size(digest)?.is_none() {
+                    lost.insert(*digest);
+                }
             }
+            how.extend(self.repair(&lost, &releases)?);
         }
+        self.judge(mode, &how, &needed, &mut found)?;
         self.check_entries(mode, &mut found)?;
         self.check_leftovers(mode, &mut found)?;
         Ok(found)
     }
 
     /// Hashes all objects. Returns those that are wrong; they were moved away.
-    fn check_objects_of_store(
-        &self,
-        mode: Mode,
-        found: &mut Checkup,
-    ) -> Result<BTreeMap<Digest, String>, OpsError> {
+    fn check_objects_of_store(&self, mode: Mode, found: &mut Checkup) -> Result<BTreeSet<Digest>, OpsError> {
         let all = self.store.stored()?;
         self.report(Progress::Store(StoreStep::Checking { objects: all.len() as u64 }));
-        let wrong = Mutex::new(BTreeMap::new());
-        let damages = Mutex::new(Vec::new());
         // Those that start from others come last, so that a base that is damaged was named by itself.
-        let (alone, made): (Vec<&Stored>, Vec<&Stored>) = all.iter().partition(|stored| {
-            stored.folded.is_none() || self.store.bases(&stored.digest).is_ok_and(|bases| bases.is_empty())
-        });
-        for part in [alone, made] {
-            let before = wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            part.par_iter().with_max_len(1).try_for_each(|stored| {
-                let (reasons, good) = self.look(stored, mode, &before)?;
-                if reasons.is_empty() {
-                    return Ok(());
-                }
-                let reason = reasons.join("; ");
-                let outcome = if good {
-                    Outcome::Repaired("its other form is good".to_owned())
-                } else {
-                    wrong
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(stored.digest, reason.clone());
-                    Outcome::Left
-                };
-                let damage = Damage {
-                    outcome,
-                    ..damage(DamageKind::Wrong, object(&stored.digest), &reason, &BTreeSet::new())
-                };
-                damages.lock().unwrap_or_else(PoisonError::into_inner).push(damage);
-                Ok::<(), OpsError>(())
-            })?;
-        }
+        let mut parts = [Vec::new(), Vec::new()];
         for stored in &all {
-            found.objects += 1;
-            found.bytes += stored.bytes();
-            let modes = [stored.plain, stored.folded].into_iter().flatten().map(|form| form.mode);
-            if let Some(mode_bits) = modes.into_iter().find(|bits| *bits != OBJECT_MODE)
-                && self.store.contains(&stored.digest)
-            {
-                let reason = format!("its mode is {mode_bits:04o}, not {OBJECT_MODE:04o}");
-                let mut damage =
-                    damage(DamageKind::Permission, object(&stored.digest), &reason, &BTreeSet::new());
-                if mode == Mode::Do {
-                    self.store.correct_mode(&stored.digest)?;
-                    damage.outcome = Outcome::Repaired("it has its mode again".to_owned());
+            let is_made = stored.folded.is_some() && !self.store.bases(&stored.digest)?.is_empty();
+            parts[usize::from(is_made)].push(stored);
+        }
+        let mut wrong = BTreeSet::new();
+        for part in parts {
+            let looked = part.par_iter().with_max_len(1).map(|stored| self.look(stored));
+            for (stored, (reasons, good)) in part.iter().zip(looked.collect::<Result<Vec<_>, _>>()?) {
+                if reasons.is_empty() {
+                    continue;
+                }
+                let mut damage = lacking(DamageKind::Wrong, &stored.digest, &reasons.join("; "));
+                if good {
+                    damage.outcome = match mode {
+                        Mode::Do => Outcome::Repaired("its other form is good".to_owned()),
+                        Mode::DryRun => Outcome::Repairable,
+                    };
+                    damage.digest = None;
+                } else {
+                    wrong.insert(stored.digest);
                 }
                 found.damages.push(damage);
             }
         }
-        found.damages.extend(damages.into_inner().unwrap_or_else(PoisonError::into_inner));
-        Ok(wrong.into_inner().unwrap_or_else(PoisonError::into_inner))
+        for stored in &all {
+            found.objects += 1;
+            found.bytes += stored.bytes();
+            self.check_mode(mode, stored, found)?;
+        }
+        Ok(wrong)
+    }
+
+    fn check_mode(&self, mode: Mode, stored: &Stored, found: &mut Checkup) -> Result<(), OpsError> {
+        let modes = [stored.plain, stored.folded].into_iter().flatten().map(|form| form.mode);
+        let Some(bits) = modes.into_iter().find(|bits| *bits != OBJECT_MODE) else { return Ok(()) };
+        if self.store.size(&stored.digest)?.is_none() {
+            return Ok(());
+        }
+        let reason = format!("its mode is {bits:04o}, not {OBJECT_MODE:04o}");
+        let mut damage = damage(DamageKind::Permission, object(&stored.digest), &reason);
+        damage.outcome = Outcome::Repairable;
+        if mode == Mode::Do {
+            self.store.correct_mode(&stored.digest)?;
+            damage.outcome = Outcome::Repaired("it has its mode again".to_owned());
+        }
+        found.damages.push(damage);
+        Ok(())
     }
 
     /// Looks at each form of an object: what is wrong, and whether one is good. What is wrong is moved away.
-    fn look(
-        &self,
-        stored: &Stored,
-        mode: Mode,
-        before: &BTreeMap<Digest, String>,
-    ) -> Result<(Vec<String>, bool), OpsError> {
+    fn look(&self, stored: &Stored) -> Result<(Vec<String>, bool), OpsError> {
         let mut reasons = Vec::new();
         let mut good = false;
-        if stored.plain.is_some() {
-            match self.store.plain_digest(&stored.digest)? {
-                Some(found) if found == stored.digest => good = true,
-                Some(found) => {
-                    let bytes = stored.plain.map_or(0, |form| form.bytes);
-                    reasons.push(format!("its {bytes} bytes are {}", found.short()));
-                    if mode == Mode::Do {
-                        self.store.set_plain_aside(&stored.digest)?;
-                    }
-                }
-                // Another process took it away meanwhile, because it is wrong.
-                None => {}
+        // Where there is none any more, another process took it away meanwhile, because it is wrong.
+        if stored.plain.is_some()
+            && let Some(found) = self.store.plain_digest(&stored.digest)?
+        {
+            if found == stored.digest {
+                good = true;
+            } else {
+                let bytes = stored.plain.map_or(0, |form| form.bytes);
+                reasons.push(format!("its {bytes} bytes are {}", found.short()));
+                self.store.set_plain_aside(&stored.digest)?;
             }
         }
-        if mode == Mode::DryRun && stored.folded.is_some() {
-            let bases = self.store.bases(&stored.digest)?;
-            let trouble = match bases.iter().find(|base| before.contains_key(*base)) {
-                Some(base) => Some(format!("it needs object {base}, which is damaged")),
-                None => self.store.fold_trouble(&stored.digest)?,
-            };
-            match trouble {
-                Some(trouble) => reasons.push(format!("its folded form: {trouble}")),
-                None => good = true,
-            }
-        } else if stored.folded.is_some() {
+        if stored.folded.is_some() {
             use plumb_store::Error::{Damaged, DamagedFold, Missing};
             match self.store.prove(&stored.digest) {
                 Ok(()) => good = true,
-                Err(DamagedFold { reason, .. }) => reasons.push(format!("its folded form: {reason}")),
+                Err(DamagedFold { digest, reason, .. }) if digest == stored.digest => {
+                    reasons.push(format!("its folded form: {reason}"));
+                }
                 // It is the other object that is damaged; this one comes back with it.
-                Err(error @ (Damaged { .. } | Missing { .. })) => reasons.push(error.to_string()),
+                Err(error @ (Damaged { .. } | DamagedFold { .. } | Missing { .. })) => {
+                    reasons.push(format!("its folded form: {error}"));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         Ok((reasons, good))
     }
 
-    /// Reads every release document; returns those that are good.
-    fn check_releases(&self, found: &mut Checkup) -> Result<Vec<Release>, OpsError> {
-        let mut good = Vec::new();
-        let nobody = BTreeSet::new();
-        for app in self.store.apps()? {
-            let mut before: Option<Release> = None;
-            for number in self.store.releases(&app)? {
-                found.releases += 1;
-                let name = ReleaseName { app: app.clone(), number };
-                let what = format!("release {name}");
-                let bytes = self.store.release(&app, number)?;
-                let release = match Release::from_bytes(&bytes) {
-                    Ok(release) if release.name() == name => release,
-                    Ok(other) => {
-                        let reason = format!("it says that it is {}", other.name());
-                        found.damages.push(damage(DamageKind::Release, what, &reason, &nobody));
-                        before = None;
-                        continue;
-                    }
-                    Err(error) => {
-                        found.damages.push(damage(DamageKind::Release, what, &error.to_string(), &nobody));
-                        before = None;
-                        continue;
-                    }
-                };
-                let last = before.as_ref().filter(|last| last.number + 1 == number);
-                if let Some(last) = last
-                    && release.previous != Some(last.digest())
-                {
-                    let reason = format!("it does not follow {} as that is now", last.name());
-                    found.damages.push(damage(DamageKind::Chain, what, &reason, &nobody));
-                }
-                for statement in self.store.statements(&app, number)? {
-                    if let Err(error) = self.store.statement(&app, number, &statement) {
-                        let what = format!("statement {} about {name}", statement.short());
-                        found.damages.push(damage(DamageKind::Record, what, &error.to_string(), &nobody));
-                    }
-                }
-                good.push(release.clone());
-                before = Some(release);
+    /// What releases need and is not there.
+    fn check_needed(
+        &self,
+        needed: &NeededBy,
+        wrong: &mut BTreeSet<Digest>,
+        found: &mut Checkup,
+    ) -> Result<(), OpsError> {
+        for digest in needed.keys() {
+            if !wrong.contains(digest) && self.store.size(digest)?.is_none() {
+                wrong.insert(*digest);
+                found.damages.push(lacking(DamageKind::Missing, digest, "it is not there"));
             }
         }
-        Ok(good)
+        Ok(())
     }
 
-    /// Everything that releases need: all of it, unless their images were collected.
-    fn needed_by(&self, releases: &[Release]) -> Result<NeededBy, OpsError> {
-        let mut needed = NeededBy::new();
-        for release in releases {
-            let name = release.name();
-            let mut add = |digest: Digest| {
-                needed.entry(digest).or_default().insert(name.clone());
-            };
-            add(release.definition);
-            add(release.lock);
-            release.checks.iter().copied().for_each(&mut add);
-            let is_collected = self.is_collected(&name)?;
-            for machine in release.content.machines.values() {
-                add(machine.image);
-                let Ok(image) = self.image(&machine.image) else { continue };
-                image.inventory.iter().for_each(|part| add(part.digest));
-                image.scripts.into_iter().for_each(&mut add);
-                if is_collected {
-                    continue;
-                }
-                for part in [&image.kernel, &image.initrd, &image.root] {
-                    add(part.digest);
-                    self.store.bases(&part.digest).unwrap_or_default().into_iter().for_each(&mut add);
-                }
-            }
-            if !is_collected && let Ok(reached) = self.reach(release) {
-                reached.into_iter().for_each(|object| add(object.digest));
-            }
-        }
-        Ok(needed)
-    }
-
-    pub(crate) fn is_collected(&self, name: &ReleaseName) -> Result<bool, OpsError> {
-        Ok(self.store.entry(COLLECTED, &crate::collect::key_of(name))?.is_some())
-    }
-
-    /// Says what became of each object that was wrong or missing.
+    /// Says what became, or would become, of each object that was wrong or missing.
     fn judge(
         &self,
-        wrong: &BTreeMap<Digest, String>,
+        mode: Mode,
         how: &BTreeMap<Digest, String>,
         needed: &NeededBy,
         found: &mut Checkup,
-    ) {
-        let by_name: BTreeMap<String, &Digest> =
-            wrong.keys().map(|digest| (object(digest), digest)).collect();
+    ) -> Result<(), OpsError> {
         for damage in &mut found.damages {
-            let Some(digest) = by_name.get(&damage.what).copied() else { continue };
-            damage.needed_by = needed.get(digest).into_iter().flatten().cloned().collect();
-            damage.outcome = match how.get(digest) {
+            let Some(digest) = damage.digest else { continue };
+            damage.needed_by = needed.get(&digest).into_iter().flatten().cloned().collect();
+            damage.outcome = match how.get(&digest) {
+                _ if mode == Mode::DryRun => Outcome::Repairable,
                 Some(how) => Outcome::Repaired(how.clone()),
                 // A root whose base came back is whole again without anybody making it.
-                None if self.store.contains(digest) && self.store.verify(digest).is_ok() => {
-                    Outcome::Repaired("it is whole again".to_owned())
-                }
+                None if self.is_good(&digest)? => Outcome::Repaired("it is whole again".to_owned()),
                 None if damage.needed_by.is_empty() => {
+                    // It may still be there: good itself, and made from what is not there any more.
+                    if self.store.size(&digest)?.is_some() {
+                        self.store.set_aside(&digest)?;
+                    }
                     Outcome::Repaired("moved away; no release needs it".to_owned())
                 }
                 None => Outcome::Left,
             };
         }
-    }
-
-    /// Entries that name what is not there.
-    fn check_entries(&self, mode: Mode, found: &mut Checkup) -> Result<(), OpsError> {
-        for kind in self.store.entry_kinds()? {
-            let is_remembered = crate::collect::is_remembered(&kind);
-            let is_elsewhere = crate::collect::is_elsewhere(&kind);
-            for key in self.store.entries(&kind)? {
-                let value = self.store.entry(&kind, &key)?.unwrap_or_default();
-                let named = if is_elsewhere { BTreeSet::new() } else { named_digests(&value) };
-                let reason = if value.is_empty() {
-                    Some("it is empty".to_owned())
-                } else {
-                    let gone = named.iter().find(|digest| !self.store.contains(digest));
-                    gone.map(|digest| format!("it names {}, which is not there", digest.short()))
-                };
-                let Some(reason) = reason else { continue };
-                let what = format!("entry {kind}/{key}");
-                let mut damage = damage(DamageKind::Entry, what, &reason, &BTreeSet::new());
-                damage.outcome = match (is_remembered, mode) {
-                    (true, Mode::Do) => {
-                        self.store.remove_entry(&kind, &key)?;
-                        Outcome::Repaired("forgotten; it is found out again when needed".to_owned())
-                    }
-                    (true, Mode::DryRun) => Outcome::Repairable,
-                    // The state of an archive: what it names is downloaded again with the next lock.
-                    (false, _) if kind == "archive" => Outcome::Harmless,
-                    (false, _) => Outcome::Left,
-                };
-                found.damages.push(damage);
-            }
-        }
         Ok(())
     }
 
-    fn check_leftovers(&self, mode: Mode, found: &mut Checkup) -> Result<(), OpsError> {
-        let nobody = BTreeSet::new();
-        for leftover in self.store.leftovers()? {
-            let what = leftover.path().display().to_string();
-            match leftover {
-                Leftover::Partial(_) | Leftover::Damaged(_) => found.kept_aside += 1,
-                Leftover::Unfinished(_) => {
-                    let mut damage =
-                        damage(DamageKind::Unfinished, what, "a process ended while it wrote this", &nobody);
-                    damage.outcome = Outcome::Repairable;
-                    if mode == Mode::Do {
-                        self.store.remove_leftover(&leftover)?;
-                        damage.outcome = Outcome::Repaired("removed".to_owned());
-                    }
-                    found.damages.push(damage);
-                }
-                Leftover::Foreign(_) => {
-                    let mut damage = damage(DamageKind::Foreign, what, "it is not the store's", &nobody);
-                    damage.outcome = Outcome::Harmless;
-                    found.damages.push(damage);
-                }
-            }
+    fn is_good(&self, digest: &Digest) -> Result<bool, OpsError> {
+        match self.store.verify(digest).map_err(OpsError::from) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
         }
-        let root: PathBuf = self.store.root().to_owned();
-        let bits =
-            fs::metadata(&root).map_err(crate::error::io("read", &root))?.permissions().mode() & 0o7777;
-        if bits & OTHERS_WRITE != 0 {
-            let reason = format!("others may write to it: its mode is {bits:04o}");
-            let mut damage = damage(DamageKind::Permission, root.display().to_string(), &reason, &nobody);
-            damage.outcome = Outcome::Repairable;
-            if mode == Mode::Do {
-                let permissions = fs::Permissions::from_mode(bits & !OTHERS_WRITE);
-                fs::set_permissions(&root, permissions).map_err(crate::error::io("write", &root))?;
-                damage.outcome = Outcome::Repaired("only you may write to it".to_owned());
-            }
-            found.damages.push(damage);
-        }
-        Ok(())
     }
 }
 
@@ -444,7 +311,12 @@ fn object(digest: &Digest) -> String {
     format!("object {digest}")
 }
 
-fn damage(kind: DamageKind, what: String, reason: &str, needed_by: &BTreeSet<ReleaseName>) -> Damage {
-    let needed_by = needed_by.iter().cloned().collect();
-    Damage { kind, what, reason: reason.to_owned(), needed_by, outcome: Outcome::Left }
+/// Damage of an object that may come back.
+fn lacking(kind: DamageKind, digest: &Digest, reason: &str) -> Damage {
+    Damage { digest: Some(*digest), ..damage(kind, object(digest), reason) }
+}
+
+fn damage(kind: DamageKind, what: String, reason: &str) -> Damage {
+    let (reason, needed_by) = (reason.to_owned(), Vec::new());
+    Damage { kind, what, reason, needed_by, outcome: Outcome::Left, digest: None }
 }

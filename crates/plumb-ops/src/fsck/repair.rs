@@ -1,16 +1,19 @@
 //! Where lost objects come back from: the archive's pool, packages, images, a second build.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Mutex;
 
+use plumb_fetch::PackageRef;
 use plumb_image::tree::{Kind, Objects};
 use plumb_model::Digest;
 use plumb_model::image::Image;
 use plumb_model::release::Release;
 use plumb_store::Store;
 
+use super::needed::readable;
 use crate::Plumb;
 use crate::contents::{pooled, read_package};
 use crate::error::OpsError;
@@ -41,6 +44,23 @@ impl Objects for Wanted<'_> {
     }
 }
 
+/// A full disk is the reason: then nothing is said about who has an object.
+fn is_full(error: &OpsError) -> bool {
+    let causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |cause| (*cause).source());
+    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}
+
+/// Whether one way to bring something back worked. What does not work is tried by other ways, and not at all on a full
+/// disk.
+fn worked(tried: Result<(), OpsError>) -> Result<bool, OpsError> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error) if is_full(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
 impl Plumb<'_> {
     /// Brings back what can be; says how.
     pub(super) fn repair(
@@ -52,11 +72,7 @@ impl Plumb<'_> {
         if lost.is_empty() {
             return Ok(how);
         }
-        for digest in lost {
-            if self.fetch_object(digest, releases)? {
-                how.insert(*digest, "downloaded again".to_owned());
-            }
-        }
+        self.take_from_pool(releases, lost, &mut how)?;
         for release in releases {
             self.take_from_packages(release, lost, &mut how)?;
         }
@@ -71,25 +87,32 @@ impl Plumb<'_> {
         Ok(how)
     }
 
-    /// Brings one object from elsewhere, by its digest: a package from the archive's pool. False if nobody has it.
-    pub(crate) fn fetch_object(&self, digest: &Digest, releases: &[Release]) -> Result<bool, OpsError> {
+    /// Packages, from the archives' pools, by their digests.
+    fn take_from_pool(
+        &self,
+        releases: &[Release],
+        lost: &BTreeSet<Digest>,
+        how: &mut BTreeMap<Digest, String>,
+    ) -> Result<(), OpsError> {
+        let mut known: BTreeMap<Digest, PackageRef> = BTreeMap::new();
         for release in releases {
-            let Ok(lock) = self.lock_of(release) else { continue };
-            let Some(package) = lock.packages.iter().find(|package| package.digest == *digest) else {
-                continue;
-            };
-            let Some(wanted) = pooled(&lock, package) else { continue };
-            let options = self.fetch_options()?;
-            let fetched =
-                plumb_fetch::fetch_packages(&self.store, &[wanted], &options, &Transfer(self.reporter));
-            match fetched {
-                Ok(()) => return Ok(true),
-                // Offline, or the pool has it no more: then it is not there.
-                Err(error) if !error.is_verification() => return Ok(false),
-                Err(error) => return Err(error.into()),
+            // A lock that is damaged was found by itself.
+            let Some(lock) = readable(self.lock_of(release))? else { continue };
+            for package in lock.packages.iter().filter(|package| lost.contains(&package.digest)) {
+                known.extend(pooled(&lock, package).map(|wanted| (package.digest, wanted)));
             }
         }
-        Ok(false)
+        let options = self.fetch_options()?;
+        for (digest, wanted) in known {
+            let from = format!("downloaded again from {}", wanted.uri);
+            let fetched =
+                plumb_fetch::fetch_packages(&self.store, &[wanted], &options, &Transfer(self.reporter));
+            // Offline, or the pool has it no more, or other bytes.
+            if worked(fetched.map_err(OpsError::from))? {
+                how.insert(digest, from);
+            }
+        }
+        Ok(())
     }
 
     /// Files that the packages of a release have.
@@ -100,7 +123,7 @@ impl Plumb<'_> {
         how: &mut BTreeMap<Digest, String>,
     ) -> Result<(), OpsError> {
         let mut wanted = self.files_of(release, lost);
-        let Ok(lock) = self.lock_of(release) else { return Ok(()) };
+        let Some(lock) = readable(self.lock_of(release))? else { return Ok(()) };
         for package in &lock.packages {
             wanted.retain(|digest| !self.store.contains(digest));
             if wanted.is_empty() {
@@ -111,7 +134,7 @@ impl Plumb<'_> {
             }
             let objects = Wanted { store: &self.store, wanted: &wanted, turn: Mutex::new(()) };
             // A package that cannot be read was found by itself.
-            if read_package(&self.store, package, &objects).is_ok() {
+            if worked(read_package(&self.store, package, &objects).map(drop))? {
                 for digest in wanted.iter().filter(|digest| self.store.contains(digest)) {
                     how.insert(*digest, format!("from package {} {}", package.name, package.version));
                 }
@@ -156,7 +179,7 @@ impl Plumb<'_> {
             return Ok(());
         }
         // What cannot be built again stays lost; that is what the caller says of it.
-        if self.verify(&release.name(), true).is_ok() {
+        if worked(self.verify(&release.name(), true).map(drop))? {
             for digest in of_images.into_iter().filter(|digest| self.store.contains(digest)) {
                 how.insert(digest, "built again".to_owned());
             }
@@ -183,7 +206,7 @@ impl Plumb<'_> {
                 )
             };
             // A root that needs the very file, or is damaged itself, gives nothing.
-            if self.carve(&machine, (&image, &inventory), &is_wanted).is_ok() {
+            if worked(self.carve(&machine, (&image, &inventory), &is_wanted))? {
                 for digest in wanted.iter().filter(|digest| self.store.contains(digest)) {
                     how.insert(*digest, format!("from the image of machine {machine}"));
                 }

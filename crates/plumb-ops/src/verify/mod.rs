@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use plumb_image::compare::Difference;
 use plumb_model::image::Image;
 use plumb_model::release::{Release, ReleaseName};
-use plumb_model::{Digest, Document as _, MachineName};
+use plumb_model::{Digest, Document as _, DocumentError, MachineName};
 use serde::Serialize;
 
 use crate::Plumb;
@@ -246,9 +246,9 @@ impl Plumb<'_> {
     /// The recipe of an image, as kept.
     pub(crate) fn recorded(&self, image: &Image) -> Result<Recorded, OpsError> {
         let bytes = self.store.read_bytes(&image.recipe, RECIPE_LIMIT)?;
-        serde_json::from_slice(&bytes).map_err(|error| OpsError::Build {
-            machine: image.machine.clone(),
-            source: format!("its recipe {} is not understood: {error}", image.recipe).into(),
+        serde_json::from_slice(&bytes).map_err(|source| OpsError::Document {
+            name: image.recipe.to_string(),
+            source: DocumentError::Malformed { what: "recipe", source },
         })
     }
 }

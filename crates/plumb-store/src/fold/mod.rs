@@ -178,27 +178,6 @@ impl Store {
         }
     }
 
-    /// What is wrong with the folded form of an object whose bases are good; `None` if nothing, or if there is none.
-    /// Nothing is moved.
-    ///
-    /// # Errors
-    /// [`Error::Read`] or [`Error::Write`].
-    pub fn fold_trouble(&self, digest: &Digest) -> Result<Option<String>> {
-        self.enter()?;
-        let Some(file) = self.open_folded_file(digest)? else { return Ok(None) };
-        let target = self.unnamed(digest)?;
-        let opened = open_folded(file, self.folded_path(digest));
-        match opened.and_then(|folded| self.make(digest, Ok(folded), &target)) {
-            Ok(()) => Ok(None),
-            Err(Trouble::Broken(reason)) => Ok(Some(reason)),
-            Err(Trouble::Store(Error::Missing { digest })) => {
-                Ok(Some(format!("it needs object `{digest}`, which is not there")))
-            }
-            Err(Trouble::Store(error)) => Err(error),
-            Err(Trouble::Unread(source)) => Err(self.unread_fold(digest, source)),
-        }
-    }
-
     fn unread_fold(&self, digest: &Digest, source: io::Error) -> Error {
         Error::read(format!("folded object `{digest}`"), &self.folded_path(digest), source)
     }
