@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 
 use plumb_model::Digest;
+use rayon::prelude::*;
 
 use crate::encode::Streams;
 use crate::header::{BlockEntry, Entry, Header, STREAMS, StreamEntry};
@@ -23,12 +25,15 @@ const SMALL: u64 = 1 << 20;
 const SOLID: u64 = 16 << 20;
 /// zstd cannot make less of anything: 4 bytes of a block of 128 KiB.
 const LEAST_SHARE: u64 = 32 << 10;
-/// The best compression leaves more than this part of what the fastest leaves; of programs about two thirds.
-const FASTEST: u64 = 3;
+/// By the fastest compression: where copies leave less than a third of what there is without them, they win; where they
+/// leave this much of it, many short ones that are of no use stand in the way of the best compression.
+const SURE_OF_COPIES: u64 = 3;
+const SURE_OF_PLAIN_PERCENT: u64 = 90;
 
 /// The delta that makes `new` out of `old`. Objects that are in both do not travel, and no digest travels twice.
 ///
-/// The same objects give the same bytes. Memory: `old` and `new` twice, and up to 512 MiB for what is looked up.
+/// The same objects give the same bytes. Memory: `old` twice, `new` three times, up to 512 MiB for what is looked up, and
+/// what the compression needs for each processor.
 ///
 /// # Errors
 /// [`CreateError`] naming the object.
@@ -84,10 +89,28 @@ struct Maker<'a> {
     header: Header,
     /// Numbers of the old bases that are used, by digest.
     numbers: BTreeMap<Digest, u64>,
+    /// Blocks: which objects each has, and what it is made of.
+    blocks: Vec<(Range<usize>, Content)>,
     /// Packed blocks, one behind the other.
     packed: Vec<u8>,
     /// How many objects there will be.
     total: usize,
+}
+
+/// What a block is made of.
+enum Content {
+    /// To be packed, beside others.
+    Streams(Streams),
+    Packed([Packed; STREAMS]),
+}
+
+impl Content {
+    fn packed(self) -> Result<[Packed; STREAMS], CreateError> {
+        match self {
+            Content::Streams(streams) => pack_all(&streams),
+            Content::Packed(packed) => Ok(packed),
+        }
+    }
 }
 
 /// A base of the space: something old, or a new object by its number.
@@ -106,6 +129,7 @@ impl<'a> Maker<'a> {
             likely: BTreeMap::new(),
             header: Header { bases: Vec::new(), objects: Vec::new(), blocks: Vec::new() },
             numbers: BTreeMap::new(),
+            blocks: Vec::new(),
             packed: Vec::new(),
             total: todo.len(),
         };
@@ -164,24 +188,33 @@ impl<'a> Maker<'a> {
                 self.push(&bytes, Origin::New(number));
             }
         }
-        let mut packed = pack_all(&streams)?;
-        let made_of_old = !self.origins.is_empty();
-        let unreadable = streams.copies.len().max(streams.modes.len()) as u64 > PLAN_BYTES;
-        if unreadable || made_of_old && is_doubtful(length(&packed), size, &whole)? {
+        let plain = || {
             let mut plain = Streams::default();
             whole.iter().for_each(|data| plain.whole(data));
-            let other = pack_all(&plain)?;
-            if unreadable || length(&other) <= length(&packed) {
-                packed = other;
-                self.header.bases.truncate(bases.0);
-                self.numbers = bases.1;
+            plain
+        };
+        // Packing is what takes the time: both ways are tried only where either may win.
+        let unreadable = streams.copies.len().max(streams.modes.len()) as u64 > PLAN_BYTES;
+        let way = if unreadable { Way::Plain } else { likely_way(&streams, size, &whole)? };
+        let (content, is_plain) = match way {
+            Way::Plain => (Content::Streams(plain()), true),
+            Way::Copies => (Content::Streams(streams), false),
+            Way::Either => {
+                let (packed, other) = rayon::join(|| pack_all(&streams), || pack_all(&plain()));
+                let (packed, other) = (packed?, other?);
+                let is_plain = length(&other) <= length(&packed);
+                (Content::Packed(if is_plain { other } else { packed }), is_plain)
             }
+        };
+        if is_plain {
+            self.header.bases.truncate(bases.0);
+            self.numbers = bases.1;
         }
-        self.add(first, &packed);
+        self.blocks.push((first..self.header.objects.len(), content));
         Ok(())
     }
 
-    fn add(&mut self, first: usize, packed: &[Packed; STREAMS]) {
+    fn add(&mut self, objects: Range<usize>, packed: &[Packed; STREAMS]) {
         let start = self.packed.len();
         packed.iter().for_each(|stream| self.packed.extend_from_slice(&stream.bytes));
         let streams = packed.each_ref().map(|stream| StreamEntry {
@@ -190,11 +223,16 @@ impl<'a> Maker<'a> {
             unpacked: stream.unpacked,
         });
         let digest = Digest::of(&self.packed[start..]);
-        let objects = first..self.header.objects.len();
         self.header.blocks.push(BlockEntry { objects, streams, digest, start: 0 });
     }
 
-    fn finish(self) -> Result<Vec<u8>, CreateError> {
+    fn finish(mut self) -> Result<Vec<u8>, CreateError> {
+        let blocks = std::mem::take(&mut self.blocks);
+        let packed: Vec<_> = blocks
+            .into_par_iter()
+            .map(|(objects, content)| Ok((objects, content.packed()?)))
+            .collect::<Result<_, CreateError>>()?;
+        packed.into_iter().for_each(|(objects, packed)| self.add(objects, &packed));
         let mut bytes = self.header.to_bytes();
         if bytes.len() > HEADER_BYTES {
             return Err(CreateError::TooMany { objects: self.header.objects.len() });
@@ -207,19 +245,46 @@ impl<'a> Maker<'a> {
 fn pack_all(streams: &Streams) -> Result<[Packed; STREAMS], CreateError> {
     let pack = |bytes: &[u8]| pack(bytes).map_err(|source| CreateError::Compress { source });
     let Streams { copies, modes, gaps, lengths, fixes, literals } = streams;
-    Ok([pack(copies)?, pack(modes)?, pack(gaps)?, pack(lengths)?, pack(fixes)?, pack(literals)?])
+    let ((copies, modes, gaps, lengths), (fixes, literals)) = rayon::join(
+        || (pack(copies), pack(modes), pack(gaps), pack(lengths)),
+        || rayon::join(|| pack(fixes), || pack(literals)),
+    );
+    Ok([copies?, modes?, gaps?, lengths?, fixes?, literals?])
 }
 
-/// Whether the objects might be less without anything old.
-fn is_doubtful(packed: u64, size: u64, whole: &[Vec<u8>]) -> Result<bool, CreateError> {
-    if packed < size / LEAST_SHARE {
-        return Ok(false);
+/// How a block is packed.
+enum Way {
+    /// With copies of what is old.
+    Copies,
+    /// Without.
+    Plain,
+    /// Whichever turns out smaller.
+    Either,
+}
+
+/// Which way is worth the time of the best compression.
+fn likely_way(streams: &Streams, size: u64, whole: &[Vec<u8>]) -> Result<Way, CreateError> {
+    let Streams { copies, modes, gaps, lengths, fixes, literals } = streams;
+    let raw: usize = [copies, modes, gaps, lengths, fixes, literals].iter().map(|stream| stream.len()).sum();
+    if (raw as u64) < size / LEAST_SHARE {
+        return Ok(Way::Copies);
     }
-    let mut fastest = 0;
+    let fast =
+        |bytes: &[u8]| crate::stream::fast_length(bytes).map_err(|source| CreateError::Compress { source });
+    let (mut with, mut without) = (0, 0);
+    for stream in [copies, modes, gaps, lengths, fixes, literals] {
+        with += fast(stream)?;
+    }
     for data in whole {
-        fastest += crate::stream::fast_length(data).map_err(|source| CreateError::Compress { source })?;
+        without += fast(data)?;
     }
-    Ok(packed > fastest / FASTEST)
+    Ok(if with < without / SURE_OF_COPIES {
+        Way::Copies
+    } else if with > without * SURE_OF_PLAIN_PERCENT / 100 {
+        Way::Plain
+    } else {
+        Way::Either
+    })
 }
 
 fn length(packed: &[Packed; STREAMS]) -> u64 {
