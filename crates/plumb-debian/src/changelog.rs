@@ -17,7 +17,7 @@ pub fn vulnerabilities(changelog: &str, older: &Version, newer: &Version) -> BTr
     let mut is_between = false;
     let mut branch = Branch::default();
     for line in changelog.lines() {
-        if let Some(version) = heading(line) {
+        if let Some((_, version)) = heading(line) {
             let since = branch.since(version);
             // Entries stand in the order of their versions; a branch that was merged in may stand below its base.
             is_between = since > *older && since <= *newer;
@@ -39,8 +39,8 @@ pub fn fixes(changelog: &str) -> BTreeMap<String, Version> {
     let mut entry: Option<Version> = None;
     let mut branch = Branch::default();
     for line in changelog.lines() {
-        if let Some(version) = heading(line) {
-            let name = line.split(' ').next();
+        if let Some((name, version)) = heading(line) {
+            let name = Some(name);
             package = package.or(name);
             entry = (package == name).then(|| branch.since(version));
             continue;
@@ -79,13 +79,20 @@ impl Branch {
     }
 }
 
-/// The version of a line that begins an entry.
-fn heading(line: &str) -> Option<Version> {
+/// Source package and version of a line that begins an entry.
+///
+/// Debian signs its kernels in a source package of their own, whose version has a `+` for the `-` of the one that it signs:
+/// `linux-signed-amd64 (6.1.192+3)` is `linux (6.1.192-3)`, and what stands below is the changelog of `linux`.
+fn heading(line: &str) -> Option<(&str, Version)> {
     if line.starts_with(char::is_whitespace) || !line.contains(';') {
         return None;
     }
-    let (_, rest) = line.split_once(" (")?;
-    rest.split_once(')')?.0.parse().ok()
+    let (name, rest) = line.split_once(" (")?;
+    let version = rest.split_once(')')?.0;
+    match (name.starts_with("linux-signed-"), version.rsplit_once('+')) {
+        (true, Some((upstream, revision))) => Some(("linux", format!("{upstream}-{revision}").parse().ok()?)),
+        _ => Some((name, version.parse().ok()?)),
+    }
 }
 
 /// `CVE-YEAR-NUMBER`, with at least four digits each (cve.org, "CVE ID Syntax").
@@ -164,6 +171,18 @@ openssl (3.0.16-1~deb12u1) bookworm; urgency=medium
         let between = |older, newer| vulnerabilities(rebuilt, &version(older), &version(newer));
         assert_eq!(between("1.2", "1.3~deb12u1").into_iter().collect::<Vec<_>>(), ["CVE-2022-2309"]);
         assert_eq!(between("1.3~deb12u1", "1.3~deb12u2").into_iter().collect::<Vec<_>>(), ["CVE-2025-1111"]);
+    }
+
+    #[test]
+    fn a_signed_kernel_has_what_the_kernel_has_that_was_signed() {
+        let kernel = "linux-signed-amd64 (6.1.192+3) x; y=z\n\n  * Sign kernel\n\n  * CVE-2026-1003\n\nlinux (6.1.192-2) x; \
+                      y=z\n\n  * CVE-2026-1002\n\nlinux (6.1.176-1) x; y=z\n\n  * CVE-2026-1001\n";
+        let shown: Vec<String> =
+            fixes(kernel).iter().map(|(name, version)| format!("{name} {version}")).collect();
+        assert_eq!(shown, ["CVE-2026-1001 6.1.176-1", "CVE-2026-1002 6.1.192-2", "CVE-2026-1003 6.1.192-3"]);
+        let version = |text: &str| text.parse::<Version>().expect("a version");
+        let between = vulnerabilities(kernel, &version("6.1.176-1"), &version("6.1.192-3"));
+        assert_eq!(between.into_iter().collect::<Vec<_>>(), ["CVE-2026-1002", "CVE-2026-1003"]);
     }
 
     #[test]

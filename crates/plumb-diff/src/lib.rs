@@ -81,6 +81,10 @@ pub struct MachineDiff {
     pub presence: Presence,
     /// Packages, by name.
     pub packages: Vec<PackageChange>,
+    /// Vulnerabilities that are no longer open in the machine, its kernel included; filled in with those of packages.
+    pub fixes: BTreeSet<String>,
+    /// Vulnerabilities that were not open in it before.
+    pub brings: BTreeSet<String>,
     /// Files, links and directories, by path.
     pub files: Vec<FileChange>,
     /// Services.
@@ -126,8 +130,9 @@ pub struct PackageChange {
     /// Vulnerabilities that the package's own changelog calls fixed between the two versions; filled in by whoever has
     /// the changelog.
     pub fixes: Vec<String>,
-    /// The same for a version that is older than before: they are there again.
-    pub brings_back: Vec<String>,
+    /// Vulnerabilities that are open in it and were not in what was there before: those that an older version does not
+    /// fix, and those that are known of a package that is new.
+    pub brings: Vec<String>,
 }
 
 /// A path that differs.
@@ -233,6 +238,8 @@ fn both(pair: &Pair<'_>) -> MachineDiff {
     MachineDiff {
         presence: Presence::Both,
         packages: package::changes(pair),
+        fixes: BTreeSet::new(),
+        brings: BTreeSet::new(),
         files: file::changes(pair),
         services: service::changes(pair),
         settings: setting::of_machine(pair),
@@ -248,6 +255,8 @@ fn only_one(machine: Option<&SideMachine>, is_added: bool) -> MachineDiff {
     MachineDiff {
         presence: if is_added { Presence::Added } else { Presence::Removed },
         packages: Vec::new(),
+        fixes: BTreeSet::new(),
+        brings: BTreeSet::new(),
         files: Vec::new(),
         services: Vec::new(),
         settings: Vec::new(),

@@ -30,7 +30,7 @@ pub(crate) fn changes(pair: &Pair<'_>) -> Vec<PackageChange> {
             after: version(other),
             cause: cause(pair, name, 0),
             fixes: Vec::new(),
-            brings_back: Vec::new(),
+            brings: Vec::new(),
         });
     }
     found

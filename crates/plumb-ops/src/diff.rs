@@ -1,11 +1,13 @@
 //! What differs between two releases, folders or deployments: reads both sides, and lets `plumb-diff` decide.
 
+mod vulnerability;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use plumb_debian::{PackageName, changelog};
+use plumb_debian::PackageName;
 use plumb_diff::{Diff, Running, Side, SideMachine};
 use plumb_guest_proto::{MACHINE_SPEC_PATH, MachineSpec};
 use plumb_image::deb::PackageContent;
@@ -122,7 +124,7 @@ impl Plumb<'_> {
             }
         }
         let mut diff = plumb_diff::diff(&before, &after);
-        self.add_vulnerabilities(&mut diff, &before.lock, &after.lock)?;
+        self.add_vulnerabilities(&mut diff, &before, &after)?;
         for deployment in [Some(one), other].into_iter().flatten().filter_map(Compared::deployment) {
             diff.running.extend(self.drifted(deployment)?);
         }
@@ -319,30 +321,6 @@ impl Plumb<'_> {
         let (of_one, of_other) = (names(&only(before, after))?, names(&only(after, before))?);
         one.libraries = of_one;
         other.libraries = of_other;
-        Ok(())
-    }
-
-    /// What the changelogs of the packages say about the versions between.
-    fn add_vulnerabilities(&self, diff: &mut Diff, before: &Lock, after: &Lock) -> Result<(), OpsError> {
-        for change in diff.machines.values_mut().flat_map(|machine| &mut machine.packages) {
-            let (Some(one), Some(other)) =
-                (before.package(change.name.as_str()), after.package(change.name.as_str()))
-            else {
-                continue;
-            };
-            let (older, newer, lock) = if one.version < other.version {
-                (&one.version, other, after)
-            } else {
-                (&other.version, one, before)
-            };
-            let text = self.changelog(newer, lock)?;
-            let named = changelog::vulnerabilities(&text, older, &newer.version).into_iter().collect();
-            if one.version < other.version {
-                change.fixes = named;
-            } else {
-                change.brings_back = named;
-            }
-        }
         Ok(())
     }
 

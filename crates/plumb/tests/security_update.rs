@@ -41,6 +41,10 @@ fn from_the_advisory_to_the_upgrade() -> Result<()> {
     let change = changed(&diff, &package)?;
     let name = text(&change["fixes"][0]);
     ensure!(name.starts_with("CVE-"), "the update of {package} names what it fixes: {diff}");
+    ensure!(
+        diff["machines"]["web"]["fixes"].as_array().is_some_and(|all| all.contains(&change["fixes"][0])),
+        "a machine sums up its packages: {diff}"
+    );
     let found = world.json(&["affected", &package])?["found"][0].clone();
     let fixed = json!({
         "scope": "remote", "releases": {"bookworm": {
@@ -51,6 +55,10 @@ fn from_the_advisory_to_the_upgrade() -> Result<()> {
     let feed = world.folder().join("tracker.json");
     fs::write(&feed, json!({text(&found["source"]): {&name: fixed}}).to_string())?;
     world.ok(&["advisory", "add", "debian", feed.to_str().context("UTF-8")?])?;
+    // With the feed, going back is known to bring it in again.
+    let back = world.json(&["diff", &format!("{app}/today.lock"), lock.to_str().context("UTF-8")?])?;
+    assert_eq!(changed(&back, &package)?["brings"][0], name.as_str(), "{back}");
+    ensure!(back["machines"]["web"]["brings"].to_string().contains(&name), "{back}");
 
     // Where is it, and what stands in the way of calling that good?
     let affected = world.json(&["affected", &name])?;
@@ -67,25 +75,35 @@ fn from_the_advisory_to_the_upgrade() -> Result<()> {
         "{refused:?}"
     );
 
-    // Only what security has fixed, and nothing but that.
-    let update = world.json(&["lock", "--security", &app])?;
+    update(&world, &app, (&package, &name))?;
+    follow(&world, &name, port)?;
+    world.ok(&["down", "prod"])?;
+    world.end()
+}
+
+/// Only what security has fixed, and nothing but that.
+fn update(world: &World, app: &str, (package, name): (&str, &str)) -> Result<()> {
+    let update = world.json(&["lock", "--security", app])?;
     let taken: Vec<String> =
         update["changes"].as_array().into_iter().flatten().map(|one| text(&one["package"])).collect();
-    assert_eq!(taken, std::slice::from_ref(&package));
-    let diff = world.json(&["diff", &app])?;
-    let change = changed(&diff, &package)?;
+    assert_eq!(taken, [package.to_owned()]);
+    let diff = world.json(&["diff", app])?;
+    let change = changed(&diff, package)?;
     assert_eq!(change["cause"]["kind"], "base", "{change}");
-    ensure!(change["fixes"].as_array().is_some_and(|all| all.contains(&name.as_str().into())), "{change}");
-    world.ok(&["release", &app, "-m", &name])?;
+    ensure!(change["fixes"].as_array().is_some_and(|all| all.contains(&name.into())), "{change}");
+    world.ok(&["release", app, "-m", name])?;
+    Ok(())
+}
 
-    // Tested, scanned, promoted, and the deployment follows the channel.
+/// Tested, scanned, promoted, and the deployment follows the channel.
+fn follow(world: &World, name: &str, port: u16) -> Result<()> {
     let tested = world.json(&["test", "hello@2"])?;
     assert_eq!(tested["passed"], true, "{tested}");
     world.ok(&["scan", "hello@2"])?;
-    world.ok(&["promote", "hello@2", "prod", "-m", &name])?;
+    world.ok(&["promote", "hello@2", "prod", "-m", name])?;
     world.ok(&["upgrade", "prod", "hello@prod"])?;
     assert_eq!(get(port, "/")?.status, 200);
-    let after = world.json(&["affected", &name])?;
+    let after = world.json(&["affected", name])?;
     assert_eq!(
         (&after["instances"], &after["applications"][0]["free_since"]),
         (&0.into(), &"hello@2".into())
@@ -93,8 +111,7 @@ fn from_the_advisory_to_the_upgrade() -> Result<()> {
     ensure!(after["channels"].as_array().is_some_and(Vec::is_empty), "{after}");
     let same = world.json(&["diff", "prod", "hello@prod"])?;
     assert_eq!((&same["running"], &same["machines"]), (&json!([]), &json!({})));
-    world.ok(&["down", "prod"])?;
-    world.end()
+    Ok(())
 }
 
 /// The change of one package of the only machine.

@@ -224,6 +224,11 @@ pub(super) fn statements_of(
 }
 
 impl Said {
+    /// The name that CVE has for it, or else its own. An announcement stands for all that it bundles, and is none of them.
+    pub(super) fn common_name(&self) -> &VulnerabilityName {
+        self.cve.as_ref().filter(|_| !self.name.is_bundle()).unwrap_or(&self.name)
+    }
+
     /// Whether it speaks of a component: of its source, and of its suite or of all. What is said of Debian is not said of
     /// other distributions, whose suites have a colon.
     pub(super) fn is_about(&self, component: &Component) -> bool {

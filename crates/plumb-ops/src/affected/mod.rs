@@ -7,6 +7,7 @@
 //! ```
 //! No question uses the network: feeds are taken by `plumb advisory`, and an answer says how old they are.
 
+mod between;
 mod changelog;
 mod compile;
 mod feed;
@@ -29,9 +30,11 @@ use plumb_search::{
 };
 use serde::Serialize;
 
+pub(crate) use between::OpenByPackage;
 pub use feed::{FeedName, FeedOutcome, FeedView};
 pub use open::{DeploymentRisk, OpenView, OpenVulnerability};
 pub use scan::ScanView;
+pub(crate) use seen::Subject;
 
 use crate::Plumb;
 use crate::error::OpsError;

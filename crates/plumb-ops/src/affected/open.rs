@@ -208,9 +208,7 @@ fn take(
     (component, holders): (&Component, &BTreeSet<u32>),
     fixed: Option<String>,
 ) {
-    // An announcement stands for all that it bundles, and is none of them.
-    let cve = said.cve.as_ref().filter(|_| !said.name.is_bundle());
-    let name = cve.unwrap_or(&said.name).clone();
+    let name = said.common_name().clone();
     let key = (
         name.clone(),
         component.ecosystem,

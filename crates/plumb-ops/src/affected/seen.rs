@@ -65,30 +65,45 @@ pub(super) enum Content {
 }
 
 /// A machine of a release, with what the release was made from.
-pub(super) struct Subject<'s> {
-    pub(super) machine: &'s MachineName,
-    pub(super) image: &'s Image,
-    pub(super) definition: &'s Definition,
-    pub(super) lock: &'s Lock,
+pub(crate) struct Subject<'s> {
+    pub(crate) machine: &'s MachineName,
+    pub(crate) image: &'s Image,
+    pub(crate) definition: &'s Definition,
+    pub(crate) lock: &'s Lock,
 }
 
 impl Plumb<'_> {
     /// Looks into an image.
     pub(super) fn look_into(&self, subject: &Subject<'_>) -> Result<Seen, OpsError> {
         let inventory = self.inventory(subject.machine, subject.image)?;
-        self.carve(subject.machine, (subject.image, &inventory), &says_what_it_is)?;
-        let lists = self.status(&inventory)?;
+        let (lists, suite) = self.lists(subject, &inventory)?;
         let defined = subject.definition.machines.get(subject.machine);
-        let suite = match defined.and_then(|machine| machine.oci.as_ref()) {
-            Some(_) => self.suite_of_container(&inventory)?,
-            None => subject.definition.base.suite.clone(),
-        };
         let (mut components, blind) = debian(subject, &lists, &suite);
         components.extend(kernel(subject));
         for (path, found) in self.of_languages(subject.machine, (subject.image, &inventory))? {
             components.push(of_language(path, found, defined));
         }
         Ok(Seen { components, pieces: pieces(&inventory, subject.image), blind })
+    }
+
+    /// The packages of an image, as far as they can be read, and its kernel.
+    pub(super) fn packages_of(&self, subject: &Subject<'_>) -> Result<Vec<Component>, OpsError> {
+        let inventory = self.inventory(subject.machine, subject.image)?;
+        let (lists, suite) = self.lists(subject, &inventory)?;
+        let (mut components, _) = listed(&lists, &suite);
+        components.extend(kernel(subject).map(|(component, _)| component));
+        Ok(components)
+    }
+
+    /// The lists of packages of an image, and the suite that advisories call them by.
+    fn lists(&self, subject: &Subject<'_>, inventory: &Inventory) -> Result<(Vec<List>, String), OpsError> {
+        self.carve(subject.machine, (subject.image, inventory), &says_what_it_is)?;
+        let defined = subject.definition.machines.get(subject.machine);
+        let suite = match defined.and_then(|machine| machine.oci.as_ref()) {
+            Some(_) => self.suite_of_container(inventory)?,
+            None => subject.definition.base.suite.clone(),
+        };
+        Ok((self.status(inventory)?, suite))
     }
 
     /// The control stanzas of all packages.

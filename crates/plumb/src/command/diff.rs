@@ -75,6 +75,11 @@ fn print_machine(machine: &MachineDiff, all_files: bool) {
         out!("  packages");
         machine.packages.iter().for_each(package);
     }
+    if !machine.fixes.is_empty() || !machine.brings.is_empty() {
+        out!("  vulnerabilities, with those of the kernel");
+        vulnerabilities(4, "fixes", machine.fixes.iter());
+        vulnerabilities(4, "brings", machine.brings.iter());
+    }
     list("settings", machine.settings.iter());
     list("services", machine.services.iter());
     list("accounts", machine.accounts.iter());
@@ -98,13 +103,16 @@ fn package(change: &PackageChange) {
     let versions = arrow(change.before.as_deref(), change.after.as_deref());
     tell(4, &format!("{} {versions}", change.name));
     tell(6, &change.cause.to_string());
-    for (word, names) in [("fixes", &change.fixes), ("brings back", &change.brings_back)] {
-        if !names.is_empty() {
-            let more = names.len().saturating_sub(NAMES);
-            let named = names.iter().take(NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            tell(6, &format!("{word} {named}{more}"));
-        }
+    vulnerabilities(6, "fixes", change.fixes.iter());
+    vulnerabilities(6, "brings", change.brings.iter());
+}
+
+fn vulnerabilities<'n>(indent: usize, word: &str, names: impl ExactSizeIterator<Item = &'n String>) {
+    let more = names.len().saturating_sub(NAMES);
+    let named: Vec<&str> = names.take(NAMES).map(String::as_str).collect();
+    if !named.is_empty() {
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        tell(indent, &format!("{word} {}{more}", named.join(", ")));
     }
 }
 

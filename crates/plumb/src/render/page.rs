@@ -1,9 +1,10 @@
 //! A comparison as one page: no script, nothing from elsewhere, readable on paper. For people who decide about a change,
 //! and for the file they keep of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use plumb_ops::{Cause, Change, Diff, MachineDiff, PackageChange, Presence, Running};
+use plumb_ops::{Cause, Change, Diff, MachineDiff, Presence, Running};
 
 use crate::command::diff::{arrow, figure_text, is_unknown, what_text};
 
@@ -75,12 +76,10 @@ fn summary(diff: &Diff) -> String {
         return "<p>Nothing differs.</p>\n".to_owned();
     }
     let sum = |of: &dyn Fn(&MachineDiff) -> usize| diff.machines.values().map(of).sum::<usize>();
-    let names = |of: &dyn Fn(&PackageChange) -> Vec<String>| {
-        let all = diff.machines.values().flat_map(|machine| &machine.packages).flat_map(of);
-        all.collect::<std::collections::BTreeSet<String>>().len()
+    let names = |of: fn(&MachineDiff) -> &BTreeSet<String>| {
+        diff.machines.values().flat_map(of).collect::<BTreeSet<&String>>().len()
     };
-    let (fixed, back) =
-        (names(&|package| package.fixes.clone()), names(&|package| package.brings_back.clone()));
+    let (fixed, brought) = (names(|machine| &machine.fixes), names(|machine| &machine.brings));
     let mut text = format!(
         "<p>What differs: {}, {}, {}.",
         count(diff.machines.len(), "machine"),
@@ -90,8 +89,8 @@ fn summary(diff: &Diff) -> String {
     if fixed > 0 {
         add(&mut text, format_args!(" <span class=\"fix\">{fixed} vulnerabilities fixed.</span>"));
     }
-    if back > 0 {
-        add(&mut text, format_args!(" <span class=\"back\">{back} vulnerabilities brought back.</span>"));
+    if brought > 0 {
+        add(&mut text, format_args!(" <span class=\"back\">{brought} vulnerabilities brought in.</span>"));
     }
     match diff.unknown().len() {
         0 => text.push_str(" Every change has a cause.</p>\n"),
@@ -111,6 +110,12 @@ fn count(number: usize, noun: &str) -> String {
 }
 
 fn of_machine(html: &mut String, machine: &MachineDiff) {
+    for (class, word, names) in [("fix", "Fixes", &machine.fixes), ("back", "Brings", &machine.brings)] {
+        if !names.is_empty() {
+            let all = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            add(html, format_args!("<p class=\"{class}\">{word} {}</p>\n", escaped(&all)));
+        }
+    }
     if !machine.packages.is_empty() {
         html.push_str("<h3>Packages</h3>\n<table><tr><th>package<th>layer<th>version<th>why\n");
         for package in &machine.packages {
@@ -124,7 +129,7 @@ fn of_machine(html: &mut String, machine: &MachineDiff) {
                     escaped(&version),
                     cause(&package.cause),
                     names("fix", "fixes", &package.fixes),
-                    names("back", "brings back", &package.brings_back),
+                    names("back", "brings", &package.brings),
                 ),
             );
         }

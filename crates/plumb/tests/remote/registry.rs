@@ -55,7 +55,23 @@ fn a_release_travels_by_a_registry_and_other_tools_copy_it() -> Result<()> {
     line.cut(0, 0);
     home.verify("hello@2")?;
 
-    // Listed and copied by a tool that knows nothing of Plumb: to another repository, from which a release comes as well.
+    others_copy_it(port)?;
+
+    // What the registry's own garbage collection finds unused is nothing of ours.
+    let config = folder.join("registry.yml");
+    printed(Command::new("docker-registry").args(["garbage-collect", text_of(&config)]))?;
+    let after = Home::new("oci-after")?;
+    let cloned = after.json(&["clone", &address, "hello"])?;
+    assert_eq!(
+        (&cloned["reports"]["files"], &cloned["reports"]["absent"]),
+        (&1.into(), &0.into()),
+        "{cloned}"
+    );
+    after.verify("hello@2")
+}
+
+/// Listed and copied by a tool that knows nothing of Plumb: to another repository, from which a release comes as well.
+fn others_copy_it(port: u16) -> Result<()> {
     let host = format!("127.0.0.1:{port}");
     let tags = printed(
         Command::new("skopeo")
@@ -79,19 +95,7 @@ fn a_release_travels_by_a_registry_and_other_tools_copy_it() -> Result<()> {
     }
     let copied = Home::new("oci-copied")?;
     copied.ok(&["clone", &format!("oci://{host}/copied"), "hello"])?;
-    copied.verify("hello@2")?;
-
-    // What the registry's own garbage collection finds unused is nothing of ours.
-    let config = folder.join("registry.yml");
-    printed(Command::new("docker-registry").args(["garbage-collect", text_of(&config)]))?;
-    let after = Home::new("oci-after")?;
-    let cloned = after.json(&["clone", &address, "hello"])?;
-    assert_eq!(
-        (&cloned["reports"]["files"], &cloned["reports"]["absent"]),
-        (&1.into(), &0.into()),
-        "{cloned}"
-    );
-    after.verify("hello@2")
+    copied.verify("hello@2")
 }
 
 #[test]
