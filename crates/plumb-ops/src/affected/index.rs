@@ -31,7 +31,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::error::OpsError;
 
 /// Changes with the tables and with what is put into them.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// How long a reader waits for a writer that replaces the head of the log; a second is far more than that takes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
