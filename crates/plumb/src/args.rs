@@ -448,7 +448,7 @@ fn age(text: &str) -> Result<i64, String> {
 /// `plumb fsck`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code 3 if damage is left.\n\nExamples:\n  plumb fsck --dry-run\n  plumb fsck --offline   repair from what is here only"
+    after_help = "Exit code 3 if damage is left.\n\nExamples:\n  plumb fsck --dry-run\n  plumb fsck --offline   repair from what is on this host only"
 )]
 pub struct Fsck {
     /// Only look: move, repair and remove nothing

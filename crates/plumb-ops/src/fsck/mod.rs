@@ -5,7 +5,7 @@
 //!  every release      canonical, in its place, chain of digests; statements by their digests
 //!  trust, channels    every version follows from the one before, every promotion is signed and in its place
 //!  what they reach    there                                   missing: another form, the archive's pool, taken out of an
-//!                                                             image or a package, built again (`repair.rs`)
+//!                                                             image or a package, built again, a remote (`repair.rs`)
 //!  entries            what they name is there                 forgotten, if they only spare work
 //!  everything else    unfinished files of dead processes, permissions, foreign files
 //! ```
@@ -31,6 +31,7 @@ use serde::Serialize;
 pub(crate) use self::needed::WITH_PACKAGES;
 
 use self::needed::NeededBy;
+use self::repair::Repaired;
 use crate::Plumb;
 use crate::collect::Mode;
 use crate::error::OpsError;
@@ -115,6 +116,8 @@ pub struct Checkup {
     pub kept_aside: u64,
     /// What is wrong.
     pub damages: Vec<Damage>,
+    /// Remotes that might have helped and could not be asked, and why.
+    pub remotes: Vec<String>,
 }
 
 impl Checkup {
@@ -138,11 +141,18 @@ impl Plumb<'_> {
     }
 
     fn check_all(&self, mode: Mode) -> Result<Checkup, OpsError> {
-        let mut found = Checkup { objects: 0, bytes: 0, releases: 0, kept_aside: 0, damages: Vec::new() };
+        let mut found = Checkup {
+            objects: 0,
+            bytes: 0,
+            releases: 0,
+            kept_aside: 0,
+            damages: Vec::new(),
+            remotes: Vec::new(),
+        };
         let mut wrong = self.check_objects_of_store(mode, &mut found)?;
         let releases = self.check_releases(&mut found)?;
         self.check_vouching(&mut found)?;
-        let (mut how, mut needed) = (BTreeMap::new(), NeededBy::new());
+        let (mut repaired, mut needed) = (Repaired::default(), NeededBy::new());
         for round in 0..ROUNDS {
             needed = self.needed_by(&releases)?;
             let before = wrong.len();
@@ -157,9 +167,10 @@ impl Plumb<'_> {
                     lost.insert(*digest);
                 }
             }
-            how.extend(self.repair(&lost, &releases)?);
+            self.repair(&lost, &releases, &mut repaired)?;
         }
-        self.judge(mode, &how, &needed, &mut found)?;
+        self.judge(mode, &repaired.how, &needed, &mut found)?;
+        found.remotes.extend(repaired.problems);
         self.check_entries(mode, &mut found)?;
         self.check_leftovers(mode, &mut found)?;
         Ok(found)
@@ -305,6 +316,13 @@ impl Plumb<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// An error with everything that caused it, in one line.
+fn chain(error: &OpsError) -> String {
+    let first: &dyn std::error::Error = error;
+    let causes = std::iter::successors(Some(first), |cause| (*cause).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn object(digest: &Digest) -> String {

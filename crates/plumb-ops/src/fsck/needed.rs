@@ -38,7 +38,7 @@ impl Plumb<'_> {
         Ok(needed)
     }
 
-    fn needs(&self, release: &Release) -> Result<BTreeSet<Digest>, OpsError> {
+    pub(super) fn needs(&self, release: &Release) -> Result<BTreeSet<Digest>, OpsError> {
         let mut needed = BTreeSet::from([release.definition, release.lock]);
         needed.extend(release.checks);
         let (mut images, mut documents) = (BTreeSet::new(), BTreeSet::new());
@@ -71,6 +71,14 @@ impl Plumb<'_> {
             Some(_) => {}
         }
         Ok(needed)
+    }
+
+    /// The images of a release came back: what is missing of it from now on is missed.
+    pub(crate) fn forget_collected(&self, release: &Release) -> Result<(), OpsError> {
+        if self.is_whole_here(release)? {
+            self.store.remove_entry(COLLECTED, &crate::collect::key_of(&release.name()))?;
+        }
+        Ok(())
     }
 
     #[cfg(test)]

@@ -3,7 +3,7 @@
 use plumb_model::Document as _;
 use plumb_model::release::{Release, ReleaseName};
 
-use super::{Checkup, DamageKind, damage};
+use super::{Checkup, DamageKind, chain, damage};
 use crate::Plumb;
 use crate::error::OpsError;
 
@@ -16,10 +16,7 @@ fn record<T, E: Into<OpsError>>(
     match read.map_err(Into::into) {
         Ok(read) => Ok(Some(read)),
         Err(error) if error.is_damage() || matches!(error, OpsError::Trust(_)) => {
-            let causes =
-                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-            let reason: Vec<String> = causes.map(ToString::to_string).collect();
-            found.damages.push(damage(DamageKind::Record, what(), &reason.join(": ")));
+            found.damages.push(damage(DamageKind::Record, what(), &chain(&error)));
             Ok(None)
         }
         Err(error) => Err(error),

@@ -1,4 +1,4 @@
-//! Where lost objects come back from: the archive's pool, packages, images, a second build.
+//! Where lost objects come back from: the archive's pool, packages, a second build, images, remotes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -13,11 +13,13 @@ use plumb_model::image::Image;
 use plumb_model::release::Release;
 use plumb_store::Store;
 
+use super::chain;
 use super::needed::readable;
 use crate::Plumb;
 use crate::contents::{pooled, read_package};
 use crate::error::OpsError;
 use crate::lock::Transfer;
+use crate::remote::{Lost, TransferError};
 
 /// Objects that are kept only if they are wanted: a package is read for a few of its files.
 struct Wanted<'a> {
@@ -44,8 +46,20 @@ impl Objects for Wanted<'_> {
     }
 }
 
+/// What came back.
+#[derive(Default)]
+pub(super) struct Repaired {
+    /// From where.
+    pub(super) how: BTreeMap<Digest, String>,
+    /// Remotes that could not be asked, and why.
+    pub(super) problems: BTreeSet<String>,
+}
+
 /// A full disk is the reason: then nothing is said about who has an object.
 fn is_full(error: &OpsError) -> bool {
+    if matches!(error, OpsError::Transfer(TransferError::NoSpace { .. })) {
+        return true;
+    }
     let causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |cause| (*cause).source());
     let mut causes = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
@@ -62,29 +76,82 @@ fn worked(tried: Result<(), OpsError>) -> Result<bool, OpsError> {
 }
 
 impl Plumb<'_> {
-    /// Brings back what can be; says how.
+    /// Brings back what can be.
     pub(super) fn repair(
         &self,
         lost: &BTreeSet<Digest>,
         releases: &[Release],
-    ) -> Result<BTreeMap<Digest, String>, OpsError> {
-        let mut how = BTreeMap::new();
+        repaired: &mut Repaired,
+    ) -> Result<(), OpsError> {
         if lost.is_empty() {
-            return Ok(how);
+            return Ok(());
         }
-        self.take_from_pool(releases, lost, &mut how)?;
+        let how = &mut repaired.how;
+        self.take_from_pool(releases, lost, how)?;
         for release in releases {
-            self.take_from_packages(release, lost, &mut how)?;
+            self.take_from_packages(release, lost, how)?;
         }
         for release in releases {
-            self.take_from_build(release, lost, &mut how)?;
+            self.take_from_build(release, lost, how)?;
         }
         // A root that can be unfolded again, or a file that a root holds, in this order: roots need files.
         for release in releases {
-            self.take_from_roots(release, lost, &mut how)?;
+            self.take_from_roots(release, lost, how)?;
         }
-        self.store.sync()?;
-        Ok(how)
+        for release in releases {
+            self.take_from_remotes(release, lost, repaired)?;
+        }
+        // Of roots that came back.
+        for release in releases {
+            self.take_from_roots(release, lost, &mut repaired.how)?;
+        }
+        Ok(self.store.sync()?)
+    }
+
+    /// What nobody here has, from remotes.
+    fn take_from_remotes(
+        &self,
+        release: &Release,
+        lost: &BTreeSet<Digest>,
+        repaired: &mut Repaired,
+    ) -> Result<(), OpsError> {
+        let mut objects = self.needs(release)?;
+        objects.retain(|digest| lost.contains(digest) && !self.store.contains(digest));
+        let lock = readable(self.lock_of(release))?;
+        let packages = lock.iter().flat_map(|lock| &lock.packages).map(|package| package.digest);
+        let packages: BTreeSet<Digest> = packages.filter(|digest| objects.contains(digest)).collect();
+        let mut unusable = BTreeSet::new();
+        for (_, image) in self.images_of(release) {
+            let root = image.root.digest;
+            let is_plain = self.store.path(&root).exists();
+            if !is_plain && self.store.bases(&root)?.iter().any(|base| objects.contains(base)) {
+                unusable.insert(root);
+            }
+        }
+        for remote in self.remotes_of(&release.app)? {
+            if objects.is_empty() {
+                break;
+            }
+            let wanted = Lost { objects: &objects, packages: &packages, unusable: &unusable };
+            match self.give_back(&remote, release, &wanted) {
+                Ok(()) | Err(OpsError::Transfer(TransferError::NotThere { .. })) => {}
+                Err(error) if is_full(&error) => return Err(error),
+                Err(error) => {
+                    let why = chain(&error);
+                    repaired
+                        .problems
+                        .insert(format!("remote `{remote}` cannot help {}: {why}", release.name()));
+                }
+            }
+            // Those that made way for a whole one came as well.
+            let came = |digest: &&Digest| self.store.contains(digest);
+            let roots = unusable.iter().filter(|root| self.store.path(root).exists());
+            for digest in objects.iter().filter(came).chain(roots) {
+                repaired.how.insert(*digest, format!("from remote `{remote}`"));
+            }
+            objects.retain(|digest| !self.store.contains(digest));
+        }
+        Ok(())
     }
 
     /// Packages, from the archives' pools, by their digests.

@@ -13,6 +13,7 @@ mod object;
 mod pull;
 mod push;
 mod report;
+mod restore;
 mod signed;
 mod supply;
 mod word;
@@ -29,6 +30,7 @@ pub use self::pull::{Pulled, PulledBundle};
 pub use self::push::{Pushed, PushedBundle};
 pub use self::report::Reports;
 
+pub(crate) use self::restore::Lost;
 pub(crate) use crate::collect::Mode;
 
 use crate::Plumb;

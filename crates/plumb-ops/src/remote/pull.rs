@@ -71,6 +71,23 @@ struct Job<'a> {
     mode: Mode,
 }
 
+impl Pulled {
+    fn nothing(job: &Job<'_>, entry: &Entry) -> Pulled {
+        Pulled {
+            release: job.name.clone(),
+            remote: job.remote.shown(),
+            changed: false,
+            bytes: 0,
+            release_bytes: entry.bytes,
+            trusts: None,
+            bundles: Vec::new(),
+            channels: Vec::new(),
+            supplies: (0, 0),
+            reports: Reports::default(),
+        }
+    }
+}
+
 impl Plumb<'_> {
     /// Brings a release here from a remote.
     ///
@@ -137,18 +154,7 @@ impl Plumb<'_> {
     }
 
     fn bring_release(&self, job: &Job<'_>, entry: &Entry) -> Result<Pulled, OpsError> {
-        let mut pulled = Pulled {
-            release: job.name.clone(),
-            remote: job.remote.shown(),
-            changed: false,
-            bytes: 0,
-            release_bytes: entry.bytes,
-            trusts: None,
-            bundles: Vec::new(),
-            channels: Vec::new(),
-            supplies: (0, 0),
-            reports: Reports::default(),
-        };
+        let mut pulled = Pulled::nothing(job, entry);
         let here = match self.read_release(&job.name) {
             Ok(here) if here.digest() != entry.document.digest => {
                 return Err(index::differs(job.remote, &job.name, &entry.document.digest));
@@ -156,6 +162,7 @@ impl Plumb<'_> {
             Ok(here) if self.whole(&here).is_ok() => {
                 if job.mode == Mode::Do {
                     pulled.trusts = self.keep_seen(job.place, &job.name.app, job.look)?;
+                    self.forget_collected(&here)?;
                 }
                 return Ok(pulled);
             }
@@ -188,8 +195,21 @@ impl Plumb<'_> {
                 other => other?,
             }
         }
+        self.forget_collected(&release)?;
         self.report(Progress::Travel(Travel::Pulled { release: job.name.to_string() }));
         Ok(pulled)
+    }
+
+    /// Brings what is missing of the objects of a release, which is the one that the remote has.
+    pub(super) fn bring_missing(
+        &self,
+        place: &Place,
+        look: &Look,
+        (name, entry): (ReleaseName, &Entry),
+    ) -> Result<(), OpsError> {
+        let (remote, mode) = (place.remote.as_ref(), Mode::Do);
+        let job = Job { remote, place, look, index: &look.index, name, mode };
+        self.bring_objects(&job, &mut Pulled::nothing(&job, entry))
     }
 
     /// The release's own document: it is what it says, and says what it was asked for.

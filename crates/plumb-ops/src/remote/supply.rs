@@ -1,7 +1,7 @@
 //! What the images of a release were built from: packages, and files from elsewhere. With them a release can be built again
 //! after the archives dropped them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::image::Part;
 use plumb_model::release::Release;
@@ -74,11 +74,7 @@ impl Plumb<'_> {
         list: &Part,
         mode: Mode,
     ) -> Result<(usize, u64), OpsError> {
-        let remote = place.remote.as_ref();
-        let bytes = plumb_remote::read_blob(remote, &blob(list), LIST_LIMIT, &place.patience)?;
-        let name = format!("{} of {}", list.digest, remote.shown());
-        let list = SupplyList::from_bytes(&bytes)
-            .map_err(|source| TransferError::Foreign { name, source: source.into() })?;
+        let list = self.supply_list(place, list)?;
         let mut missing = Vec::new();
         for file in &list.files {
             if self.store.size(&file.digest)? != Some(file.size) {
@@ -103,6 +99,27 @@ impl Plumb<'_> {
             plumb_fetch::index_by_sha512(&self.store, &file.digest)?;
         }
         Ok(count)
+    }
+
+    fn supply_list(&self, place: &Place, list: &Part) -> Result<SupplyList, OpsError> {
+        let remote = place.remote.as_ref();
+        let bytes = plumb_remote::read_blob(remote, &blob(list), LIST_LIMIT, &place.patience)?;
+        let name = format!("{} of {}", list.digest, remote.shown());
+        let list = SupplyList::from_bytes(&bytes);
+        Ok(list.map_err(|source| TransferError::Foreign { name, source: source.into() })?)
+    }
+
+    /// Brings those of the `lost` files that a list of a remote names.
+    pub(super) fn bring_lost(
+        &self,
+        place: &Place,
+        list: &Part,
+        lost: &BTreeSet<Digest>,
+    ) -> Result<(), OpsError> {
+        let files = self.supply_list(place, list)?.files;
+        let files: Vec<SupplyFile> = files.into_iter().filter(|file| lost.contains(&file.digest)).collect();
+        self.check_space(files.iter().map(|file| file.size).fold(0, u64::saturating_add))?;
+        files.iter().try_for_each(|file| self.bring_file(place, (&file.name, &file.digest, file.size)))
     }
 
     /// Brings one file, from where it was when it was interrupted.

@@ -113,9 +113,9 @@ impl Plumb<'_> {
                     found.problems.push(problem);
                 }
             }
-            if !found.restored.is_empty() && self.is_here(&release)? {
+            if !found.restored.is_empty() {
                 self.store.sync()?;
-                self.store.remove_entry(crate::fsck::COLLECTED, &crate::collect::key_of(name))?;
+                self.forget_collected(&release)?;
             }
         }
         Ok(found)

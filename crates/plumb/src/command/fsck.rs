@@ -36,6 +36,9 @@ fn print(found: &Checkup) {
     if found.damages.len() > ROWS {
         out!("… and {} more; `--json` has all", found.damages.len() - ROWS);
     }
+    for problem in &found.remotes {
+        tell(0, problem);
+    }
     if found.kept_aside > 0 {
         out!("{} unfinished downloads or objects set aside are kept", found.kept_aside);
     }

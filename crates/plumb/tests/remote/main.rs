@@ -4,6 +4,7 @@
 mod base;
 mod hostile;
 mod registry;
+mod restore;
 mod server;
 mod store;
 

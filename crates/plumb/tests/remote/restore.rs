@@ -1,0 +1,130 @@
+//! What was lost here is given back by a remote, without anybody saying which.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use plumb_model::Digest;
+use serde_json::Value;
+
+use super::base::{Home, base, text_of};
+
+fn shown(home: &Home, release: &str, part: &str) -> Result<Digest> {
+    let shown = home.json(&["show", release])?;
+    let digest = shown["images"]["web"][part]["digest"].as_str().or(shown["images"]["web"][part].as_str());
+    Ok(digest.context("a digest")?.parse()?)
+}
+
+/// The files that an object lies in.
+fn files(home: &Home, digest: &Digest) -> Vec<PathBuf> {
+    let hex = digest.hex();
+    let at = |place: &str| home.0.join("store").join(place).join(&hex[..2]).join(&hex[2..]);
+    ["objects", "folded"].map(at).into_iter().filter(|path| path.exists()).collect()
+}
+
+fn lose(home: &Home, digest: &Digest) -> Result<()> {
+    let files = files(home, digest);
+    ensure!(!files.is_empty(), "{digest} is not there");
+    Ok(files.iter().try_for_each(fs::remove_file)?)
+}
+
+fn spoil(path: &Path) -> Result<()> {
+    let mut bytes = fs::read(path)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(path)?;
+    Ok(fs::write(path, bytes)?)
+}
+
+/// Checks the store; everything that is wrong comes back, and `from_remote` of it from the remote.
+fn repaired(home: &Home, from_remote: &[Digest]) -> Result<()> {
+    let found = home.json(&["--offline", "fsck"])?;
+    for digest in from_remote {
+        let what = format!("object {digest}");
+        let damages = found["damages"].as_array().into_iter().flatten();
+        let outcomes: Vec<&Value> = damages
+            .filter(|damage| damage["what"] == what)
+            .map(|damage| &damage["outcome"]["repaired"])
+            .collect();
+        ensure!(outcomes == ["from remote `origin`"], "{what}: {found:#}");
+    }
+    let again = home.json(&["--offline", "fsck"])?;
+    assert_eq!(again["damages"], Value::Array(Vec::new()), "{again:#}");
+    home.verify("hello@3")
+}
+
+#[test]
+fn fsck_takes_from_a_remote_what_nobody_here_has() -> Result<()> {
+    let (base, home) = (base()?, Home::new("restore")?);
+    home.ok(&["clone", text_of(&base.remote), "hello"])?;
+    let page = Digest::of(&fs::read(base.world.folder().join("app/www/index.html"))?);
+    let root = shown(&home, "hello@3", "root")?;
+    let release = home.json(&["show", "hello@3"])?;
+    let manifest = release["release"]["content"]["machines"]["web"]["image"].as_str().context("a digest")?;
+    let manifest: Digest = manifest.parse()?;
+
+    // A root that is damaged and a file of the user; nothing here has the packages that it was built from.
+    spoil(&files(&home, &root)[0])?;
+    lose(&home, &page)?;
+    let dry = home.run(&["--offline", "fsck", "--dry-run"])?;
+    assert_eq!(dry.code, 3, "{}", dry.stdout);
+    repaired(&home, &[root, page])?;
+
+    // What names others is lost with what it names.
+    let recipe = shown(&home, "hello@3", "recipe")?;
+    for digest in [manifest, recipe, page] {
+        lose(&home, &digest)?;
+    }
+    repaired(&home, &[manifest])?;
+    ensure!(!files(&home, &recipe).is_empty() && !files(&home, &page).is_empty());
+
+    // A root that is folded to files, one of which is lost.
+    home.ok(&["gc", "--newest", "1", "--older-than", "0"])?;
+    ensure!(files(&home, &root)[0].starts_with(home.0.join("store/folded")));
+    let lost =
+        largest_file(&home, &[root, shown(&home, "hello@3", "kernel")?, shown(&home, "hello@3", "initrd")?])?;
+    fs::remove_file(lost)?;
+    repaired(&home, &[root])?;
+
+    // A remote that is not there is named, and is no reason to stop.
+    lose(&home, &page)?;
+    lose(&home, &root)?;
+    home.ok(&["remote", "remove", "origin"])?;
+    home.ok(&["remote", "add", "origin", "https://127.0.0.1:9/nowhere"])?;
+    let found = home.run(&["--offline", "fsck"])?;
+    assert_eq!(found.code, 3, "{}", found.stdout);
+    ensure!(found.stdout.contains("remote `origin` cannot help hello@3: offline"), "{}", found.stdout);
+    home.ok(&["remote", "add", "second", text_of(&base.remote)])?;
+    ensure!(home.ok(&["--offline", "fsck"])?.stdout.contains("from remote `second`"));
+    home.verify("hello@3")
+}
+
+/// The file of the largest folded object beside those named: one that the root is folded to.
+fn largest_file(home: &Home, besides: &[Digest]) -> Result<PathBuf> {
+    let besides: Vec<PathBuf> = besides.iter().flat_map(|digest| files(home, digest)).collect();
+    let mut found = Vec::new();
+    for fan in fs::read_dir(home.0.join("store/folded"))? {
+        for entry in fs::read_dir(fan?.path())? {
+            let entry = entry?;
+            found.push((entry.metadata()?.len(), entry.path()));
+        }
+    }
+    found.retain(|(_, path)| !besides.contains(path));
+    Ok(found.into_iter().max().context("a folded file")?.1)
+}
+
+#[test]
+fn what_was_collected_and_pulled_again_is_missed() -> Result<()> {
+    let (base, home) = (base()?, Home::new("pulled-again")?);
+    home.ok(&["clone", text_of(&base.remote), "hello"])?;
+    home.ok(&["pull", "hello@2"])?;
+    home.ok(&["gc", "--newest", "1", "--older-than", "0"])?;
+    let root = shown(&home, "hello@2", "root")?;
+    ensure!(files(&home, &root).is_empty());
+    // Collected: rightly missing. Pulled again: missed.
+    repaired(&home, &[])?;
+    home.ok(&["pull", "hello@2"])?;
+    lose(&home, &root)?;
+    repaired(&home, &[root])?;
+    home.verify("hello@2")
+}
