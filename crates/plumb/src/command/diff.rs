@@ -75,11 +75,7 @@ fn print_machine(machine: &MachineDiff, all_files: bool) {
         out!("  packages");
         machine.packages.iter().for_each(package);
     }
-    if !machine.fixes.is_empty() || !machine.brings.is_empty() {
-        out!("  vulnerabilities, with those of the kernel");
-        vulnerabilities(4, "fixes", machine.fixes.iter());
-        vulnerabilities(4, "brings", machine.brings.iter());
-    }
+    others(machine);
     list("settings", machine.settings.iter());
     list("services", machine.services.iter());
     list("accounts", machine.accounts.iter());
@@ -105,6 +101,25 @@ fn package(change: &PackageChange) {
     tell(6, &change.cause.to_string());
     vulnerabilities(6, "fixes", change.fixes.iter());
     vulnerabilities(6, "brings", change.brings.iter());
+}
+
+/// Vulnerabilities that stand with no package: those of the kernel, or of a machine that is new or gone.
+fn others(machine: &MachineDiff) {
+    let packages = || machine.packages.iter();
+    let without = |all: &BTreeSet<String>, named: BTreeSet<&String>| -> Vec<String> {
+        all.iter().filter(|name| !named.contains(name)).cloned().collect()
+    };
+    let fixes = without(&machine.fixes, packages().flat_map(|change| &change.fixes).collect());
+    let brings = without(&machine.brings, packages().flat_map(|change| &change.brings).collect());
+    if fixes.is_empty() && brings.is_empty() {
+        return;
+    }
+    match machine.presence {
+        Presence::Both => out!("  vulnerabilities of the kernel"),
+        Presence::Added | Presence::Removed => out!("  vulnerabilities"),
+    }
+    vulnerabilities(4, "fixes", fixes.iter());
+    vulnerabilities(4, "brings", brings.iter());
 }
 
 fn vulnerabilities<'n>(indent: usize, word: &str, names: impl ExactSizeIterator<Item = &'n String>) {

@@ -113,7 +113,19 @@ fn of_machine(html: &mut String, machine: &MachineDiff) {
     for (class, word, names) in [("fix", "Fixes", &machine.fixes), ("back", "Brings", &machine.brings)] {
         if !names.is_empty() {
             let all = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            add(html, format_args!("<p class=\"{class}\">{word} {}</p>\n", escaped(&all)));
+            // A kernel fixes thousands.
+            let known = if names.len() == 1 {
+                "1 vulnerability".to_owned()
+            } else {
+                format!("{} vulnerabilities", names.len())
+            };
+            add(
+                html,
+                format_args!(
+                    "<details><summary class=\"{class}\">{word} {known}</summary>{}</details>\n",
+                    escaped(&all)
+                ),
+            );
         }
     }
     if !machine.packages.is_empty() {
