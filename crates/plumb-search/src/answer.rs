@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plumb_model::release::ReleaseName;
 use plumb_model::{AppName, DeploymentName, Digest, MachineName};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::advisory::Urgency;
 use crate::{Ecosystem, VulnerabilityName};
@@ -192,13 +192,23 @@ pub struct AffectedDeployment {
     /// The affected release.
     pub release: ReleaseName,
     /// Affected instances by machine.
-    pub machines: BTreeMap<MachineName, u32>,
+    pub machines: Counts,
     /// Their sum.
     pub instances: u64,
     /// Whether these instances were seen running. Otherwise the release says how many there are.
     pub seen: bool,
     /// A newer release that is not affected.
     pub upgrade: Option<ReleaseName>,
+}
+
+/// Instances by machine, sorted: a fleet has ten thousand of these, of few machines each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts(pub Vec<(MachineName, u32)>);
+
+impl Serialize for Counts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(machine, count)| (machine, count)))
+    }
 }
 
 /// Instances of the machines of one release in which something was found.
@@ -228,10 +238,7 @@ pub fn answer(findings: &Findings) -> Affected {
         instances.push(of_release);
     }
     affected.applications = applications(&affected.releases, &findings.releases);
-    for pin in &findings.pins {
-        let Ok(at) = affected.releases.binary_search_by(|one| one.release.cmp(&pin.release)) else {
-            continue;
-        };
+    for (at, pin) in sorted(&findings.pins, &affected.releases) {
         match &pin.place {
             Place::Channel { name } => {
                 affected.releases[at].channels.push(name.clone());
@@ -244,7 +251,7 @@ pub fn answer(findings: &Findings) -> Affected {
                 affected.deployments.push(AffectedDeployment {
                     deployment: name.clone(),
                     release: pin.release.clone(),
-                    instances: machines.values().map(|count| u64::from(*count)).sum(),
+                    instances: machines.0.iter().map(|(_, count)| u64::from(*count)).sum(),
                     machines,
                     seen: seen.is_some(),
                     upgrade: upgrade(&affected.applications, &pin.release),
@@ -253,25 +260,43 @@ pub fn answer(findings: &Findings) -> Affected {
         }
     }
     affected.channels.sort();
-    affected.deployments.sort_by(|one, other| {
-        let of_app =
-            one.release.app.cmp(&other.release.app).then_with(|| one.deployment.cmp(&other.deployment));
-        of_app.then_with(|| one.release.number.cmp(&other.release.number))
-    });
     affected.instances = affected.deployments.iter().map(|one| one.instances).sum();
     affected
 }
 
+/// What holds on to affected releases, with the place of the release: by application, name of the deployment, and number.
+fn sorted<'p>(pins: &'p [Pin], releases: &[AffectedRelease]) -> Vec<(usize, &'p Pin)> {
+    let mut all: Vec<(usize, &str, usize, &Pin)> = Vec::with_capacity(pins.len());
+    let (mut app, mut last) = (0, 0);
+    for pin in pins {
+        // The next one most often holds on to the same release as the one before, or to one of the same application.
+        if releases.get(last).is_none_or(|one| one.release != pin.release) {
+            let found = releases.binary_search_by(|one| one.release.cmp(&pin.release));
+            let Ok(at) = found else { continue };
+            last = at;
+            app = releases.partition_point(|one| one.release.app < pin.release.app);
+        }
+        let name = match &pin.place {
+            Place::Deployment { name, .. } => name.as_str(),
+            Place::Channel { name } => name,
+        };
+        all.push((app, name, last, pin));
+    }
+    // Comparing numbers first is what makes ten thousand of them quick.
+    all.sort_by_key(|(app, name, at, _)| (*app, *name, *at));
+    all.into_iter().map(|(_, _, at, pin)| (at, pin)).collect()
+}
+
 /// As they were seen, or as the release has them.
-fn count(
-    of_release: &Instances<'_>,
-    seen: Option<&BTreeMap<MachineName, u32>>,
-) -> BTreeMap<MachineName, u32> {
-    let count = |(machine, planned): &(&MachineName, u32)| {
+fn count(of_release: &Instances<'_>, seen: Option<&BTreeMap<MachineName, u32>>) -> Counts {
+    let mut counts = Vec::with_capacity(of_release.len());
+    for (machine, planned) in of_release {
         let count = seen.map_or(*planned, |seen| seen.get(*machine).copied().unwrap_or(0));
-        ((*machine).clone(), count)
-    };
-    of_release.iter().map(count).filter(|(_, count)| *count > 0).collect()
+        if count > 0 {
+            counts.push(((*machine).clone(), count));
+        }
+    }
+    Counts(counts)
 }
 
 fn applications(affected: &[AffectedRelease], all: &[ReleaseName]) -> Vec<AffectedApp> {

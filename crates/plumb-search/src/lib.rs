@@ -17,7 +17,7 @@ mod query;
 
 pub use answer::{
     Affected, AffectedApp, AffectedChannel, AffectedDeployment, AffectedMachine, AffectedRelease, Because,
-    Component, Findings, Found, Occurrence, Pin, Place, answer,
+    Component, Counts, Findings, Found, Occurrence, Pin, Place, answer,
 };
 pub use ecosystem::Ecosystem;
 pub use path::{At, Entry, Resolution, Resolved, resolve};

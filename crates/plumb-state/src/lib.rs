@@ -16,6 +16,7 @@ mod plan;
 mod schema;
 mod test;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -202,6 +203,42 @@ impl State {
             .collect()
     }
 
+    /// The deployments of many applications with the number of their current release, read in one go: by application,
+    /// number and name, as the index has them.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn current_of_all(
+        &self,
+        apps: &BTreeSet<&AppName>,
+    ) -> Result<Vec<(AppName, DeploymentName, u64)>, StateError> {
+        let failed = |source| StateError::Database { action: "read", path: self.path.clone(), source };
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT app, name, current FROM deployment WHERE current IS NOT NULL ORDER BY app, current, name",
+            )
+            .map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut all = Vec::new();
+        let mut wanted = apps.iter().peekable();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+            let app = text(0).map_err(failed)?;
+            // Both are sorted, byte by byte.
+            while wanted.next_if(|one| one.as_str() < app).is_some() {}
+            let Some(app) = wanted.peek().filter(|one| one.as_str() == app) else { continue };
+            let name = text(1).map_err(failed)?;
+            let damaged = |_| StateError::Damaged {
+                path: self.path.clone(),
+                what: "name",
+                deployment: name.to_owned(),
+            };
+            all.push(((**app).clone(), name.parse().map_err(damaged)?, row.get(2).map_err(failed)?));
+        }
+        Ok(all)
+    }
+
     /// Records which release is current.
     ///
     /// # Errors
@@ -300,8 +337,13 @@ mod tests {
         assert_eq!(record.current.map(|release| release.to_string()).as_deref(), Some("shop@3"));
         assert_eq!(state.addresses(&name).expect("reads").len(), 1);
         assert_eq!(state.current_of(&app).expect("reads"), [(name.clone(), 3)]);
+        let other = "another".parse().expect("a name");
+        let all = [&app, &other].into();
+        assert_eq!(state.current_of_all(&all).expect("reads"), [(app.clone(), name.clone(), 3)]);
+        assert!(state.current_of_all(&[&other].into()).expect("reads").is_empty(), "of others");
         state.set_current(&name, None).expect("records");
         assert!(state.current_of(&app).expect("reads").is_empty(), "what is down runs nothing");
+        assert!(state.current_of_all(&all).expect("reads").is_empty(), "what is down runs nothing");
         let other: AppName = "other".parse().expect("name");
         assert!(matches!(state.ensure_deployment(&name, &other), Err(StateError::OtherApp { .. })));
     }

@@ -5,8 +5,10 @@
 //! program ends with it.
 
 use std::fmt::Arguments;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::sync::OnceLock;
+
+use serde::Serialize;
 
 /// The first failure of standard output.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
@@ -26,11 +28,31 @@ pub(crate) use {err, out};
 
 /// Writes to standard output.
 pub(crate) fn line(text: Arguments<'_>) {
-    if let Err(error) = writeln!(io::stdout().lock(), "{text}")
-        && error.kind() != ErrorKind::BrokenPipe
-    {
+    if let Err(error) = writeln!(io::stdout().lock(), "{text}") {
+        keep(error);
+    }
+}
+
+fn keep(error: io::Error) {
+    if error.kind() != ErrorKind::BrokenPipe {
         // Only the first one says why.
         let _ = FAILURE.set(error);
+    }
+}
+
+/// Bytes that are written at once: as much as a pipe takes.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// Writes a value as JSON to standard output: as it is made, never holding all of it. Values of Plumb have keys that are
+/// text, so that nothing can fail but the writing.
+pub(crate) fn json<T: Serialize>(value: &T) {
+    let mut to = BufWriter::with_capacity(BLOCK_BYTES, io::stdout().lock());
+    let outcome = serde_json::to_writer_pretty(&mut to, value).map_err(io::Error::from);
+    let outcome = outcome.and_then(|()| to.write_all(b"\n")).and_then(|()| to.flush());
+    // What was not written is no longer wanted.
+    drop(to.into_parts());
+    if let Err(error) = outcome {
+        keep(error);
     }
 }
 

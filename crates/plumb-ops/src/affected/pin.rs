@@ -13,6 +13,9 @@ use super::record::reason;
 use crate::Plumb;
 use crate::error::OpsError;
 
+/// Above so many, all deployments are read in one go instead of those of one application after the other.
+const MANY_APPS: usize = 64;
+
 /// What holds on to releases, and what could not be found out about it.
 #[derive(Default)]
 pub(super) struct Pins {
@@ -26,13 +29,22 @@ impl Plumb<'_> {
         let state = self.state()?;
         let here = self.deployments_here()?;
         let mut pins = Pins::default();
-        for app in apps {
-            for (name, number) in state.current_of(app)? {
-                let current = ReleaseName { app: (*app).clone(), number };
-                if here.contains(name.as_str()) {
-                    self.add_seen(&name, current, &mut pins);
-                } else {
-                    pins.all.push(Pin { release: current, place: Place::Deployment { name, seen: None } });
+        let mut take = |app: AppName, name: DeploymentName, number| {
+            let current = ReleaseName { app, number };
+            if here.contains(name.as_str()) {
+                self.add_seen(&name, current, &mut pins);
+            } else {
+                pins.all.push(Pin { release: current, place: Place::Deployment { name, seen: None } });
+            }
+        };
+        if apps.len() > MANY_APPS {
+            for (app, name, number) in state.current_of_all(apps)? {
+                take(app, name, number);
+            }
+        } else {
+            for app in apps {
+                for (name, number) in state.current_of(app)? {
+                    take((*app).clone(), name, number);
                 }
             }
         }

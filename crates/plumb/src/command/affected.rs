@@ -38,6 +38,8 @@ pub(super) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<(), Op
     } else {
         print(&view, rows);
     }
+    // The program ends here; to take an answer of megabytes apart first would be waited for.
+    std::mem::forget(view);
     Ok(())
 }
 

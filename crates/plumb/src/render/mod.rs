@@ -12,7 +12,7 @@ use plumb_guest_proto::ServiceState;
 use plumb_ops::{InstanceTimings, OpsError};
 use serde::Serialize;
 
-use crate::output::{err, out};
+use crate::output::{self, err, out};
 
 pub use live::{Finished, Live};
 
@@ -27,10 +27,7 @@ const EXIT_PARTLY: u8 = 4;
 
 /// Prints a value as JSON on standard output.
 pub fn json<T: Serialize>(value: &T) {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => out!("{text}"),
-        Err(error) => err!("error: cannot print the result as JSON\ncaused by: {error}"),
-    }
+    output::json(value);
 }
 
 /// Prints an error with its causes, the end of a console where there is one, and hints. Returns the exit code.
