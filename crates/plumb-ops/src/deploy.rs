@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, InstanceName};
 use plumb_plan::{
-    Action, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, plan_down, plan_up, start_order,
+    Action, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, plan_down, plan_up,
+    start_order,
 };
 use plumb_state::{PlanStatus, State};
 use plumb_store::LockGuard;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use crate::cancel::Cancel;
 use crate::error::OpsError;
 use crate::execute::Executor;
+use crate::plan::describe;
 use crate::progress::Progress;
 use crate::project::{DEFINITION, Project};
 use crate::{Plumb, clock};
@@ -37,6 +39,8 @@ pub struct UpOutcome {
     pub deployment: DeploymentName,
     /// The release that runs, or would run.
     pub release: ReleaseName,
+    /// What the plan means.
+    pub plan: Explanation,
     /// The plan's steps.
     pub steps: Vec<String>,
     /// Where its ports are.
@@ -226,16 +230,21 @@ impl Plumb<'_> {
         }
         let target = if dry_run { self.bare_target(name) } else { self.target(name)? };
         let mut locked = self.lock_deployment(name, target)?;
-        let before = locked.state.ensure_deployment(name, &release.app)?.current;
+        let before = if dry_run {
+            self.current_of(&locked, &release.app)?
+        } else {
+            locked.state.ensure_deployment(name, &release.app)?.current
+        };
         let kind = match &before {
             Some(current) if release.number > current.number => PlanKind::Upgrade,
             Some(current) if release.number < current.number => PlanKind::Rollback,
             _ => PlanKind::Up,
         };
-        let plan = self.plan(&mut locked, release, kind)?;
+        let (plan, observed) = self.plan_from(&locked, release, kind)?;
         let mut outcome = UpOutcome {
             deployment: name.clone(),
             release: release.name(),
+            plan: self.explained(&plan, &observed, Some(release))?,
             steps: describe(&plan),
             published: endpoints(release),
             timings: Vec::new(),
@@ -291,12 +300,17 @@ impl Plumb<'_> {
         }
     }
 
-    pub(crate) fn plan(
+    pub(crate) fn plan(&self, locked: &Locked, release: &Release, kind: PlanKind) -> Result<Plan, OpsError> {
+        Ok(self.plan_from(locked, release, kind)?.0)
+    }
+
+    /// A plan, and what it starts from. Nothing is written.
+    fn plan_from(
         &self,
-        locked: &mut Locked,
+        locked: &Locked,
         release: &Release,
         kind: PlanKind,
-    ) -> Result<Plan, OpsError> {
+    ) -> Result<(Plan, Observed), OpsError> {
         let observed = self.observed(locked)?;
         let mut wanted: Vec<InstanceName> = Vec::new();
         for (machine, entry) in &release.content.machines {
@@ -306,14 +320,15 @@ impl Plumb<'_> {
             }
         }
         let addresses = allocate(&locked.state.addresses(&locked.name)?, &wanted)?;
-        locked.state.add_addresses(&locked.name, &addresses)?;
         let parent = locked.state.last_plan(&locked.name)?.map(|record| record.plan);
         let wanted = Wanted { release, kind, addresses: &addresses };
-        Ok(plan_up(&locked.name, &observed, &wanted, parent.as_ref())?)
+        let plan = plan_up(&locked.name, &observed, &wanted, parent.as_ref())?;
+        Ok((plan, observed))
     }
 
     /// Journals and executes a plan.
     pub(crate) fn execute(&self, locked: &mut Locked, plan: &Plan) -> Result<(), OpsError> {
+        locked.state.add_addresses(&locked.name, &plan.addresses())?;
         locked.state.add_plan(plan, clock::now_ms())?;
         let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
         self.report(Progress::Planned { actions: plan.actions.len(), to });
@@ -440,35 +455,4 @@ fn kept_volume(volume: &plumb_target::ObservedVolume) -> Option<KeptVolume> {
     let mut parts = volume.name.splitn(2, "--");
     let (instance, name) = (parts.next()?, parts.next()?);
     Some(KeptVolume { instance: instance.to_owned(), volume: name.to_owned(), size_bytes: volume.size_bytes })
-}
-
-/// The plan for a person, one line per action.
-fn describe(plan: &Plan) -> Vec<String> {
-    plan.actions
-        .iter()
-        .map(|action| match action {
-            Action::Network => "network".to_owned(),
-            Action::Volume { instance, volume, size_bytes } => {
-                format!("volume {instance}/{volume}, {size_bytes} bytes")
-            }
-            Action::Ports { published } if published.is_empty() => "publish nothing".to_owned(),
-            Action::Ports { published } => {
-                let all = published.values().map(|machine| {
-                    let ports: Vec<String> =
-                        machine.ports.iter().map(|port| port.host_port.to_string()).collect();
-                    let instances: Vec<&str> = machine.instances.iter().map(InstanceName::as_str).collect();
-                    format!("{} by {}", ports.join(", "), instances.join(", "))
-                });
-                format!("publish {}", all.collect::<Vec<_>>().join("; "))
-            }
-            Action::Stop { instance } => format!("stop {instance}"),
-            Action::Start { boot, .. } => {
-                format!("start {} with image {}", boot.instance, boot.image.short())
-            }
-            Action::AwaitReady { instance, .. } => format!("wait until {instance} is ready"),
-            Action::Remove { instance } => format!("remove {instance}"),
-            Action::Commit { number } => format!("commit release {number}"),
-            Action::Teardown => "take the network away".to_owned(),
-        })
-        .collect()
 }

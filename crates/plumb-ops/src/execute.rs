@@ -17,7 +17,7 @@ use crate::{Plumb, clock};
 
 /// How long a guest may take to shut down in order. A database writes its last checkpoint in this time, under software
 /// emulation too.
-const STOP_GRACE: Duration = Duration::from_secs(90);
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(90);
 
 /// Executes plans.
 pub(crate) struct Executor<'e, 'p> {

@@ -24,6 +24,7 @@ mod init;
 mod lock;
 mod machine;
 mod observe;
+mod plan;
 mod progress;
 mod project;
 mod purl;
@@ -73,6 +74,7 @@ pub use plumb_fetch::Proxies;
 pub use plumb_image::compare::{Difference, What as DifferenceKind};
 pub use plumb_image::footprint::Share;
 pub use plumb_image::usage::How;
+pub use plumb_plan::{Effect, EffectCause, Explanation, Irreversible, Outage, VolumeEffect, What};
 pub use plumb_remote::Environment;
 pub use plumb_search::advisory::{Form as FeedForm, Urgency};
 pub use plumb_search::{

@@ -7,7 +7,7 @@ use plumb_model::release::{Publish, ReleaseName};
 use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, VolumeName};
 use serde::{Deserialize, Serialize};
 
-use crate::boot::BootSpec;
+use crate::boot::{Addresses, BootSpec};
 
 /// What a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +114,18 @@ impl Document for Plan {
 
     fn format(&self) -> u32 {
         self.format
+    }
+}
+
+impl Plan {
+    /// Addresses of the instances that it starts; those of the others were given before.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        let starts = self.actions.iter().filter_map(|action| match action {
+            Action::Start { boot, spec } => Some((boot.instance.clone(), spec.interfaces.first()?.address)),
+            _ => None,
+        });
+        starts.collect()
     }
 }
 

@@ -7,11 +7,15 @@
 mod boot;
 mod check;
 mod document;
+mod explain;
 mod order;
 mod planner;
 
 pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
 pub use check::{Violation, check};
 pub use document::{Action, Plan, PlanKind, Published};
+pub use explain::{
+    Effect, EffectCause, Explanation, Irreversible, Known, Order, Outage, VolumeEffect, What, explain,
+};
 pub use order::{NeedsCycle, start_order};
 pub use planner::{Observed, ObservedInstance, PlanError, Wanted, plan_down, plan_up};

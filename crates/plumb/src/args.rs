@@ -131,6 +131,8 @@ pub enum Command {
     Logs(Logs),
     /// Show an instance's console and type into it
     Console(Console),
+    /// Show what `up` or `upgrade` would do: what stops, for how long at most, why, and what cannot be undone
+    Plan(Plan),
     /// Replace a running release by another, machine by machine; go back by itself if it does not become healthy
     Upgrade(Upgrade),
     /// Go back to the release before, or to the one named
@@ -530,6 +532,26 @@ pub struct Console {
     /// Print what the console showed so far, and end
     #[arg(long)]
     pub no_follow: bool,
+}
+
+/// `plumb plan`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plumb plan                   `plumb up` in this folder\n  plumb plan shop@4 --name prod\n  plumb plan prod              `plumb upgrade prod`: to the newest release\n  plumb plan prod shop@prod    to what the channel points to"
+)]
+pub struct Plan {
+    /// A folder with `plumb.toml`, a release, or a deployment
+    #[arg(default_value = ".", value_name = "DIR|RELEASE|DEPLOYMENT")]
+    pub what: String,
+    /// Of a deployment: the release, or the channel that points to it [default: the newest]
+    #[arg(value_name = "RELEASE|APP@CHANNEL")]
+    pub release: Option<ReleaseRef>,
+    /// Of a folder or a release: name of the deployment [default: the application's name]
+    #[arg(long, conflicts_with = "release")]
+    pub name: Option<DeploymentName>,
+    /// Print every step, too
+    #[arg(long)]
+    pub steps: bool,
 }
 
 /// `plumb upgrade`.

@@ -101,7 +101,9 @@ fn follow(world: &World, name: &str, port: u16) -> Result<()> {
     assert_eq!(tested["passed"], true, "{tested}");
     world.ok(&["scan", "hello@2"])?;
     world.ok(&["promote", "hello@2", "prod", "-m", name])?;
-    world.ok(&["upgrade", "prod", "hello@prod"])?;
+    let planned = planned(world)?;
+    let done = world.json(&["upgrade", "prod", "hello@prod"])?;
+    assert_eq!(done["plan"]["digest"], planned, "what was shown is what was done");
     assert_eq!(get(port, "/")?.status, 200);
     let after = world.json(&["affected", name])?;
     assert_eq!(
@@ -112,6 +114,24 @@ fn follow(world: &World, name: &str, port: u16) -> Result<()> {
     let same = world.json(&["diff", "prod", "hello@prod"])?;
     assert_eq!((&same["running"], &same["machines"]), (&json!([]), &json!({})));
     Ok(())
+}
+
+/// Digest of the plan to follow the channel: it says what happens, and changes nothing.
+fn planned(world: &World) -> Result<Value> {
+    let plan = world.json(&["plan", "prod", "hello@prod"])?["plan"].clone();
+    let (web, outage) = (&plan["instances"][0], &plan["outages"][0]);
+    assert_eq!((&web["instance"], &web["what"]), (&"web-1".into(), &"is-replaced".into()), "{plan}");
+    assert_eq!(web["why"][0]["kind"], "image", "{plan}");
+    assert_eq!((&outage["machine"], &outage["ready_at_least"]), (&"web".into(), &0.into()), "{plan}");
+    let shown = world.ok(&["plan", "prod", "hello@prod"])?;
+    ensure!(shown.stdout.contains("hello@1 -> hello@2") && shown.stdout.contains("is replaced"), "{shown:?}");
+    ensure!(shown.stderr.contains("nothing was changed"), "{shown:?}");
+    // A deployment that there is not yet is not there afterwards.
+    world.ok(&["plan", "hello@1", "--name", "other"])?;
+    let all = world.json(&["ps", "--all"])?;
+    assert_eq!(all.as_array().map(Vec::len), Some(1), "{all}");
+    assert_eq!(all[0]["release"], "hello@1", "{all}");
+    Ok(plan["digest"].clone())
 }
 
 /// The change of one package of the only machine.

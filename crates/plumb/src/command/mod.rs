@@ -14,6 +14,7 @@ mod init;
 mod lock;
 mod logs;
 mod manual;
+mod plan;
 mod ps;
 mod release;
 mod remote;
@@ -93,6 +94,7 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Pull(arguments) => remote::pull(&session, arguments),
         Command::Clone(arguments) => remote::clone(&session, arguments),
         Command::Up(arguments) => up::up(&session, arguments),
+        Command::Plan(arguments) => plan::run(&session, arguments),
         Command::Upgrade(arguments) => up::upgrade(&session, arguments),
         Command::Rollback(arguments) => up::rollback(&session, arguments),
         Command::Down(arguments) => down::run(&session, arguments),

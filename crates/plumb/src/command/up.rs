@@ -3,9 +3,9 @@
 use plumb_ops::{InstanceTimings, OpsError, Start, UpOutcome};
 use serde::Serialize;
 
-use super::Session;
+use super::{Session, plan};
 use crate::args::{Rollback, Up, Upgrade};
-use crate::output::{err, out};
+use crate::output::out;
 use crate::render::{self, Finished};
 
 pub(super) fn up(session: &Session<'_>, arguments: &Up) -> Result<(), OpsError> {
@@ -64,10 +64,7 @@ fn print(session: &Session<'_>, outcome: &UpOutcome, dry_run: bool) {
         return;
     }
     if dry_run {
-        for step in &outcome.steps {
-            out!("{step}");
-        }
-        err!("dry run: nothing was changed");
+        plan::print(outcome, true);
         return;
     }
     out!("{} runs {}", outcome.deployment, outcome.release);

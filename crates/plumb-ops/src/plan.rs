@@ -1,0 +1,76 @@
+//! Plans before they are carried out: explained, and step by step.
+
+use plumb_model::release::{Release, ReleaseName};
+use plumb_model::{AppName, InstanceName};
+use plumb_plan::{Action, Explanation, Known, Observed, Plan, explain};
+use plumb_state::StateError;
+
+use crate::Plumb;
+use crate::deploy::Locked;
+use crate::error::OpsError;
+use crate::execute::STOP_GRACE;
+
+impl Plumb<'_> {
+    /// What a plan means for whoever decides about it.
+    pub(crate) fn explained(
+        &self,
+        plan: &Plan,
+        observed: &Observed,
+        after: Option<&Release>,
+    ) -> Result<Explanation, OpsError> {
+        // What is no longer here cannot be compared with; what is planned does not depend on it.
+        let before = match &observed.current {
+            Some(current) => match self.read_release(current) {
+                Err(OpsError::NoRelease { .. }) => None,
+                other => Some(other?),
+            },
+            None => None,
+        };
+        let stop_ms = u64::try_from(STOP_GRACE.as_millis()).unwrap_or(u64::MAX);
+        Ok(explain(plan, Known { observed, before: before.as_ref(), after, stop_ms }))
+    }
+
+    /// The release that a deployment runs; nothing for one that is not there yet.
+    pub(crate) fn current_of(&self, locked: &Locked, app: &AppName) -> Result<Option<ReleaseName>, OpsError> {
+        match locked.state.deployment(&locked.name)? {
+            Some(record) if record.app != *app => Err(StateError::OtherApp {
+                deployment: locked.name.clone(),
+                app: record.app,
+                wanted: app.clone(),
+            }
+            .into()),
+            record => Ok(record.and_then(|record| record.current)),
+        }
+    }
+}
+
+/// The plan for a person, one line per action.
+pub(crate) fn describe(plan: &Plan) -> Vec<String> {
+    plan.actions
+        .iter()
+        .map(|action| match action {
+            Action::Network => "network".to_owned(),
+            Action::Volume { instance, volume, size_bytes } => {
+                format!("volume {instance}/{volume}, {size_bytes} bytes")
+            }
+            Action::Ports { published } if published.is_empty() => "publish nothing".to_owned(),
+            Action::Ports { published } => {
+                let all = published.values().map(|machine| {
+                    let ports: Vec<String> =
+                        machine.ports.iter().map(|port| port.host_port.to_string()).collect();
+                    let instances: Vec<&str> = machine.instances.iter().map(InstanceName::as_str).collect();
+                    format!("{} by {}", ports.join(", "), instances.join(", "))
+                });
+                format!("publish {}", all.collect::<Vec<_>>().join("; "))
+            }
+            Action::Stop { instance } => format!("stop {instance}"),
+            Action::Start { boot, .. } => {
+                format!("start {} with image {}", boot.instance, boot.image.short())
+            }
+            Action::AwaitReady { instance, .. } => format!("wait until {instance} is ready"),
+            Action::Remove { instance } => format!("remove {instance}"),
+            Action::Commit { number } => format!("commit release {number}"),
+            Action::Teardown => "take the network away".to_owned(),
+        })
+        .collect()
+}

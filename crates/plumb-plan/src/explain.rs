@@ -1,0 +1,404 @@
+//! What a plan means for whoever decides about it: what changes and why, what is not served and for how long at most, what
+//! cannot be undone, and why in this order. Read off the plan itself; nothing is decided here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_model::release::{Release, ReleaseMachine, ReleaseName};
+use plumb_model::{DeploymentName, Digest, Document as _, InstanceName, MachineName, VolumeName};
+use serde::Serialize;
+
+use crate::document::{Action, Plan, PlanKind};
+use crate::order::start_order;
+use crate::planner::Observed;
+
+/// A plan in the words of who decides about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Deployment.
+    pub deployment: DeploymentName,
+    /// What it is for.
+    pub kind: PlanKind,
+    /// What runs now.
+    pub from: Option<ReleaseName>,
+    /// What will run.
+    pub to: Option<ReleaseName>,
+    /// Number of the plan.
+    pub generation: u64,
+    /// Its digest: what is carried out is what was shown, if this is the same.
+    pub digest: Digest,
+    /// Instances in the order in which something happens to them; those that stay as they are first.
+    pub instances: Vec<Effect>,
+    /// Machines of which instances stop.
+    pub outages: Vec<Outage>,
+    /// Volumes that are made or grow.
+    pub volumes: Vec<VolumeEffect>,
+    /// What no other plan takes back.
+    pub irreversible: Vec<Irreversible>,
+    /// Which machine comes before which.
+    pub order: Vec<Order>,
+    /// Longest time that all waiting together takes, milliseconds; then the plan has failed.
+    pub at_most_ms: u64,
+}
+
+/// What happens to an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    /// Instance.
+    pub instance: InstanceName,
+    /// What.
+    pub what: What,
+    /// Why, in the order of importance; empty for one that stays.
+    pub why: Vec<EffectCause>,
+}
+
+/// What happens to an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// It runs on.
+    Stays,
+    /// It is started.
+    Starts,
+    /// It is stopped, and started as what is wanted.
+    IsReplaced,
+    /// It is stopped, and does not come back.
+    Goes,
+}
+
+/// Why something happens to an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum EffectCause {
+    /// The machine is new in the release, or has more instances.
+    New,
+    /// It should run and does not.
+    Stopped,
+    /// The image differs.
+    Image {
+        /// Of the release before.
+        before: Digest,
+        /// Of the wanted one.
+        after: Digest,
+    },
+    /// Memory, MiB.
+    Memory {
+        /// Before.
+        before_mib: u32,
+        /// After.
+        after_mib: u32,
+    },
+    /// Virtual processors.
+    Processors {
+        /// Before.
+        before: u32,
+        /// After.
+        after: u32,
+    },
+    /// Other volumes.
+    Volumes,
+    /// Other ports of the machine are published.
+    Ports,
+    /// Instances that it needs, or others of its machine, came or went: it is told their addresses when it starts.
+    Peers,
+    /// It was started in another way than the release before says.
+    Otherwise,
+    /// The release does not have it.
+    NotInRelease,
+    /// Everything stops.
+    Down,
+}
+
+/// A machine of which instances stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outage {
+    /// Machine.
+    pub machine: MachineName,
+    /// How many of its instances are ready at all times meanwhile.
+    pub ready_at_least: usize,
+    /// How many it has.
+    pub instances: usize,
+    /// Longest time that one instance is away, milliseconds: to stop, and to become ready; for good if there is none.
+    pub each_at_most_ms: Option<u64>,
+    /// Machines that need it and have nothing to talk to meanwhile, if none is ready.
+    pub felt_by: Vec<MachineName>,
+}
+
+/// A volume that is made or grows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VolumeEffect {
+    /// Instance it belongs to.
+    pub instance: InstanceName,
+    /// Volume.
+    pub volume: VolumeName,
+    /// Bytes before; `None` if the release before has no such volume.
+    pub before_bytes: Option<u64>,
+    /// Bytes after.
+    pub after_bytes: u64,
+}
+
+/// What no other plan takes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Irreversible {
+    /// From then on there is no way below this release: data that the new one writes is not readable there.
+    Fence {
+        /// The lowest release that can follow.
+        lowest: u64,
+    },
+    /// A volume grows, and none shrinks.
+    Growth {
+        /// Instance it belongs to.
+        instance: InstanceName,
+        /// Volume.
+        volume: VolumeName,
+    },
+}
+
+/// One machine comes before another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Order {
+    /// Comes first.
+    pub first: MachineName,
+    /// Needs it.
+    pub needed_by: Vec<MachineName>,
+}
+
+/// What is known besides the plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// What runs.
+    pub observed: &'a Observed,
+    /// The release that is current.
+    pub before: Option<&'a Release>,
+    /// The wanted release.
+    pub after: Option<&'a Release>,
+    /// Longest time that a guest gets to shut down, milliseconds.
+    pub stop_ms: u64,
+}
+
+/// Explains a plan.
+#[must_use]
+pub fn explain(plan: &Plan, known: Known<'_>) -> Explanation {
+    let at_most_ms = plan.actions.iter().map(|action| duration_ms(action, known.stop_ms)).sum();
+    let volumes = volumes(plan, known);
+    let mut irreversible = Vec::new();
+    if let (Some(before), Some(after)) = (known.before, known.after)
+        && after.content.fence > known.observed.fence.min(before.number)
+        && after.number >= before.number
+    {
+        irreversible.push(Irreversible::Fence { lowest: after.content.fence });
+    }
+    irreversible.extend(volumes.iter().filter(|volume| volume.before_bytes.is_some()).map(|volume| {
+        Irreversible::Growth { instance: volume.instance.clone(), volume: volume.volume.clone() }
+    }));
+    Explanation {
+        deployment: plan.deployment.clone(),
+        kind: plan.kind,
+        from: plan.from.clone(),
+        to: plan.to.clone(),
+        generation: plan.generation,
+        digest: plan.digest(),
+        instances: effects(plan, known),
+        outages: outages(plan, known),
+        volumes,
+        irreversible,
+        order: order(known.after.or(known.before)),
+        at_most_ms,
+    }
+}
+
+fn duration_ms(action: &Action, stop_ms: u64) -> u64 {
+    match action {
+        Action::Stop { .. } => stop_ms,
+        Action::AwaitReady { timeout_ms, .. } => *timeout_ms,
+        _ => 0,
+    }
+}
+
+fn effects(plan: &Plan, known: Known<'_>) -> Vec<Effect> {
+    let (mut stopped, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let started = started(plan);
+    let mut touched: Vec<&InstanceName> = Vec::new();
+    for action in &plan.actions {
+        let instance = match action {
+            Action::Stop { instance } => {
+                stopped.insert(instance);
+                instance
+            }
+            Action::Start { boot, .. } => &boot.instance,
+            _ => continue,
+        };
+        if seen.insert(instance) {
+            touched.push(instance);
+        }
+    }
+    let stays = known.observed.instances.iter().filter(|(name, instance)| {
+        instance.running && !stopped.contains(name) && !started.contains_key(name)
+    });
+    let mut all: Vec<Effect> = stays
+        .map(|(name, _)| Effect { instance: name.clone(), what: What::Stays, why: Vec::new() })
+        .collect();
+    all.extend(touched.into_iter().map(|instance| {
+        let (what, why) = match (stopped.contains(instance), started.get(instance)) {
+            (true, Some(machine)) => (What::IsReplaced, differences(machine, known)),
+            (false, _) => (What::Starts, vec![start_reason(instance, known)]),
+            (true, None) if plan.kind == PlanKind::Down => (What::Goes, vec![EffectCause::Down]),
+            (true, None) => (What::Goes, vec![EffectCause::NotInRelease]),
+        };
+        Effect { instance: instance.clone(), what, why }
+    }));
+    all
+}
+
+/// Instances that a plan starts, with their machines.
+fn started(plan: &Plan) -> BTreeMap<&InstanceName, &MachineName> {
+    let starts = plan.actions.iter().filter_map(|action| match action {
+        Action::Start { boot, .. } => Some((&boot.instance, &boot.machine)),
+        _ => None,
+    });
+    starts.collect()
+}
+
+fn start_reason(instance: &InstanceName, known: Known<'_>) -> EffectCause {
+    let had = known.before.is_some_and(|release| {
+        crate::boot::instances(release).is_ok_and(|all| all.iter().any(|(_, other)| other == instance))
+    });
+    if had { EffectCause::Stopped } else { EffectCause::New }
+}
+
+/// In what a machine differs, as far as its instances are concerned.
+fn differences(name: &MachineName, known: Known<'_>) -> Vec<EffectCause> {
+    let machine = |release: Option<&'_ Release>| {
+        release.and_then(|release| release.content.machines.get(name)).cloned()
+    };
+    let (Some(one), Some(other)) = (machine(known.before), machine(known.after)) else {
+        return vec![EffectCause::Otherwise];
+    };
+    let mut why = Vec::new();
+    if one.image != other.image {
+        why.push(EffectCause::Image { before: one.image, after: other.image });
+    }
+    if one.memory_mib != other.memory_mib {
+        why.push(EffectCause::Memory { before_mib: one.memory_mib, after_mib: other.memory_mib });
+    }
+    if one.cpus != other.cpus {
+        why.push(EffectCause::Processors { before: one.cpus, after: other.cpus });
+    }
+    if one.volumes.keys().ne(other.volumes.keys()) {
+        why.push(EffectCause::Volumes);
+    }
+    let ports = |machine: &ReleaseMachine| -> BTreeSet<u16> {
+        machine.publish.iter().map(|port| port.guest_port).collect()
+    };
+    if ports(&one) != ports(&other) {
+        why.push(EffectCause::Ports);
+    }
+    let peers = |machine: &ReleaseMachine, release: Option<&Release>| -> BTreeMap<MachineName, u32> {
+        let machines = release.map(|release| &release.content.machines);
+        let known = machine.needs.iter().chain([name]);
+        known.filter_map(|peer| Some((peer.clone(), machines?.get(peer)?.instances))).collect()
+    };
+    if peers(&one, known.before) != peers(&other, known.after) {
+        why.push(EffectCause::Peers);
+    }
+    if why.is_empty() {
+        why.push(EffectCause::Otherwise);
+    }
+    why
+}
+
+/// Follows the plan, and looks how many instances of each machine are left.
+fn outages(plan: &Plan, known: Known<'_>) -> Vec<Outage> {
+    let machine_of: BTreeMap<&InstanceName, &MachineName> = known
+        .observed
+        .instances
+        .iter()
+        .map(|(name, instance)| (name, &instance.machine))
+        .chain(started(plan))
+        .collect();
+    let waits = waits(plan);
+    let mut ready: BTreeSet<&InstanceName> = known
+        .observed
+        .instances
+        .iter()
+        .filter(|(_, instance)| instance.running)
+        .map(|(name, _)| name)
+        .collect();
+    let mut found: BTreeMap<&MachineName, Outage> = BTreeMap::new();
+    for action in &plan.actions {
+        match action {
+            Action::Stop { instance } => {
+                ready.remove(instance);
+                let Some(machine) = machine_of.get(instance) else { continue };
+                let left = ready.iter().filter(|other| machine_of.get(*other) == Some(machine)).count();
+                let outage =
+                    found.entry(machine).or_insert_with(|| new_outage(machine, waits.get(machine), known));
+                outage.ready_at_least = outage.ready_at_least.min(left);
+            }
+            Action::AwaitReady { instance, .. } => drop(ready.insert(instance)),
+            _ => {}
+        }
+    }
+    let mut all: Vec<Outage> = found.into_values().collect();
+    for outage in all.iter_mut().filter(|outage| outage.ready_at_least == 0) {
+        outage.felt_by = needed_by(&outage.machine, known.after.or(known.before));
+    }
+    all
+}
+
+/// The longest wait for an instance of each machine that the plan starts, milliseconds.
+fn waits(plan: &Plan) -> BTreeMap<&MachineName, u64> {
+    let started = started(plan);
+    let mut longest: BTreeMap<&MachineName, u64> = BTreeMap::new();
+    for action in &plan.actions {
+        if let Action::AwaitReady { instance, timeout_ms } = action
+            && let Some(machine) = started.get(instance)
+        {
+            let wait = longest.entry(machine).or_default();
+            *wait = (*wait).max(*timeout_ms);
+        }
+    }
+    longest
+}
+
+fn new_outage(machine: &MachineName, wait_ms: Option<&u64>, known: Known<'_>) -> Outage {
+    let instances =
+        known.observed.instances.values().filter(|one| one.running && one.machine == *machine).count();
+    Outage {
+        machine: machine.clone(),
+        ready_at_least: instances,
+        instances,
+        each_at_most_ms: wait_ms.map(|wait_ms| known.stop_ms + wait_ms),
+        felt_by: Vec::new(),
+    }
+}
+
+fn needed_by(machine: &MachineName, release: Option<&Release>) -> Vec<MachineName> {
+    let machines = release.into_iter().flat_map(|release| &release.content.machines);
+    machines.filter(|(_, other)| other.needs.contains(machine)).map(|(name, _)| name.clone()).collect()
+}
+
+fn volumes(plan: &Plan, known: Known<'_>) -> Vec<VolumeEffect> {
+    let size_before = |instance: &InstanceName, volume: &VolumeName| {
+        let machine = &known.observed.instances.get(instance)?.machine;
+        Some(known.before?.content.machines.get(machine)?.volumes.get(volume)?.size_bytes)
+    };
+    let made = plan.actions.iter().filter_map(|action| match action {
+        Action::Volume { instance, volume, size_bytes } => Some(VolumeEffect {
+            instance: instance.clone(),
+            volume: volume.clone(),
+            before_bytes: size_before(instance, volume),
+            after_bytes: *size_bytes,
+        }),
+        _ => None,
+    });
+    made.filter(|volume| volume.before_bytes.is_none_or(|before| before < volume.after_bytes)).collect()
+}
+
+/// Of machines that others need, in the order in which they come.
+fn order(release: Option<&Release>) -> Vec<Order> {
+    let Some(release) = release else { return Vec::new() };
+    let order = start_order(&release.content.machines).unwrap_or_default();
+    let all = order.into_iter().map(|first| Order { needed_by: needed_by(&first, Some(release)), first });
+    all.filter(|one| !one.needed_by.is_empty()).collect()
+}

@@ -1,0 +1,146 @@
+//! `plumb plan`, and what `--dry-run` of `up`, `upgrade` and `rollback` prints.
+
+use plumb_ops::{
+    Effect, EffectCause, Explanation, Irreversible, OpsError, Outage, Start, UpOutcome, VolumeEffect, What,
+};
+
+use super::Session;
+use crate::args::Plan as Arguments;
+use crate::output::{err, out};
+use crate::render::{self, bytes, table, tell};
+
+pub(super) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<(), OpsError> {
+    let plumb = &session.plumb;
+    let outcome = match (Start::parse(&arguments.what), &arguments.release) {
+        (Ok(start), None) => plumb.up(&start, arguments.name.as_ref(), "", true)?,
+        (_, release) => {
+            let refused = |_| OpsError::NotADefinition { value: arguments.what.clone() };
+            plumb.upgrade(&arguments.what.parse().map_err(refused)?, release.as_ref(), true)?
+        }
+    };
+    session.live.clear();
+    if session.global.json {
+        render::json(&outcome);
+    } else {
+        print(&outcome, arguments.steps);
+    }
+    Ok(())
+}
+
+/// For a person.
+pub(super) fn print(outcome: &UpOutcome, with_steps: bool) {
+    let plan = &outcome.plan;
+    out!("{}: {}", plan.deployment, way(plan));
+    let changes = plan.instances.iter().any(|one| one.what != What::Stays);
+    if !plan.instances.is_empty() {
+        let mut rows = table(&["INSTANCE", "WHAT", "WHY"]);
+        for Effect { instance, what, why } in &plan.instances {
+            let why: Vec<String> = why.iter().map(cause).collect();
+            rows.add_row([instance.to_string(), word(*what).to_owned(), why.join("; ")]);
+        }
+        out!("\n{rows}");
+    }
+    section("meanwhile", plan.outages.iter().map(outage));
+    section("volumes", plan.volumes.iter().map(volume));
+    section("cannot be undone", plan.irreversible.iter().map(irreversible));
+    let order = plan.order.iter().map(|one| {
+        let by: Vec<&str> = one.needed_by.iter().map(|machine| machine.as_str()).collect();
+        format!("{} first: {} needs it", one.first, by.join(", "))
+    });
+    section("order", order);
+    if with_steps {
+        section("steps", outcome.steps.iter().cloned());
+    }
+    if changes {
+        err!("\nno snapshot of volumes is made; all of it takes at most {}", span(plan.at_most_ms));
+    } else {
+        err!("\nnothing stops and nothing starts");
+    }
+    err!("plan {} ({}): nothing was changed", plan.generation, plan.digest.short());
+}
+
+fn section(title: &str, lines: impl Iterator<Item = String>) {
+    let mut lines = lines.peekable();
+    if lines.peek().is_some() {
+        out!("\n{title}");
+        lines.for_each(|line| tell(2, &line));
+    }
+}
+
+fn way(plan: &Explanation) -> String {
+    match (&plan.from, &plan.to) {
+        (Some(from), Some(to)) if from == to => format!("{to}, as it is"),
+        (Some(from), Some(to)) => format!("{from} -> {to}"),
+        (None, Some(to)) => format!("{to}, from nothing"),
+        (_, None) => "down".to_owned(),
+    }
+}
+
+fn word(what: What) -> &'static str {
+    match what {
+        What::Stays => "stays",
+        What::Starts => "starts",
+        What::IsReplaced => "is replaced",
+        What::Goes => "goes",
+    }
+}
+
+fn cause(cause: &EffectCause) -> String {
+    match cause {
+        EffectCause::New => "it is new".to_owned(),
+        EffectCause::Stopped => "it does not run".to_owned(),
+        EffectCause::Image { before, after } => format!("image {} -> {}", before.short(), after.short()),
+        EffectCause::Memory { before_mib, after_mib } => format!("memory {before_mib} -> {after_mib} MiB"),
+        EffectCause::Processors { before, after } => format!("processors {before} -> {after}"),
+        EffectCause::Volumes => "other volumes".to_owned(),
+        EffectCause::Ports => "other ports".to_owned(),
+        EffectCause::Peers => "those that it talks to come or go".to_owned(),
+        EffectCause::Otherwise => "it was started in another way".to_owned(),
+        EffectCause::NotInRelease => "the release does not have it".to_owned(),
+        EffectCause::Down => "everything stops".to_owned(),
+    }
+}
+
+fn outage(outage: &Outage) -> String {
+    let Outage { machine, ready_at_least, instances, each_at_most_ms, felt_by } = outage;
+    let Some(each_ms) = each_at_most_ms else {
+        return match ready_at_least {
+            0 => format!("{machine}: it goes"),
+            ready => format!("{machine}: {ready} of {instances} stay"),
+        };
+    };
+    let each = span(*each_ms);
+    let felt: Vec<&str> = felt_by.iter().map(|machine| machine.as_str()).collect();
+    match (ready_at_least, felt.as_slice()) {
+        (0, []) => format!("{machine}: for at most {each}"),
+        (0, felt) => format!("{machine}: for at most {each}; {} cannot reach it", felt.join(", ")),
+        (ready, _) => {
+            format!("{machine}: {ready} of {instances} ready at all times, each away for at most {each}")
+        }
+    }
+}
+
+fn volume(volume: &VolumeEffect) -> String {
+    let VolumeEffect { instance, volume, before_bytes, after_bytes } = volume;
+    match before_bytes {
+        Some(before) => format!("{instance}/{volume}: {} -> {}", bytes(*before), bytes(*after_bytes)),
+        None => format!("{instance}/{volume}: {}, made if it is not there", bytes(*after_bytes)),
+    }
+}
+
+fn irreversible(what: &Irreversible) -> String {
+    match what {
+        Irreversible::Fence { lowest } => {
+            format!("no way below release {lowest}: data that is written from then on is not readable there")
+        }
+        Irreversible::Growth { instance, volume } => format!("{instance}/{volume} grows; no volume shrinks"),
+    }
+}
+
+/// `90 s`, `5 min`.
+fn span(milliseconds: u64) -> String {
+    match milliseconds.div_ceil(1000) {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
+}
