@@ -18,13 +18,18 @@ pub fn vulnerabilities(changelog: &str, older: &Version, newer: &Version) -> BTr
     let mut branch = Branch::default();
     for line in changelog.lines() {
         if let Some((_, version)) = heading(line) {
+            let Some(version) = version else {
+                is_between = false;
+                continue;
+            };
             let since = branch.since(version);
             // Entries stand in the order of their versions; a branch that was merged in may stand below its base.
             is_between = since > *older && since <= *newer;
             continue;
         }
-        if is_between && found.len() < MAX_NAMES {
-            found.extend(names(line));
+        if is_between {
+            let room = MAX_NAMES - found.len();
+            found.extend(names(line).take(room));
         }
     }
     found
@@ -42,7 +47,7 @@ pub fn fixes(changelog: &str) -> BTreeMap<String, Version> {
         if let Some((name, version)) = heading(line) {
             let name = Some(name);
             package = package.or(name);
-            entry = (package == name).then(|| branch.since(version));
+            entry = version.filter(|_| package == name).map(|version| branch.since(version));
             continue;
         }
         let Some(version) = &entry else { continue };
@@ -79,19 +84,19 @@ impl Branch {
     }
 }
 
-/// Source package and version of a line that begins an entry.
+/// Source package and version of a line that begins an entry; nothing for a version that is none.
 ///
 /// Debian signs its kernels in a source package of their own, whose version has a `+` for the `-` of the one that it signs:
 /// `linux-signed-amd64 (6.1.192+3)` is `linux (6.1.192-3)`, and what stands below is the changelog of `linux`.
-fn heading(line: &str) -> Option<(&str, Version)> {
+fn heading(line: &str) -> Option<(&str, Option<Version>)> {
     if line.starts_with(char::is_whitespace) || !line.contains(';') {
         return None;
     }
     let (name, rest) = line.split_once(" (")?;
     let version = rest.split_once(')')?.0;
-    match (name.starts_with("linux-signed-"), version.rsplit_once('+')) {
-        (true, Some((upstream, revision))) => Some(("linux", format!("{upstream}-{revision}").parse().ok()?)),
-        _ => Some((name, version.parse().ok()?)),
+    match (name.starts_with("linux-signed-"), version.split_once('+')) {
+        (true, Some((upstream, revision))) => Some(("linux", format!("{upstream}-{revision}").parse().ok())),
+        _ => Some((name, version.parse().ok())),
     }
 }
 
@@ -171,6 +176,21 @@ openssl (3.0.16-1~deb12u1) bookworm; urgency=medium
         let between = |older, newer| vulnerabilities(rebuilt, &version(older), &version(newer));
         assert_eq!(between("1.2", "1.3~deb12u1").into_iter().collect::<Vec<_>>(), ["CVE-2022-2309"]);
         assert_eq!(between("1.3~deb12u1", "1.3~deb12u2").into_iter().collect::<Vec<_>>(), ["CVE-2025-1111"]);
+    }
+
+    #[test]
+    fn a_backport_of_a_signed_kernel() {
+        let kernel = "linux-signed-amd64 (6.12.9+1~bpo12+1) x; y=z\n\n  * CVE-2026-1003\n";
+        let shown: Vec<String> = fixes(kernel).values().map(ToString::to_string).collect();
+        assert_eq!(shown, ["6.12.9-1~bpo12+1"]);
+    }
+
+    #[test]
+    fn one_long_line_has_no_more_names_than_many_short_ones() {
+        let names: String = (0..2 * MAX_NAMES).map(|number| format!(" CVE-2026-{:05}", number)).collect();
+        let text = format!("x (2) y; z\n  *{names}\n");
+        let version = |text: &str| text.parse::<Version>().expect("a version");
+        assert_eq!(vulnerabilities(&text, &version("1"), &version("2")).len(), MAX_NAMES);
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Diff {
     pub after: String,
     /// Where a deployment that is compared is not what its release says; filled in by whoever can see it.
     pub running: Vec<Running>,
+    /// What could not be compared, in words.
+    pub notes: Vec<String>,
     /// What is true of the set as a whole.
     pub set: Vec<Change>,
     /// Machines that differ, by name.
@@ -229,6 +231,7 @@ pub fn diff(before: &Side, after: &Side) -> Diff {
         before: before.name.clone(),
         after: after.name.clone(),
         running: Vec::new(),
+        notes: Vec::new(),
         set: setting::of_set(before, after),
         machines,
     }

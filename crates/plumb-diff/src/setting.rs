@@ -66,6 +66,7 @@ pub(crate) fn of_machine(pair: &Pair<'_>) -> Vec<Change> {
     found.add("volume", (mounts(pair.before), mounts(pair.after)), |machine| machine.volumes.clone());
     let timeouts = (one.ready_timeout_ms, other.ready_timeout_ms);
     found.add("ready.timeout", timeouts, |machine| machine.services.clone());
+    found.add("rolling", (one.rolling, other.rolling), |machine| machine.rolling);
     found.found
 }
 

@@ -159,6 +159,7 @@ impl World {
             publish: Vec::new(),
             volumes: BTreeMap::new(),
             ready_timeout_ms: 0,
+            rolling: plumb_model::release::Rolling::default(),
         };
         Side {
             name: "shop".into(),

@@ -68,6 +68,40 @@ pub struct ReleaseMachine {
     pub volumes: BTreeMap<VolumeName, VolumeSize>,
     /// Longest time from start to ready, milliseconds, of all its services together.
     pub ready_timeout_ms: u64,
+    /// How its instances are replaced.
+    #[serde(default, skip_serializing_if = "Rolling::is_default")]
+    pub rolling: Rolling,
+}
+
+/// How instances of a machine are replaced by others: batch by batch, so that the rest serves meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rolling {
+    /// Most instances that are away at once.
+    pub max_unavailable: u32,
+    /// How long the instances of a batch must stay ready before the next one begins, milliseconds.
+    pub min_ready_ms: u64,
+}
+
+impl Rolling {
+    /// One by one, without waiting.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Rolling::default()
+    }
+}
+
+impl Default for Rolling {
+    fn default() -> Self {
+        Rolling { max_unavailable: 1, min_ready_ms: 0 }
+    }
+}
+
+impl fmt::Display for Rolling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {} away", self.max_unavailable)?;
+        if self.min_ready_ms > 0 { write!(f, ", ready for {} ms", self.min_ready_ms) } else { Ok(()) }
+    }
 }
 
 /// A port of the host that leads to a port of the machine.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plumb_guest_proto::{Event, InstanceSpec, ServiceState};
 use plumb_model::{InstanceName, MachineName, VolumeName};
 use plumb_plan::{Action, BootSpec, Plan, Published};
 use plumb_state::StepStatus;
-use plumb_target::{ImagePaths, Publication, Readiness, StartInstance, Target as _, VolumeDisk};
+use plumb_target::{
+    ImagePaths, ObservedInstance, Publication, Readiness, StartInstance, Target as _, VolumeDisk,
+};
 
 use crate::deploy::Locked;
 use crate::error::OpsError;
@@ -18,6 +20,12 @@ use crate::{Plumb, clock};
 /// How long a guest may take to shut down in order. A database writes its last checkpoint in this time, under software
 /// emulation too.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(90);
+
+/// How often instances that settle are looked at.
+const SETTLE_LOOK: Duration = Duration::from_millis(200);
+
+/// Lines of the console of an instance that did not stay ready.
+const CONSOLE_LINES: usize = 20;
 
 /// Executes plans.
 pub(crate) struct Executor<'e, 'p> {
@@ -56,6 +64,7 @@ impl Executor<'_, '_> {
             }
             Action::Start { boot, spec } => self.start(boot, spec)?,
             Action::AwaitReady { instance, timeout_ms } => self.await_ready(instance, *timeout_ms)?,
+            Action::Settle { instances, for_ms } => self.settle(instances, Duration::from_millis(*for_ms))?,
             Action::Remove { instance } => {
                 self.locked.target.remove_instance(instance.as_str())?;
                 self.tell(instance, InstanceStep::Removed);
@@ -174,9 +183,59 @@ impl Executor<'_, '_> {
         }
     }
 
+    /// Looks whether instances stay ready, and none of their services is started again.
+    fn settle(&self, instances: &[InstanceName], time: Duration) -> Result<(), OpsError> {
+        for instance in instances {
+            self.tell(instance, InstanceStep::Settling);
+        }
+        // Minutes, maybe; what this deployment needs is reached by its plan.
+        self.plumb.store.leave();
+        let end = Instant::now() + time;
+        let mut before: BTreeMap<&InstanceName, u64> = BTreeMap::new();
+        loop {
+            let seen = self.locked.target.observe()?;
+            for instance in instances {
+                let found = seen.iter().find(|seen| seen.name == instance.as_str());
+                let restarts = found.map_or(0, restarts);
+                let first = *before.entry(instance).or_insert(restarts);
+                let reason = match found {
+                    Some(found) if !found.is_ready() => "it was ready, and is no longer",
+                    Some(_) if restarts > first => "it was ready, and a service had to be started again",
+                    Some(_) => continue,
+                    None => "it was ready, and is gone",
+                };
+                self.tell(instance, InstanceStep::Failed);
+                let console =
+                    self.locked.target.console_tail(instance.as_str(), CONSOLE_LINES).unwrap_or_default();
+                return Err(OpsError::NotReady {
+                    instance: instance.clone(),
+                    reason: reason.to_owned(),
+                    console,
+                });
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                instances.iter().for_each(|instance| self.tell(instance, InstanceStep::Settled));
+                return Ok(());
+            }
+            self.go_on()?;
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "whether something stays as it is shows in time only"
+            )]
+            std::thread::sleep(left.min(SETTLE_LOOK));
+        }
+    }
+
     fn guest_event(&self, instance: &InstanceName, event: &Event) {
         self.plumb.report(Progress::Guest { instance: instance.clone(), event: event.clone() });
     }
+}
+
+/// How often services of an instance were started again.
+fn restarts(seen: &ObservedInstance) -> u64 {
+    let status = seen.guest.as_ref().and_then(|guest| guest.status.as_ref());
+    status.into_iter().flat_map(|status| &status.services).map(|service| u64::from(service.restarts)).sum()
 }
 
 /// Why a service did not stay up, if that is what happened.

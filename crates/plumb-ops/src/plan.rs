@@ -68,6 +68,10 @@ pub(crate) fn describe(plan: &Plan) -> Vec<String> {
                 format!("start {} with image {}", boot.instance, boot.image.short())
             }
             Action::AwaitReady { instance, .. } => format!("wait until {instance} is ready"),
+            Action::Settle { instances, for_ms } => {
+                let names: Vec<&str> = instances.iter().map(InstanceName::as_str).collect();
+                format!("look for {for_ms} ms whether {} stay ready", names.join(", "))
+            }
             Action::Remove { instance } => format!("remove {instance}"),
             Action::Commit { number } => format!("commit release {number}"),
             Action::Teardown => "take the network away".to_owned(),

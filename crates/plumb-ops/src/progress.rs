@@ -249,7 +249,11 @@ pub enum InstanceStep {
     },
     /// It is ready.
     Ready,
-    /// It did not become ready.
+    /// It must stay ready for a time now.
+    Settling,
+    /// It did.
+    Settled,
+    /// It did not become ready, or did not stay it.
     Failed,
     /// It is gone.
     Removed,

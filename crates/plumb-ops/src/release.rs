@@ -213,6 +213,7 @@ pub(crate) fn content(definition: &Definition, images: &[BuiltImage], own_number
             publish: publish.collect(),
             volumes: volumes.collect(),
             ready_timeout_ms: image.ready_timeout_ms,
+            rolling: machine.rolling,
         };
         Some((image.machine.clone(), entry))
     });

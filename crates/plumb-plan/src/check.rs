@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use plumb_model::InstanceName;
 use plumb_model::release::Release;
+use plumb_model::{InstanceName, MachineName};
 
 use crate::document::{Action, Plan};
 use crate::planner::Observed;
@@ -21,6 +21,8 @@ pub enum Violation {
     StoppedWhilePublished(InstanceName),
     /// Runs at the end although the release does not have it, or the other way round.
     WrongAtEnd(InstanceName),
+    /// More instances of the machine were away at once than it allows.
+    TooManyAway(MachineName),
     /// The release was committed before all of its instances were ready, or never.
     WrongCommit,
 }
@@ -42,6 +44,7 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
     };
     let mut published: BTreeSet<InstanceName> = running.iter().filter(publishes).cloned().collect();
     let mut violations = Vec::new();
+    let mut away = Away { release, instances: BTreeSet::new() };
     let mut committed = false;
     for action in &plan.actions {
         match action {
@@ -49,7 +52,9 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
                 if published.contains(instance) {
                     violations.push(Violation::StoppedWhilePublished(instance.clone()));
                 }
-                running.remove(instance);
+                if running.remove(instance) {
+                    violations.extend(away.stopped(instance).map(Violation::TooManyAway));
+                }
                 ready.remove(instance);
             }
             Action::Start { boot, .. } => {
@@ -69,6 +74,7 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
             }
             Action::AwaitReady { instance, .. } => {
                 if running.contains(instance) {
+                    away.instances.remove(instance);
                     ready.insert(instance.clone());
                 }
             }
@@ -82,7 +88,11 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
                 }
             }
             Action::Commit { .. } => committed = running.is_subset(&ready) || release.is_none(),
-            Action::Network | Action::Volume { .. } | Action::Remove { .. } | Action::Teardown => {}
+            Action::Network
+            | Action::Volume { .. }
+            | Action::Settle { .. }
+            | Action::Remove { .. }
+            | Action::Teardown => {}
         }
     }
     if committed != release.is_some() {
@@ -90,6 +100,28 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
     }
     violations.extend(wrong_at_end(&running, release));
     violations
+}
+
+/// Instances that were stopped and are wanted again.
+struct Away<'r> {
+    release: Option<&'r Release>,
+    instances: BTreeSet<InstanceName>,
+}
+
+impl Away<'_> {
+    /// The machine of the instance, if too many of it are away now.
+    fn stopped(&mut self, instance: &InstanceName) -> Option<MachineName> {
+        let (name, number) = instance.as_str().rsplit_once('-')?;
+        let (name, machine) =
+            self.release?.content.machines.iter().find(|(other, _)| other.as_str() == name)?;
+        // What the release does not have goes for good.
+        if number.parse::<u32>().ok()? > machine.instances {
+            return None;
+        }
+        self.instances.insert(instance.clone());
+        let away = self.instances.iter().filter(|other| machine_of(other) == name.as_str()).count();
+        (away > machine.rolling.max_unavailable as usize).then(|| name.clone())
+    }
 }
 
 fn machine_of(instance: &InstanceName) -> &str {

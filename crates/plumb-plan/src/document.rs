@@ -73,6 +73,13 @@ pub enum Action {
         /// Limit in milliseconds.
         timeout_ms: u64,
     },
+    /// Look for a time whether the instances stay ready; otherwise the plan has failed.
+    Settle {
+        /// Instances.
+        instances: Vec<InstanceName>,
+        /// Milliseconds.
+        for_ms: u64,
+    },
     /// Remove what is left of a stopped instance, except its volumes.
     Remove {
         /// Instance.
@@ -139,7 +146,11 @@ impl Action {
             | Action::AwaitReady { instance, .. }
             | Action::Remove { instance } => Some(instance),
             Action::Start { boot, .. } => Some(&boot.instance),
-            Action::Network | Action::Ports { .. } | Action::Commit { .. } | Action::Teardown => None,
+            Action::Network
+            | Action::Ports { .. }
+            | Action::Settle { .. }
+            | Action::Commit { .. }
+            | Action::Teardown => None,
         }
     }
 }

@@ -211,6 +211,7 @@ fn duration_ms(action: &Action, stop_ms: u64) -> u64 {
     match action {
         Action::Stop { .. } => stop_ms,
         Action::AwaitReady { timeout_ms, .. } => *timeout_ms,
+        Action::Settle { for_ms, .. } => *for_ms,
         _ => 0,
     }
 }

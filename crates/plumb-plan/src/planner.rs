@@ -100,7 +100,7 @@ pub fn plan_up(
     let release = wanted.release;
     refuse_below_fence(observed, release)?;
     let sequence = next_in_sequence(parent);
-    let mut steps = Steps::new(observed, release);
+    let mut steps = Steps::new(observed, wanted);
     let all = instances(release)?;
     for machine_name in start_order(&release.content.machines)? {
         let mut boots = Vec::new();
@@ -190,6 +190,7 @@ fn refuse_below_fence(observed: &Observed, release: &Release) -> Result<(), Plan
 struct Steps<'a> {
     observed: &'a Observed,
     release: &'a Release,
+    kind: PlanKind,
     actions: Vec<Action>,
     serving: BTreeMap<MachineName, BTreeSet<InstanceName>>,
     /// What the last [`Action::Ports`] said.
@@ -197,7 +198,8 @@ struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    fn new(observed: &'a Observed, release: &'a Release) -> Self {
+    fn new(observed: &'a Observed, wanted: &Wanted<'a>) -> Self {
+        let Wanted { release, kind, .. } = *wanted;
         let mut serving: BTreeMap<MachineName, BTreeSet<InstanceName>> = BTreeMap::new();
         for (name, instance) in observed.instances.iter().filter(|(_, instance)| instance.running) {
             let publishes =
@@ -206,7 +208,7 @@ impl<'a> Steps<'a> {
                 serving.entry(instance.machine.clone()).or_default().insert(name.clone());
             }
         }
-        Steps { observed, release, actions: vec![Action::Network], serving, published: None }
+        Steps { observed, release, kind, actions: vec![Action::Network], serving, published: None }
     }
 
     /// Says which ports are published, if that differs from what was said last.
@@ -224,8 +226,8 @@ impl<'a> Steps<'a> {
         self.published = Some(self.serving.clone());
     }
 
-    /// Instances that do not run yet start together; those that must be replaced go one by one, so that a machine with
-    /// several instances never loses all of them at once.
+    /// Instances that do not run yet start together; those that must be replaced go in batches, of one if nothing else is
+    /// said, so that a machine with several instances never loses all of them at once.
     fn machine(&mut self, name: &MachineName, boots: &[(BootSpec, InstanceSpec)]) {
         let machine = &self.release.content.machines[name];
         for (boot, _) in boots {
@@ -250,17 +252,33 @@ impl<'a> Steps<'a> {
         if !machine.publish.is_empty() && !serving_now.is_empty() {
             self.ports();
         }
-        for (boot, spec) in &replaced {
-            if let Some(serving) = self.serving.get_mut(name) {
-                serving.remove(&boot.instance);
-                self.ports();
-            }
+        for batch in replaced.chunks(machine.rolling.max_unavailable.max(1) as usize) {
+            self.replace(name, machine, batch);
+        }
+    }
+
+    /// Takes a batch from its ports, and brings it back as what is wanted.
+    fn replace(&mut self, name: &MachineName, machine: &ReleaseMachine, batch: &[&(BootSpec, InstanceSpec)]) {
+        if let Some(serving) = self.serving.get_mut(name) {
+            serving.retain(|serves| !batch.iter().any(|(boot, _)| boot.instance == *serves));
+            self.ports();
+        }
+        for (boot, _) in batch {
             self.actions.push(Action::Stop { instance: boot.instance.clone() });
+        }
+        for (boot, spec) in batch {
             self.start(boot, spec);
+        }
+        for (boot, _) in batch {
             self.await_ready(machine, boot);
-            if !machine.publish.is_empty() {
-                self.ports();
-            }
+        }
+        if !machine.publish.is_empty() {
+            self.ports();
+        }
+        // The way back is to what stayed ready before, and nobody waits on it longer than it takes.
+        if machine.rolling.min_ready_ms > 0 && self.kind != PlanKind::Return {
+            let instances = batch.iter().map(|(boot, _)| boot.instance.clone()).collect();
+            self.actions.push(Action::Settle { instances, for_ms: machine.rolling.min_ready_ms });
         }
     }
 

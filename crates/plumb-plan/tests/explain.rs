@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use expect_test::{Expect, expect};
-use plumb_model::release::{Content, Publish, Release, ReleaseMachine, VolumeSize};
+use plumb_model::release::{Content, Publish, Release, ReleaseMachine, Rolling, VolumeSize};
 use plumb_model::{DeploymentName, Digest, InstanceName};
 use plumb_plan::{
     Explanation, Known, Observed, ObservedInstance, PlanKind, Wanted, allocate, boot_spec, explain,
@@ -22,6 +22,7 @@ fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
         publish: vec![],
         volumes: BTreeMap::new(),
         ready_timeout_ms: 10_000,
+        rolling: Rolling::default(),
     }
 }
 

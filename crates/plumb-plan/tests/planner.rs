@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use expect_test::{Expect, expect};
-use plumb_model::release::{Content, Publish, Release, ReleaseMachine, VolumeSize};
+use plumb_model::release::{Content, Publish, Release, ReleaseMachine, Rolling, VolumeSize};
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
 use plumb_plan::{
     Action, Addresses, Observed, ObservedInstance, Plan, PlanError, PlanKind, Wanted, allocate, boot_spec,
@@ -21,6 +21,7 @@ fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
         publish: vec![],
         volumes: BTreeMap::new(),
         ready_timeout_ms: 1000,
+        rolling: Rolling::default(),
     }
 }
 
@@ -113,6 +114,7 @@ fn text(plan: &Plan) -> String {
                     .map(|(machine, ports)| format!(" {machine}: {}", join(&ports.instances)));
                 format!("ports{}\n", all.collect::<String>())
             }
+            Action::Settle { instances, for_ms } => format!("settle {} {for_ms}\n", join(instances)),
             Action::Remove { instance } => format!("remove {instance}\n"),
             Action::Commit { number } => format!("commit {number}\n"),
             Action::Teardown => "teardown\n".to_owned(),
@@ -198,6 +200,52 @@ fn upgrade_replaces_what_changed_one_by_one() {
 }
 
 #[test]
+fn batches_are_as_large_as_the_definition_allows() {
+    let mut new = release(2, 0, vec![("web", machine("w2", 5, &[]))]);
+    let web = new.content.machines.get_mut(&"web".parse().expect("name")).expect("a machine");
+    web.publish = vec![Publish { address: [127, 0, 0, 1].into(), host_port: 8080, guest_port: 80 }];
+    web.rolling = Rolling { max_unavailable: 2, min_ready_ms: 10_000 };
+    let mut old = new.clone();
+    let web = old.content.machines.get_mut(&"web".parse().expect("name")).expect("a machine");
+    web.image = Digest::of(b"w1");
+    expect_plan(
+        &running(&old),
+        &new,
+        PlanKind::Upgrade,
+        &expect![[r#"
+        network
+        ports web: web-3 web-4 web-5
+        stop web-1
+        stop web-2
+        start web-1 web-1,web-2,web-3,web-4,web-5
+        start web-2 web-1,web-2,web-3,web-4,web-5
+        await web-1
+        await web-2
+        ports web: web-1 web-2 web-3 web-4 web-5
+        settle web-1 web-2 10000
+        ports web: web-1 web-2 web-5
+        stop web-3
+        stop web-4
+        start web-3 web-1,web-2,web-3,web-4,web-5
+        start web-4 web-1,web-2,web-3,web-4,web-5
+        await web-3
+        await web-4
+        ports web: web-1 web-2 web-3 web-4 web-5
+        settle web-3 web-4 10000
+        ports web: web-1 web-2 web-3 web-4
+        stop web-5
+        start web-5 web-1,web-2,web-3,web-4,web-5
+        await web-5
+        ports web: web-1 web-2 web-3 web-4 web-5
+        settle web-5 10000
+        commit 2
+    "#]],
+    );
+    let back = up(&running(&old), &new, PlanKind::Return).expect("a plan");
+    assert!(!text(&back).contains("settle"), "nobody waits on the way back");
+}
+
+#[test]
 fn a_crashed_instance_is_started_and_a_lost_machine_removed() {
     let old = release(1, 0, vec![("web", machine("w", 2, &[])), ("old", machine("o", 1, &[]))]);
     let new = release(2, 0, vec![("web", machine("w", 1, &[]))]);
@@ -260,12 +308,12 @@ fn a_circle_of_needs_is_refused() {
 fn random_release(number: u64) -> impl Strategy<Value = Release> {
     proptest::collection::btree_map(
         0u8..6,
-        (0u8..3, 1u32..4, proptest::collection::vec(0u8..6, 0..3), any::<bool>()),
+        (0u8..3, 1u32..4, proptest::collection::vec(0u8..6, 0..3), any::<bool>(), 1u32..4),
         1..6,
     )
     .prop_map(move |machines| {
         let known: Vec<u8> = machines.keys().copied().collect();
-        let machines = machines.into_iter().map(|(key, (image, instances, needs, publishes))| {
+        let machines = machines.into_iter().map(|(key, (image, instances, needs, publishes, away))| {
             // Only needs of smaller keys, so there is no cycle.
             let needs: Vec<String> = needs
                 .into_iter()
@@ -274,6 +322,7 @@ fn random_release(number: u64) -> impl Strategy<Value = Release> {
                 .collect();
             let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
             let mut made = machine(&image.to_string(), instances, &needs);
+            made.rolling = Rolling { max_unavailable: away, min_ready_ms: u64::from(away) };
             if publishes {
                 made.publish = vec![Publish {
                     address: [127, 0, 0, 1].into(),

@@ -245,6 +245,7 @@ fn put_release(
             publish: Vec::new(),
             volumes: BTreeMap::new(),
             ready_timeout_ms: 1000,
+            rolling: plumb_model::release::Rolling::default(),
         };
         Some((machine.clone(), entry))
     };

@@ -36,6 +36,7 @@ use serde::{Serialize, Serializer};
 use toml::de::DeTable;
 
 use crate::check::Check;
+use crate::release::Rolling;
 use crate::{AppName, ChannelName, CheckName, Digest, MachineName, ServiceName, VolumeName};
 use diagnostic::{Report, quoted};
 use machine::Draft;
@@ -157,6 +158,9 @@ pub struct Machine {
     pub instances: u32,
     /// Ports of the host that lead to this machine's instances.
     pub publish: Vec<Publish>,
+    /// How instances are replaced.
+    #[serde(skip_serializing_if = "Rolling::is_default")]
+    pub rolling: Rolling,
 }
 
 /// `oci`: a container image as the whole userland of a machine.

@@ -213,7 +213,7 @@ impl Plumb<'_> {
 }
 
 /// An error with its causes, in one line.
-pub(super) fn reason(error: &OpsError) -> String {
+pub(crate) fn reason(error: &OpsError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

@@ -318,6 +318,7 @@ pub(crate) fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
         publish: Vec::new(),
         volumes: BTreeMap::new(),
         ready_timeout_ms: 1000,
+        rolling: plumb_model::release::Rolling::default(),
     };
     let release = Release {
         format: Release::FORMAT,

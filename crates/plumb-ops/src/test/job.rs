@@ -211,6 +211,7 @@ mod tests {
             publish,
             volumes: BTreeMap::new(),
             ready_timeout_ms: 1,
+            rolling: plumb_model::release::Rolling::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use plumb_ops::{
 
 use super::Session;
 use crate::args::Diff as Arguments;
-use crate::output::out;
+use crate::output::{err, out};
 use crate::render::{self, bytes, duration, page, tell};
 
 /// Names of vulnerabilities in one line; `--json` and the page have all.
@@ -45,6 +45,7 @@ fn print(diff: &Diff, all_files: bool) {
         out!("nothing differs");
     }
     running(&diff.running);
+    diff.notes.iter().for_each(|note| err!("note: {note}"));
     list("set", diff.set.iter());
     for (name, machine) in &diff.machines {
         match machine.presence {

@@ -25,6 +25,9 @@ pub fn of(diff: &Diff) -> String {
         escaped(&title)
     );
     html.push_str(&summary(diff));
+    for note in &diff.notes {
+        add(&mut html, format_args!("<p class=\"back\">Not compared: {}</p>\n", escaped(note)));
+    }
     running(&mut html, &diff.running);
     changes(&mut html, "The set", &diff.set);
     for (name, machine) in &diff.machines {

@@ -50,6 +50,29 @@ fn packages() {
 }
 
 #[test]
+fn rolling() {
+    check_machine(
+        "instances = 3\nrolling = { max_unavailable = 4, min_ready = \"2h\", batch = 2 }",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 4: `max_unavailable` in `[machine.web.rolling]` is 4, but must be from 1 to 3
+              |
+            4 | rolling = { max_unavailable = 4, min_ready = "2h", batch = 2 }
+              |                               ^
+
+            error: `shop/plumb.toml` line 4: `min_ready` in `[machine.web.rolling]` is 2h, but must be at most 60min
+              |
+            4 | rolling = { max_unavailable = 4, min_ready = "2h", batch = 2 }
+              |                                              ^^^^
+
+            error: `shop/plumb.toml` line 4: unknown key `batch` in `[machine.web.rolling]`
+              |
+            4 | rolling = { max_unavailable = 4, min_ready = "2h", batch = 2 }
+              |                                                    ^^^^^
+            hint: Known keys: max_unavailable, min_ready."#]],
+    );
+}
+
+#[test]
 fn sizes() {
     check_machine(
         "memory = \"256MB\"",
