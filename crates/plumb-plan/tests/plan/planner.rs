@@ -1,96 +1,12 @@
 //! What the planner decides, seen as text, and its promises on random cases.
 
-use std::collections::BTreeMap;
-
 use expect_test::{Expect, expect};
-use plumb_model::release::{Content, Publish, Release, ReleaseMachine, Rolling, VolumeSize};
-use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
-use plumb_plan::{
-    Action, Addresses, Observed, ObservedInstance, Plan, PlanError, PlanKind, Wanted, allocate, boot_spec,
-    check, plan_down, plan_up,
-};
+use plumb_model::release::{Publish, Release, ReleaseMachine, Rolling};
+use plumb_model::{Digest, InstanceName};
+use plumb_plan::{Action, Observed, Plan, PlanKind, check, plan_down};
 use proptest::prelude::*;
 
-fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
-    ReleaseMachine {
-        image: Digest::of(image.as_bytes()),
-        instances,
-        memory_mib: 256,
-        cpus: 1,
-        needs: needs.iter().map(|name| name.parse().expect("name")).collect(),
-        publish: vec![],
-        volumes: BTreeMap::new(),
-        ready_timeout_ms: 1000,
-        rolling: Rolling::default(),
-    }
-}
-
-fn release(number: u64, fence: u64, machines: Vec<(&str, ReleaseMachine)>) -> Release {
-    Release {
-        format: 1,
-        app: "shop".parse().expect("name"),
-        number,
-        previous: None,
-        created_s: 0,
-        note: String::new(),
-        definition: Digest::of(b""),
-        lock: Digest::of(b""),
-        checks: None,
-        content: Content {
-            fence,
-            machines: machines
-                .into_iter()
-                .map(|(name, machine)| (name.parse().expect("name"), machine))
-                .collect(),
-        },
-    }
-}
-
-fn shop(number: u64, version: &str) -> Release {
-    let mut db = machine("db", 1, &[]);
-    db.volumes.insert("data".parse().expect("name"), VolumeSize { size_bytes: 1 << 30 });
-    let mut web = machine(&format!("web{version}"), 2, &["api"]);
-    web.publish = vec![Publish { address: [127, 0, 0, 1].into(), host_port: 8080, guest_port: 80 }];
-    release(number, 0, vec![("db", db), ("api", machine(&format!("api{version}"), 1, &["db"])), ("web", web)])
-}
-
-fn name() -> DeploymentName {
-    "shop".parse().expect("name")
-}
-
-fn addresses_for(release: &Release) -> Addresses {
-    let names: Vec<InstanceName> = release
-        .content
-        .machines
-        .iter()
-        .flat_map(|(name, machine)| (1..=machine.instances).map(|n| InstanceName::of(name, n).expect("name")))
-        .collect();
-    allocate(&Addresses::new(), &names).expect("addresses")
-}
-
-/// Everything of `release` runs.
-fn running(release: &Release) -> Observed {
-    let addresses = addresses_for(release);
-    let mut observed =
-        Observed { current: Some(release.name()), fence: release.content.fence, ..Observed::default() };
-    for instance in addresses.keys() {
-        let machine: MachineName =
-            instance.as_str().rsplit_once('-').expect("numbered").0.parse().expect("name");
-        let (boot, _) = boot_spec(release, &name(), (&machine, instance), &addresses, 1).expect("boots");
-        observed
-            .instances
-            .insert(instance.clone(), ObservedInstance { machine, running: true, boot: boot.boot });
-    }
-    observed
-}
-
-fn up(observed: &Observed, release: &Release, kind: PlanKind) -> Result<Plan, PlanError> {
-    let mut addresses = addresses_for(release);
-    for instance in observed.instances.keys() {
-        addresses = allocate(&addresses, std::slice::from_ref(instance)).expect("addresses");
-    }
-    plan_up(&name(), observed, &Wanted { release, kind, addresses: &addresses }, None)
-}
+use super::world::{machine, name, release, running, shop, up};
 
 fn text(plan: &Plan) -> String {
     let join = |names: &[InstanceName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");

@@ -1,0 +1,5 @@
+//! Plans: what the planner decides, and what it means.
+
+mod explain;
+mod planner;
+mod world;
