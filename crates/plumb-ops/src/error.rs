@@ -542,6 +542,13 @@ pub enum OpsError {
         /// How many.
         left: usize,
     },
+    /// `gc` removed what could go on a full disk, and there is no space for what has to be written before more can; what was
+    /// done was said.
+    #[error("the disk is full: not everything that can go or be folded did")]
+    DiskFull {
+        /// Where the store is.
+        store: PathBuf,
+    },
     /// No machine holds such a package or file.
     #[error("no machine of `{subject}` holds a package, file or kernel module `{what}`")]
     NotInside {
@@ -686,6 +693,18 @@ impl OpsError {
                 // A release whose checks are of a machine that it has not.
                 | OpsError::NoMachine { .. }
         )
+    }
+
+    /// A full disk is the reason: then nothing is said about who has an object, and what frees space may go on.
+    pub(crate) fn is_full(&self) -> bool {
+        use std::error::Error;
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        if matches!(self, OpsError::Transfer(crate::remote::TransferError::NoSpace { .. })) {
+            return true;
+        }
+        let causes = std::iter::successors(Some(self as &(dyn Error + 'static)), |cause| (*cause).source());
+        let mut causes = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+        causes.any(|cause| matches!(cause.kind(), StorageFull | QuotaExceeded))
     }
 }
 

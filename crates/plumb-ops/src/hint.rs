@@ -100,6 +100,9 @@ impl OpsError {
                 "`plumb pull` brings what a remote has; `plumb release` in the application's folder makes a new release"
                     .to_owned()
             }
+            OpsError::DiskFull { store } => {
+                format!("free some space on the file system of `{}`, then `plumb gc` goes on", store.display())
+            }
             OpsError::Collected { release } => format!(
                 "`plumb verify {release} --rebuild` builds them again from its packages and keeps them; `plumb pull` brings \
                  them from a remote"

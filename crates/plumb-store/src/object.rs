@@ -138,9 +138,12 @@ impl Store {
 
     /// A path for an unfinished file on the store's file system. It is removed when this store is closed, or by the
     /// next process if this one dies; [`Store::adopt`] makes it an object.
-    #[must_use]
-    pub fn scratch_path(&self) -> PathBuf {
-        self.inner.scratch.unused_path()
+    ///
+    /// # Errors
+    /// [`Error::Write`] if there is no space for a directory of unfinished files.
+    pub fn scratch_path(&self) -> Result<PathBuf> {
+        let scratch = &self.inner.scratch;
+        scratch.unused_path().map_err(|source| Error::write("unfinished files", &scratch.path_of(""), source))
     }
 
     /// Gives the finished file `from` (on the store's file system) the object's name. For files already verified or

@@ -5,8 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -97,47 +97,80 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The directory of unfinished files of this process, held by a lock as long as the process lives.
+/// No space. That is no reason not to open a store: whoever wants space has to open it.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The unfinished files of this process.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     gate: Arc<dyn Gate>,
-    path: PathBuf,
-    /// Also carries the flock, which the kernel drops when the process ends in any way.
-    fd: OwnedFd,
+    tmp: PathBuf,
+    /// Made when the store is opened, or as soon as there is space for it.
+    own: OnceLock<Own>,
+    /// Held while it is made.
+    making: Mutex<()>,
     next: AtomicU64,
 }
 
+/// The directory of one process, held by a lock as long as the process lives.
+#[derive(Debug)]
+struct Own {
+    path: PathBuf,
+    /// Also carries the flock, which the kernel drops when the process ends in any way.
+    fd: OwnedFd,
+}
+
 impl Scratch {
-    /// Removes what dead processes left in `tmp` and makes a directory for this one.
+    /// Removes what dead processes left in `tmp` and makes a directory for this one; on a full disk later, when it is used.
     pub(crate) fn open(gate: &Arc<dyn Gate>, tmp: &Path) -> Result<Scratch> {
         remove_abandoned(&**gate, tmp)?;
+        let (own, making, next) = (OnceLock::new(), Mutex::new(()), AtomicU64::new(0));
+        let scratch = Scratch { gate: gate.clone(), tmp: tmp.to_owned(), own, making, next };
+        match scratch.own() {
+            Err(error) if !is_full(&error) => {
+                Err(Error::write("a directory for unfinished files", tmp, error))
+            }
+            _ => Ok(scratch),
+        }
+    }
+
+    /// The directory of this process; makes it if there is none yet.
+    fn own(&self) -> io::Result<&Own> {
+        if let Some(own) = self.own.get() {
+            return Ok(own);
+        }
+        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = self.own.get() {
+            return Ok(own);
+        }
         for _ in 0..SCRATCH_TRIES {
             let number = SCRATCH_NUMBER.fetch_add(1, Ordering::Relaxed);
-            let path = tmp.join(format!("{}-{number}", std::process::id()));
-            let fail = |source| Error::write("a directory for unfinished files", &path, source);
-            if !create_dir(&**gate, &path).map_err(fail)? {
+            let path = self.tmp.join(format!("{}-{number}", std::process::id()));
+            if !create_dir(&*self.gate, &path)? {
                 continue;
             }
-            if let Some(fd) = claim(&path).map_err(fail)? {
-                return Ok(Scratch { gate: gate.clone(), path, fd, next: AtomicU64::new(0) });
+            if let Some(fd) = claim(&path)? {
+                return Ok(self.own.get_or_init(|| Own { path, fd }));
             }
         }
-        let source = io::Error::new(io::ErrorKind::AlreadyExists, "no free name");
-        Err(Error::write("a directory for unfinished files", tmp, source))
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free name"))
     }
 
     /// Creates a new file with the given mode; returns it and its name in this directory.
     pub(crate) fn create(&self, mode: u32) -> io::Result<(File, String)> {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        self.gate.before(&Change::Create(&self.path_of(&name)))?;
+        let own = self.own()?;
+        self.gate.before(&Change::Create(&own.path.join(&name)))?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, &name, flags, Mode::from_raw_mode(mode))?;
+        let fd = rustix::fs::openat(&own.fd, &name, flags, Mode::from_raw_mode(mode))?;
         Ok((File::from(fd), name))
     }
 
     /// A path in this directory that nothing else will use.
-    pub(crate) fn unused_path(&self) -> PathBuf {
-        self.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    pub(crate) fn unused_path(&self) -> io::Result<PathBuf> {
+        Ok(self.own()?.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string()))
     }
 
     /// Creates a new file without a name: it goes with its last descriptor.
@@ -160,33 +193,34 @@ impl Scratch {
     /// Gives a finished file its final name, replacing what has that name.
     pub(crate) fn publish(&self, name: &str, target: &Path) -> io::Result<()> {
         self.gate.before(&Change::Rename(&self.path_of(name), target))?;
-        Ok(rustix::fs::renameat(&self.fd, name, rustix::fs::CWD, target)?)
+        Ok(rustix::fs::renameat(&self.own()?.fd, name, rustix::fs::CWD, target)?)
     }
 
     /// Gives a finished file its final name unless the name is taken ([`io::ErrorKind::AlreadyExists`]).
     pub(crate) fn publish_new(&self, name: &str, target: &Path) -> io::Result<()> {
         self.gate.before(&Change::Link(&self.path_of(name), target))?;
-        rustix::fs::linkat(&self.fd, name, rustix::fs::CWD, target, AtFlags::empty())?;
+        rustix::fs::linkat(&self.own()?.fd, name, rustix::fs::CWD, target, AtFlags::empty())?;
         self.discard(name)
     }
 
     /// Removes an unfinished file.
     pub(crate) fn discard(&self, name: &str) -> io::Result<()> {
         self.gate.before(&Change::Remove(&self.path_of(name)))?;
-        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+        Ok(rustix::fs::unlinkat(&self.own()?.fd, name, AtFlags::empty())?)
     }
 
     /// Where the file `name` is, for messages.
     pub(crate) fn path_of(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.own.get().map_or(&self.tmp, |own| &own.path).join(name)
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        let Some(own) = self.own.get() else { return };
         // What stays behind is removed by the next `Scratch::open`: the lock is gone with this value.
-        if self.gate.before(&Change::Remove(&self.path)).is_ok() {
-            let _ = fs::remove_dir_all(&self.path);
+        if self.gate.before(&Change::Remove(&own.path)).is_ok() {
+            let _ = fs::remove_dir_all(&own.path);
         }
     }
 }

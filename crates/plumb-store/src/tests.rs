@@ -185,7 +185,7 @@ fn partial_downloads_are_picked_up() {
 #[test]
 fn a_file_written_elsewhere_is_adopted() {
     let (_dir, store) = store();
-    let (first, second) = (store.scratch_path(), store.scratch_path());
+    let (first, second) = (store.scratch_path().unwrap(), store.scratch_path().unwrap());
     assert_ne!(first, second);
     std::fs::write(&first, b"image").unwrap();
     let digest = Digest::of(b"image");

@@ -61,7 +61,7 @@ impl Plumb<'_> {
             machine: machine.clone(),
             source,
         };
-        let path = self.store.scratch_path();
+        let path = self.store.scratch_path()?;
         let pile = Pile::new(&path).map_err(io("write", &path))?;
         let content = read_package(&self.store, package, &pile)?;
         let packed = |(path, entry): (&String, &Entry)| match entry.kind {

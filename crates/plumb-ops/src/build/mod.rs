@@ -286,7 +286,7 @@ impl Plumb<'_> {
         step(BuildStep::Writing);
         // The recipe with the accounts that were given now is the one a later build from the written lock will have.
         let recipe = recipe.unwrap_or_else(|| job.recipe_with(&assembled.accounts.allocated));
-        let path = self.store.scratch_path();
+        let path = self.store.scratch_path()?;
         let (root, disk) = parts::build_root(&assembled.tree, &objects, job.epoch_s(&recipe), &path)
             .map_err(|error| failed(Box::new(error)))?;
         let lockdown = if job.machine.lockdown && kernel_parts.signed { parts::LOCKDOWN } else { "" };

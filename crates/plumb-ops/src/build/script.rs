@@ -115,7 +115,7 @@ impl Plumb<'_> {
         let packages: Vec<StagePackage<'_>> = staged.iter().map(Staged::input).collect();
         let stage = assemble::stage(&packages, &job.project.definition.base.suite, job.clock_s(), &objects)
             .map_err(|error| job.failed(error))?;
-        let folder = self.store.scratch_path();
+        let folder = self.store.scratch_path()?;
         fs::create_dir(&folder).map_err(io("make", &folder))?;
         let root = folder.join("root.img");
         let (_, disk) = parts::build_root(&stage.tree, &objects, job.clock_s(), &root)

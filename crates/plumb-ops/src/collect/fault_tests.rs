@@ -2,483 +2,190 @@
 //! ends, or the power goes. Afterwards the store is usable: nothing that was acknowledged is lost, `fsck` leaves no damage,
 //! the same commands again converge, and the bytes are those of a run without faults.
 //!
-//! A power cut is simulated over what really was written: of every file that has its name and was not synced, all bytes,
-//! half of them, none, or zeros are left, or the name is as it was before; a name that was taken away may be back.
+//! What comes before the command with the fault is the same for all of its points, so it is done once and copied.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
 
-use plumb_image::image as parts;
-use plumb_image::inventory::{Inventory, ModuleEntry};
-use plumb_image::tree::{Entry, Layer, Origin, Tree};
-use plumb_model::image::{Image, Part};
-use plumb_model::lock::{Lock, LockedPackage, LockedSource};
-use plumb_model::release::{Content, Release, ReleaseMachine, ReleaseName};
-use plumb_model::{Digest, Document as _};
-use plumb_store::{Change, Gate, Store};
+use plumb_model::Digest;
 
-use super::{Documents, Mode, Policy};
-use crate::contents::{StoreObjects, known_content, take_apart};
+use super::world_tests::{Counter, Fault, Seen, Sort, World, check, make, noise};
+use super::{Collection, Documents, Mode, Policy, Reason};
+use crate::Plumb;
 use crate::error::OpsError;
-use crate::progress::Silent;
-use crate::project::{AppFile, AppFileKind};
-use crate::{Home, Options, Plumb};
 
-/// Releases that a run makes before and after it collects.
-const RELEASES: u64 = 3;
-
-/// What happens at the chosen change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// It fails once, as on a full disk.
-    Fails,
-    /// From it on the disk is full.
-    Full,
-    /// It and everything after it does not happen: the process was killed.
-    Killed,
-    /// As killed, and what was not synced may be lost.
-    PowerCut,
-}
-
-/// Counts changes, and lets one of them go wrong.
-#[derive(Debug)]
-pub(crate) struct Counter {
-    fault: Option<(Fault, usize)>,
-    state: Mutex<Seen>,
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    count: usize,
-    is_dead: bool,
-    /// Files whose bytes are durable, by the path that they were written at.
-    synced: BTreeSet<PathBuf>,
-    /// Names given or taken since everything was durable.
-    loose: Vec<Loose>,
-    /// Copies of what was replaced or removed.
-    copies: usize,
-}
-
-#[derive(Debug)]
-struct Loose {
-    path: PathBuf,
-    /// What had the name before.
-    before: Option<PathBuf>,
-    is_given: bool,
-    has_bytes: bool,
-}
-
-impl Counter {
-    pub(crate) fn new(fault: Option<(Fault, usize)>) -> Arc<Counter> {
-        Arc::new(Counter { fault, state: Mutex::new(Seen::default()) })
-    }
-
-    fn count(&self) -> usize {
-        self.state.lock().unwrap().count
-    }
-}
-
-impl Gate for Counter {
-    fn before(&self, change: &Change<'_>) -> io::Result<()> {
-        let mut seen = self.state.lock().unwrap();
-        if seen.is_dead {
-            return Err(io::Error::other("the process has ended"));
-        }
-        let at = seen.count;
-        seen.count += 1;
-        match self.fault {
-            Some((Fault::Fails, point)) if point == at => return Err(io::ErrorKind::StorageFull.into()),
-            Some((Fault::Full, point))
-                if point <= at
-                    && matches!(change, Change::Create(_) | Change::CreateDir(_) | Change::Write(..)) =>
-            {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            Some((Fault::Killed | Fault::PowerCut, point)) if point == at => {
-                seen.is_dead = true;
-                return Err(io::Error::other("the process ends"));
-            }
-            Some((Fault::PowerCut, _)) => seen.note(change),
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-impl Seen {
-    fn note(&mut self, change: &Change<'_>) {
-        match change {
-            Change::Sync(path) if path.is_dir() => {
-                self.loose.retain(|loose| loose.path.parent() != Some(path) || !loose.has_bytes);
-            }
-            Change::Sync(path) => drop(self.synced.insert(path.to_path_buf())),
-            Change::SyncAll(_) => self.loose.clear(),
-            Change::Rename(from, to) | Change::Link(from, to) => {
-                let has_bytes = self.synced.contains(*from);
-                let before = self.copy(to);
-                self.loose.push(Loose { path: to.to_path_buf(), before, is_given: true, has_bytes });
-            }
-            Change::Remove(path) if path.is_file() => {
-                let before = self.copy(path);
-                self.loose.push(Loose { path: path.to_path_buf(), before, is_given: false, has_bytes: true });
-            }
-            _ => {}
-        }
-    }
-
-    fn copy(&mut self, path: &Path) -> Option<PathBuf> {
-        self.copies += 1;
-        let copies = path.ancestors().find(|path| path.ends_with("store"))?.parent()?.join("before");
-        fs::create_dir_all(&copies).unwrap();
-        let copy = copies.join(self.copies.to_string());
-        fs::hard_link(path, &copy).ok().map(|()| copy)
-    }
-
-    /// Takes away what a disk without power may have lost; `dice` chooses.
-    fn cut(&self, dice: &mut u64) {
-        for loose in self.loose.iter().rev() {
-            *dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let choice = *dice >> 33;
-            if !loose.is_given {
-                if choice.is_multiple_of(2) && !loose.path.exists() {
-                    loose.before.iter().for_each(|before| drop(fs::hard_link(before, &loose.path)));
-                }
-                continue;
-            }
-            let bytes = fs::read(&loose.path).unwrap_or_default();
-            let left = match choice % 5 {
-                0 => None,
-                1 if !loose.has_bytes => Some(Vec::new()),
-                2 if !loose.has_bytes => Some(bytes[..bytes.len() / 2].to_vec()),
-                3 if !loose.has_bytes => Some(vec![0; bytes.len()]),
-                _ => continue,
-            };
-            let _ = fs::remove_file(&loose.path);
-            match (left, &loose.before) {
-                (Some(bytes), _) => drop(fs::write(&loose.path, bytes)),
-                (None, Some(before)) => drop(fs::hard_link(before, &loose.path)),
-                (None, None) => {}
-            }
-        }
-    }
-}
-
-/// A store in memory, if there is such a place: nothing here asks for a disk.
-pub(crate) struct World {
-    folder: tempfile::TempDir,
-}
-
-impl World {
-    pub(crate) fn new() -> World {
-        let shm = Path::new("/dev/shm");
-        let folder =
-            if shm.is_dir() { tempfile::tempdir_in(shm).unwrap() } else { tempfile::tempdir().unwrap() };
-        World { folder }
-    }
-
-    pub(crate) fn open(&self, gate: &Arc<Counter>) -> Result<Plumb<'static>, OpsError> {
-        let home = Home::new(self.folder.path());
-        let store = Store::open_behind(&home.store(), gate.clone())?;
-        let options = Options {
-            offline: true,
-            proxies: plumb_fetch::Proxies::default(),
-            environment: crate::Environment::default(),
-            program: PathBuf::from("/nonexistent"),
-            signer: None,
-            user: "tester".parse().unwrap(),
-            passphrase: |_| None,
-        };
-        Ok(Plumb { home, store, options, reporter: &Silent })
-    }
-
-    /// Every file that counts, with the digest of its bytes.
-    pub(crate) fn files(&self) -> BTreeMap<String, Digest> {
-        let (mut found, mut open) = (BTreeMap::new(), Vec::new());
-        let root = self.folder.path().join("store");
-        for place in ["objects", "folded", "releases", "entries"] {
-            open.push(root.join(place));
-        }
-        while let Some(dir) = open.pop() {
-            for entry in fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    open.push(path);
-                } else {
-                    let name = path.strip_prefix(&root).unwrap().display().to_string();
-                    found.insert(name, Digest::of(&fs::read(&path).unwrap()));
-                }
-            }
-        }
-        found
-    }
-}
-
-/// Compresses by half, and differs by seed.
-pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8 & 0x0f
-    };
-    (0..length).map(|_| next()).collect()
-}
-
-/// Text that makes a document long enough to be folded.
-fn padding() -> String {
-    noise(9, 20_000).into_iter().map(|byte| char::from(b'g' + byte)).collect()
-}
-
-/// A package with a library of 40 kB, one that the first images have, and documentation that none has.
-fn package() -> Vec<u8> {
-    let tarball = |files: &[(&str, Vec<u8>)]| {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (path, bytes) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(bytes.len() as u64);
-            header.set_mode(0o644);
-            header.set_uid(0);
-            header.set_gid(0);
-            header.set_mtime(0);
-            builder.append_data(&mut header, path, &**bytes).unwrap();
-        }
-        builder.into_inner().unwrap()
-    };
-    let control = tarball(&[("control", b"Package: xy\nVersion: 1\n".to_vec())]);
-    let data = tarball(&[
-        ("usr/lib/old.so", noise(5, 30_000)),
-        ("usr/lib/xy.so", noise(1, 40_000)),
-        ("usr/share/doc/xy/readme", noise(2, 20_000)),
-    ]);
-    let mut deb = b"!<arch>\n".to_vec();
-    for (name, bytes) in [("debian-binary", &b"2.0\n"[..]), ("control.tar", &control), ("data.tar", &data)] {
-        deb.extend(
-            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len()).bytes(),
-        );
-        deb.extend_from_slice(bytes);
-        if bytes.len() % 2 == 1 {
-            deb.push(b'\n');
-        }
-    }
-    deb
-}
-
-/// Makes release `number` as a build and a release do, in the same order; it may be there.
-pub(crate) fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
-    let store = &plumb.store;
-    let deb = package();
-    let package = LockedPackage {
-        name: "xy".parse().unwrap(),
-        version: "1".parse().unwrap(),
-        architecture: "all".to_owned(),
-        suite: "bookworm".to_owned(),
-        file: "pool/xy.deb".to_owned(),
-        size: deb.len() as u64,
-        digest: Digest::of(&deb),
-    };
-    if store.size(&package.digest)? != Some(package.size) {
-        store.put_bytes(&deb)?;
-    }
-    let content = match known_content(store, &package)? {
-        Some(content) => content,
-        None => take_apart(store, &package)?,
-    };
-    let page = noise(100 + number, 12_000);
-    let page = (store.put_bytes(&page)?, page.len() as u64);
-    let mut tree = Tree::default();
-    let origin = |layer| Origin { layer, source: "test".to_owned() };
-    let is_in = |path: &str| path.starts_with("/usr/lib/") && (number <= 2 || !path.ends_with("/old.so"));
-    for (path, entry) in content.entries.into_iter().filter(|(path, _)| is_in(path)) {
-        tree.insert(path, entry, origin(Layer::Os));
-    }
-    tree.insert("/srv/page", Entry::file(page.0, page.1, 0o644), origin(Layer::App));
-    tree.close();
-    let image = image(plumb, &tree, page)?;
-    let lock = Lock {
-        format: plumb_model::lock::FORMAT,
-        app: "tiny".parse().unwrap(),
-        inputs: Digest::of(b"inputs"),
-        sources: Vec::<LockedSource>::new(),
-        machines: BTreeMap::new(),
-        packages: vec![package],
-    };
-    let definition = store.put_bytes(b"app = \"tiny\"\n")?;
-    let lock = store.put_bytes(lock.to_text().as_bytes())?;
-    let before = plumb.store.release(&"tiny".parse().unwrap(), number - 1).ok();
-    let machine = ReleaseMachine {
-        image,
-        instances: 1,
-        memory_mib: 64,
-        cpus: 1,
-        needs: Vec::new(),
-        publish: Vec::new(),
-        volumes: BTreeMap::new(),
-        ready_timeout_ms: 1000,
-        rolling: plumb_model::release::Rolling::default(),
-    };
-    let release = Release {
-        format: Release::FORMAT,
-        app: "tiny".parse().unwrap(),
-        number,
-        previous: before.map(|bytes| Digest::of(&bytes)),
-        created_s: 0,
-        note: String::new(),
-        definition,
-        lock,
-        content: Content { fence: 0, machines: [("web".parse().unwrap(), machine)].into() },
-        checks: None,
-    };
-    match store.add_release(&release.app, number, &release.to_bytes()) {
-        Err(plumb_store::Error::ReleaseExists { .. }) => Ok(()),
-        other => Ok(other?),
-    }
-}
-
-/// An image of a tree, kept as [`Plumb::build_one`] keeps it.
-fn image(plumb: &Plumb<'_>, tree: &Tree, (page, size): (Digest, u64)) -> Result<Digest, OpsError> {
-    let store = &plumb.store;
-    let path = store.scratch_path();
-    let (root, disk) = parts::build_root(tree, &StoreObjects(store), 1, &path)
-        .map_err(|error| OpsError::Build { machine: "web".parse().unwrap(), source: Box::new(error) })?;
-    store.adopt(&path, &root.digest)?;
-    let part = |bytes: &[u8]| -> Result<Part, OpsError> {
-        Ok(Part { digest: store.put_bytes(bytes)?, size: bytes.len() as u64 })
-    };
-    let inventory = Inventory {
-        format: Inventory::FORMAT,
-        kernel_packed_bytes: 0,
-        init_bytes: 0,
-        modules: vec![ModuleEntry { name: padding(), bytes: 1, needed_by: None }],
-        dropped: BTreeMap::new(),
-        entries: tree.entries.clone(),
-    };
-    let kind = AppFileKind::File { source: None, digest: page, size };
-    let file =
-        AppFile { content: 0, target: "/srv/page".to_owned(), kind, mode: 0o644, owner: None, group: None };
-    let recipe = serde_json::json!({ "rules": "", "guest": Digest::of(b"guest"), "files": [file],
-        "padding": padding() });
-    let image = Image {
-        format: Image::FORMAT,
-        app: "tiny".parse().unwrap(),
-        machine: "web".parse().unwrap(),
-        recipe: store.put_bytes(recipe.to_string().as_bytes())?,
-        kernel: part(&noise(3, 60_000))?,
-        kernel_release: "6".to_owned(),
-        initrd: part(&noise(4, 20_000))?,
-        root: Part { digest: root.digest, size: root.size_bytes },
-        root_hash: disk.root_hash,
-        cmdline: String::new(),
-        packages: BTreeMap::new(),
-        layers: BTreeMap::new(),
-        without: BTreeSet::new(),
-        left_out: BTreeSet::new(),
-        inventory: Some(part(&inventory.to_bytes())?),
-        scripts: None,
-    };
-    let digest = store.put_bytes(&image.to_bytes())?;
-    let note = serde_json::json!({ "image": digest, "ready_timeout_ms": 1, "notices": [] });
-    store.remember("image-1", &image.recipe.hex(), note.to_string().as_bytes())?;
-    Ok(digest)
+/// A command.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Make(u64),
+    Collect,
 }
 
 /// Releases, a collection that keeps two of them, one more release, two more collections, of which the last has nothing to
-/// do. `made` learns of every release as soon as it is acknowledged.
-fn run(plumb: &Plumb<'_>, made: &mut BTreeSet<u64>) -> Result<(), OpsError> {
-    let policy = Policy { newest: 2, young_s: 0, documents: Documents::Keep };
-    for number in 1..=RELEASES {
-        make(plumb, number)?;
-        made.insert(number);
-    }
-    plumb.collect(&policy, Mode::Do)?;
-    make(plumb, RELEASES + 1)?;
-    made.insert(RELEASES + 1);
-    let outcome = plumb.collect(&policy, Mode::Do)?;
-    // On a full disk a collection goes on without folding; it says so, and the next one folds.
-    if outcome.disk_full {
-        return Err(OpsError::StoreDamaged { left: 0 });
-    }
-    assert_eq!(outcome.problems, Vec::<String>::new());
-    let outcome = plumb.collect(&policy, Mode::Do)?;
-    assert_eq!(outcome.problems, Vec::<String>::new());
-    Ok(())
+/// do.
+const STEPS: [Step; 7] =
+    [Step::Make(1), Step::Make(2), Step::Make(3), Step::Collect, Step::Make(4), Step::Collect, Step::Collect];
+/// The first collection.
+const FIRST: usize = 3;
+const POLICY: Policy = Policy { newest: 2, young_s: 0, documents: Documents::Keep };
+
+/// A run without faults.
+struct Run {
+    /// The world before each step, the changes that the step makes, and the world at the end.
+    before: Vec<(World, Seen, Vec<Sort>)>,
 }
 
-/// Every release that was acknowledged is there, and whole unless it was collected.
-pub(crate) fn check(plumb: &Plumb<'_>, made: &BTreeSet<u64>, context: &str) {
-    let found = plumb.check_store(Mode::Do).unwrap();
-    assert!(found.is_good(), "{context}: {:#?}", found.damages);
-    let again = plumb.check_store(Mode::Do).unwrap();
-    assert!(again.damages.is_empty(), "{context}: repaired, but {:#?}", again.damages);
-    for number in made {
-        let name = ReleaseName { app: "tiny".parse().unwrap(), number: *number };
-        let release = plumb.read_release(&name).unwrap_or_else(|error| panic!("{context}: {error}"));
-        if plumb.is_collected(&name).unwrap() {
-            continue;
+/// The run, as long as a test uses it.
+static RUN: Mutex<Weak<Run>> = Mutex::new(Weak::new());
+
+fn run() -> Arc<Run> {
+    let mut kept = RUN.lock().unwrap();
+    if let Some(run) = kept.upgrade() {
+        return run;
+    }
+    let run = Arc::new(Run::new());
+    *kept = Arc::downgrade(&run);
+    run
+}
+
+impl Run {
+    fn new() -> Run {
+        let (mut before, mut made) = (Vec::new(), BTreeSet::new());
+        let (mut world, mut seen) = (World::new(), Seen::default());
+        for step in STEPS {
+            let (next, carried) = world.copy(&seen);
+            let gate = Counter::after(Some((Fault::PowerCut, usize::MAX)), carried);
+            let plumb = next.open(&gate).unwrap();
+            let outcome = take(&plumb, step, &mut made).unwrap();
+            assert!(outcome.is_none_or(|outcome| !outcome.disk_full && outcome.problems.is_empty()));
+            drop(plumb);
+            let after = gate.seen();
+            before.push((world, seen, after.sorts.clone()));
+            (world, seen) = (next, after);
         }
-        for object in plumb.reach(&release).unwrap() {
-            let good = plumb.store.verify(&object.digest);
-            good.unwrap_or_else(|error| panic!("{context}: {} of {name}: {error}", object.name));
+        before.push((world, seen, Vec::new()));
+        Run { before }
+    }
+
+    /// What lies there before a step.
+    fn files(&self, step: usize) -> BTreeMap<String, Digest> {
+        self.before[step].0.files()
+    }
+
+    /// What lies there at the end.
+    fn wanted(&self) -> BTreeMap<String, Digest> {
+        let (world, _) = self.before[STEPS.len()].0.copy(&Seen::default());
+        let plumb = world.open(&Counter::new(None)).unwrap();
+        check(&plumb, &made_before(STEPS.len()), "no fault");
+        let is_here =
+            |name: &str| plumb.is_here(&plumb.read_release(&name.parse().unwrap()).unwrap()).unwrap();
+        assert!(plumb.is_collected(&"tiny@1".parse().unwrap()).unwrap());
+        assert!(!is_here("tiny@1") && is_here("tiny@4"));
+        drop(plumb);
+        let files = world.files();
+        assert!(!files.keys().any(|name| name.starts_with("entries/unpacked")), "{files:#?}");
+        files
+    }
+
+    /// Steps and changes at which a fault may do what it does at no other.
+    fn points(&self, fault: Fault) -> Vec<(usize, usize)> {
+        let differs = |sort: &Sort| match fault {
+            // A full disk is noticed by the next change that takes space.
+            Fault::Full | Fault::Tight => *sort == Sort::Writes,
+            // Killed before a sync or after it: the same lies there.
+            Fault::Killed => *sort != Sort::Syncs,
+            Fault::Fails | Fault::PowerCut => true,
+        };
+        let mut points = Vec::new();
+        for (step, (_, _, sorts)) in self.before.iter().enumerate() {
+            let at = sorts.iter().enumerate().filter(|(_, sort)| differs(sort));
+            points.extend(at.map(|(at, _)| (step, at)));
         }
+        points
+    }
+
+    /// A step with a fault, and what must hold afterwards.
+    fn attempt(&self, fault: Fault, (step, point): (usize, usize), wanted: &BTreeMap<String, Digest>) {
+        let context = format!("{fault:?} at change {point} of {:?}, step {step}", STEPS[step]);
+        let (before, seen, _) = &self.before[step];
+        let (world, seen) = before.copy(seen);
+        let gate = Counter::after(Some((fault, point)), seen);
+        let mut made = made_before(step);
+        // Whether it was acknowledged counts, and what is left then.
+        let _ = world.open(&gate).and_then(|plumb| take(&plumb, STEPS[step], &mut made));
+        let seen = gate.seen();
+        assert!(seen.sorts.len() > point, "{context}: it ended before");
+        if fault == Fault::PowerCut {
+            seen.cut(&mut ((step * 1000 + point) as u64));
+        }
+        let after = Counter::new(None);
+        let plumb = world.open(&after).unwrap_or_else(|error| panic!("{context}: {error}"));
+        check(&plumb, &made, &context);
+        for step in &STEPS[step..] {
+            let outcome = take(&plumb, *step, &mut made);
+            let outcome = outcome.unwrap_or_else(|error| panic!("{context}, again: {error:?}"));
+            if let Some(outcome) = outcome {
+                assert!(!outcome.disk_full, "{context}");
+                assert_eq!(outcome.problems, Vec::<String>::new(), "{context}");
+            }
+        }
+        check(&plumb, &made, &context);
+        drop(plumb);
+        same(&world.files(), wanted, &context);
     }
 }
 
-/// One run with a fault, and what must hold afterwards. False if the run ended before the fault.
-fn attempt(fault: Fault, point: usize, wanted: &BTreeMap<String, Digest>) -> bool {
-    let context = format!("{fault:?} at change {point}");
-    let world = World::new();
-    let gate = Counter::new(Some((fault, point)));
-    let mut made = BTreeSet::new();
-    let outcome = world.open(&gate).and_then(|plumb| run(&plumb, &mut made));
-    if gate.count() <= point {
-        outcome.unwrap();
-        return false;
+/// Releases that are acknowledged before a step.
+fn made_before(step: usize) -> BTreeSet<u64> {
+    let number = |step: &Step| match step {
+        Step::Make(number) => Some(*number),
+        Step::Collect => None,
+    };
+    STEPS[..step].iter().filter_map(number).collect()
+}
+
+/// Does a step. `made` learns of a release as soon as it is acknowledged.
+fn take(plumb: &Plumb<'_>, step: Step, made: &mut BTreeSet<u64>) -> Result<Option<Collection>, OpsError> {
+    match step {
+        Step::Make(number) => {
+            make(plumb, number)?;
+            made.insert(number);
+            Ok(None)
+        }
+        Step::Collect => plumb.collect(&POLICY, Mode::Do).map(Some),
     }
-    if fault == Fault::PowerCut {
-        gate.state.lock().unwrap().cut(&mut (point as u64));
-    }
-    let after = Counter::new(None);
-    let plumb = world.open(&after).unwrap_or_else(|error| panic!("{context}: {error}"));
-    check(&plumb, &made, &context);
-    run(&plumb, &mut made).unwrap_or_else(|error| panic!("{context}, again: {error:?}"));
-    check(&plumb, &made, &context);
-    drop(plumb);
-    let found = world.files();
+}
+
+fn same(found: &BTreeMap<String, Digest>, wanted: &BTreeMap<String, Digest>, context: &str) {
     let differ = |(name, digest): &(&String, &Digest)| found.get(*name) != Some(digest);
     let differs: Vec<_> = wanted.iter().filter(differ).map(|(name, _)| name).collect();
     let besides: Vec<_> = found.keys().filter(|name| !wanted.contains_key(*name)).collect();
     assert!(differs.is_empty() && besides.is_empty(), "{context}: {differs:?} differ, {besides:?} are new");
-    true
 }
 
-/// What a run without faults leaves.
-fn wanted() -> BTreeMap<String, Digest> {
-    let world = World::new();
-    let gate = Counter::new(None);
-    let plumb = world.open(&gate).unwrap();
-    let mut made = BTreeSet::new();
-    run(&plumb, &mut made).unwrap();
-    check(&plumb, &made, "no fault");
-    assert!(plumb.is_collected(&"tiny@1".parse().unwrap()).unwrap());
-    assert!(!plumb.is_here(&plumb.read_release(&"tiny@1".parse().unwrap()).unwrap()).unwrap());
-    assert!(plumb.is_here(&plumb.read_release(&"tiny@4".parse().unwrap()).unwrap()).unwrap());
-    drop(plumb);
-    let files = world.files();
-    assert!(!files.keys().any(|name| name.starts_with("entries/unpacked")), "{files:#?}");
-    files
-}
-
+/// All points, on all processors. What a point is like does not depend on others, and within one nothing runs beside
+/// something else, so that each change is met once: but for changes that fail once, which others go on beside.
 fn every_point(fault: Fault) {
-    let wanted = wanted();
-    let mut point = 0;
-    while attempt(fault, point, &wanted) {
-        point += 1;
-    }
-    assert!(point > 100, "only {point} changes");
-    println!("{fault:?}: {point} points");
+    let run = run();
+    let (wanted, points, next) = (run.wanted(), run.points(fault), AtomicUsize::new(0));
+    assert!(points.len() > 100, "only {} points", points.len());
+    let threads = if fault == Fault::Fails { 2 } else { 1 };
+    let work = || {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                run.attempt(fault, *point, &wanted);
+            }
+        });
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    println!("{fault:?}: {} points", points.len());
 }
 
 #[test]
@@ -499,4 +206,65 @@ fn the_process_is_killed_at_every_change() {
 #[test]
 fn the_power_goes_at_every_change() {
     every_point(Fault::PowerCut);
+}
+
+/// A world before its first collection whose disk goes wrong as soon as it is opened.
+fn full(fault: Fault) -> (World, Plumb<'static>) {
+    let run = run();
+    let (before, _, _) = &run.before[FIRST];
+    let (world, _) = before.copy(&Seen::default());
+    let plumb = world.open(&Counter::new(Some((fault, 0)))).unwrap();
+    (world, plumb)
+}
+
+#[test]
+fn a_full_disk_gets_space_from_what_needs_no_writing() {
+    let (world, plumb) = full(Fault::Full);
+    let documentation = Digest::of(&noise(2, 20_000));
+    assert!(plumb.store.contains(&documentation));
+    let outcome = plumb.collect(&POLICY, Mode::Do).unwrap();
+    assert!(outcome.disk_full && outcome.bytes_before - outcome.bytes_after >= 20_000, "{outcome:#?}");
+    assert!(!plumb.store.contains(&documentation));
+    // It cannot be noted that the images of the first release go, so they stay, and this is said.
+    assert_eq!(outcome.releases[0].reasons, [Reason::DiskFull].into());
+    assert!(plumb.is_here(&plumb.read_release(&"tiny@1".parse().unwrap()).unwrap()).unwrap());
+    assert!(outcome.kinds.iter().all(|row| row.folded_objects == 0), "{outcome:#?}");
+    drop(plumb);
+    let plumb = world.open(&Counter::new(None)).unwrap();
+    check(&plumb, &made_before(FIRST), "collected on a full disk");
+    // The same command goes on once there is space.
+    assert!(!plumb.collect(&POLICY, Mode::Do).unwrap().disk_full);
+    drop(plumb);
+    same(&world.files(), &run().files(FIRST + 1), "with space again");
+}
+
+#[test]
+fn releases_go_from_a_full_disk() {
+    let (world, plumb) = full(Fault::Full);
+    let root = |number: u64| {
+        let release = plumb.read_release(&format!("tiny@{number}").parse().unwrap()).unwrap();
+        plumb.image(&release.content.machines.values().next().unwrap().image).unwrap().root.digest
+    };
+    let (first, second) = (root(1), root(2));
+    let outcome = plumb.collect(&Policy { documents: Documents::Remove, ..POLICY }, Mode::Do).unwrap();
+    assert!(outcome.disk_full, "nothing could be folded");
+    assert_eq!(plumb.store.releases(&"tiny".parse().unwrap()).unwrap(), [2, 3]);
+    assert!(!plumb.store.contains(&first) && plumb.store.contains(&second));
+    drop(plumb);
+    let plumb = world.open(&Counter::new(None)).unwrap();
+    check(&plumb, &[2, 3].into(), "removed on a full disk");
+}
+
+#[test]
+fn what_is_freed_makes_room_for_the_rest() {
+    let (world, plumb) = full(Fault::Tight);
+    let outcome = plumb.collect(&POLICY, Mode::Do).unwrap();
+    assert!(!outcome.disk_full && outcome.problems.is_empty(), "{outcome:#?}");
+    assert!(outcome.kinds.iter().any(|row| row.folded_objects > 0), "{outcome:#?}");
+    assert!(outcome.releases[0].reasons.is_empty() && outcome.releases[0].bytes > 0, "{outcome:#?}");
+    drop(plumb);
+    let plumb = world.open(&Counter::new(None)).unwrap();
+    check(&plumb, &made_before(FIRST), "collected with what it freed");
+    drop(plumb);
+    same(&world.files(), &run().files(FIRST + 1), "as if there had been space");
 }

@@ -1,7 +1,6 @@
 //! Folding what stays and is not used: an image to where its files lie, everything else compressed.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -27,8 +26,8 @@ pub(super) struct Folded {
     pub(super) unfoldable: BTreeSet<Digest>,
     /// What is wrong with objects that should have been folded.
     pub(super) problems: Vec<String>,
-    /// The disk is full: the rest stays as it is.
-    pub(super) is_full: bool,
+    /// Bytes of the smallest object that there was no space to fold, if the disk is full.
+    full_at: Option<u64>,
 }
 
 impl Plumb<'_> {
@@ -36,10 +35,19 @@ impl Plumb<'_> {
     pub(super) fn fold_all(&self, need: &Need) -> Result<Folded, OpsError> {
         let mut folded = Folded::default();
         let none = BTreeSet::new();
-        let rule = Rule { need, redundant: &none, proven: &none, unfoldable: &none, now_s: 0, young_s: 0 };
+        let rule = Rule {
+            need,
+            redundant: &none,
+            missed: &none,
+            proven: &none,
+            unfoldable: &none,
+            now_s: 0,
+            young_s: 0,
+        };
         // Roots first: the contents of their files become objects on the way, if they are not.
         for stored in self.store.stored()? {
-            if rule.kind(&stored.digest) == Kind::Root && rule.fate(&stored) == Fate::Fold {
+            let is_root = rule.kind(&stored.digest) == Kind::Root;
+            if is_root && rule.fate(&stored) == Fate::Fold && folded.may_fit(&stored) {
                 let image = need.roots.get(&stored.digest);
                 let outcome = self.fold_root(&stored.digest, image);
                 folded.take(&stored, outcome)?;
@@ -50,15 +58,21 @@ impl Plumb<'_> {
         let folded = Mutex::new(folded);
         all.par_iter().with_max_len(1).try_for_each(|stored| {
             let hold = || folded.lock().unwrap_or_else(PoisonError::into_inner);
-            if hold().is_full {
+            if !hold().may_fit(stored) {
                 return Ok(());
             }
             let is_needed = need.objects.get(&stored.digest).is_some_and(|found| !found.is_hot);
             if is_needed && stored.plain.is_some() && stored.folded.is_some() {
                 // Made by somebody who may have died before it was durable.
-                let known = hold().proven.contains(&stored.digest);
-                if !known && self.store.prove(&stored.digest).is_ok() {
-                    hold().proven.insert(stored.digest);
+                if hold().proven.contains(&stored.digest) {
+                    return Ok(());
+                }
+                let proven = self.store.prove(&stored.digest).map_err(OpsError::from);
+                match proven {
+                    Ok(()) => drop(hold().proven.insert(stored.digest)),
+                    Err(error) if error.is_full() => hold().no_space(stored),
+                    // Then its plain form stays.
+                    Err(_) => {}
                 }
                 return Ok(());
             }
@@ -69,15 +83,25 @@ impl Plumb<'_> {
             let outcome = self.store.fold(&stored.digest, &[], Tree::None);
             hold().take(stored, outcome.map_err(OpsError::from))
         })?;
-        let folded = folded.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.store.sync()?;
+        let mut folded = folded.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match self.store.sync().map_err(OpsError::from) {
+            // The kernel says this once: a later sync that succeeds does not mean these.
+            Err(error) if error.is_full() => {
+                folded.proven.clear();
+                folded.full_at = Some(0);
+            }
+            other => other?,
+        }
         Ok(folded)
     }
 
     /// Folds one root. Where its files lie follows from its inventory; if that is not so (another version of Plumb laid it
     /// out), it is compressed as a whole.
     fn fold_root(&self, digest: &Digest, image: Option<&Image>) -> Result<Option<u64>, OpsError> {
-        let pieces = image.and_then(|image| self.pieces(image).ok()).unwrap_or_default();
+        let pieces = match image.map(|image| self.pieces(image)) {
+            Some(Err(error)) if error.is_full() => return Err(error),
+            found => found.and_then(Result::ok).unwrap_or_default(),
+        };
         match self.store.fold(digest, &pieces, Tree::Behind) {
             Err(plumb_store::Error::Unfoldable { .. }) => Ok(self.store.fold(digest, &[], Tree::Behind)?),
             other => Ok(other?),
@@ -100,14 +124,29 @@ impl Plumb<'_> {
 }
 
 impl Folded {
+    /// The disk is full: something stays as it is.
+    pub(super) fn is_full(&self) -> bool {
+        self.full_at.is_some()
+    }
+
+    /// Whether it is worth a try: where there was no space for one object there may be for one of half its size, which then
+    /// makes room for others.
+    fn may_fit(&self, stored: &Stored) -> bool {
+        self.full_at.is_none_or(|full| stored.plain.map_or(0, |form| form.bytes) < full / 2)
+    }
+
+    fn no_space(&mut self, stored: &Stored) {
+        let bytes = stored.plain.map_or(0, |form| form.bytes);
+        self.full_at = Some(self.full_at.map_or(bytes, |full| full.min(bytes)));
+    }
+
     /// Notes what came of one. Only what concerns the whole store ends the collection.
     fn take(&mut self, stored: &Stored, outcome: Result<Option<u64>, OpsError>) -> Result<(), OpsError> {
         match outcome {
             Ok(Some(_)) => drop(self.proven.insert(stored.digest)),
             Ok(None) => drop(self.unfoldable.insert(stored.digest)),
-            Err(OpsError::Store(plumb_store::Error::Write { source, .. })) if is_full(&source) => {
-                self.is_full = true;
-            }
+            // No space: that is why people collect, so it goes on without folding.
+            Err(error) if error.is_full() => self.no_space(stored),
             Err(OpsError::Store(
                 error @ (plumb_store::Error::Damaged { .. }
                 | plumb_store::Error::DamagedFold { .. }
@@ -117,9 +156,4 @@ impl Folded {
         }
         Ok(())
     }
-}
-
-/// No space: that is why people collect, so it goes on without folding.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -5,25 +5,31 @@
 //!  alone    roots ─► need ─► what goes ─► take away           (`plumb_store::Store::alone`: why this is safe)
 //! ```
 //!
+//! On a full disk folding ends, and so does nothing else: what goes makes room for what has to be written before more can
+//! go, and for folding, which is tried again.
+//!
 //! Whole stays a release that runs, that a rollback would choose, that a channel points to, that is pinned, among the
 //! newest, or young. Of any other its images go; its documents, its inventory and what it was made from stay, so that it
 //! can be shown, compared and built again. With `releases` its document goes, too, and with it all that only it needed.
 
 #[cfg(test)]
-pub(crate) mod fault_tests;
+mod fault_tests;
 mod fold;
 mod kind;
 mod need;
+mod remove;
 mod root;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+pub(crate) mod world_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::Digest;
 use plumb_model::release::{Release, ReleaseName};
-use plumb_store::{Alone, Leftover, Stored};
+use plumb_store::Stored;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -36,12 +42,15 @@ pub(crate) use self::sweep::{is_elsewhere, is_remembered};
 
 use self::fold::Folded;
 use self::need::Need;
-use self::root::{PINS, Roots};
+use self::root::Roots;
 use self::sweep::{Count, Fate, Rule};
 use crate::error::OpsError;
-use crate::fsck::{COLLECTED, WITH_PACKAGES};
 use crate::progress::{Progress, StoreStep};
 use crate::{Plumb, clock};
+
+/// Rounds of folding and removing on a full disk, each of which begins with the space that the one before gained. What is
+/// folded takes less than it did, so the space at hand grows from round to round.
+const MOST_ROUNDS: usize = 16;
 
 /// What stays besides what is in use.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +101,7 @@ pub struct Collection {
     /// What is damaged or lost; `plumb fsck` deals with it. While a document is among it, of which it is not known what it
     /// leads to, nothing goes but what can be made again.
     pub problems: Vec<String>,
-    /// The disk was full, so not everything was folded.
+    /// The disk is full, also after all that could go went: the rest of what was to be folded or to go stays as it is.
     pub disk_full: bool,
 }
 
@@ -136,6 +145,10 @@ struct Survey {
     need: Need,
     stored: Vec<Stored>,
     redundant: BTreeSet<Digest>,
+    /// What would be missed, because it is not written down that it goes: it stays until that is.
+    missed: BTreeSet<Digest>,
+    /// Kernels, initramfs and roots of the releases that do not stay whole.
+    parts: BTreeMap<ReleaseName, BTreeSet<Digest>>,
 }
 
 impl Plumb<'_> {
@@ -149,20 +162,49 @@ impl Plumb<'_> {
         if mode == Mode::DryRun {
             let looking = self.looking();
             let survey = looking.survey(policy, now_s)?;
-            let outcome = looking.outcome(policy, &survey, &Folded::default(), now_s)?;
+            let outcome = looking.outcome(policy, &survey, (&Folded::default(), now_s), mode)?;
             return Ok(Collection { dry_run: true, bytes_before, bytes_after: bytes_before, ..outcome });
         }
+        let (mut outcome, mut gain) = self.round(policy, now_s)?;
+        for _ in 1..MOST_ROUNDS {
+            if !outcome.disk_full || gain == 0 {
+                break;
+            }
+            let next;
+            (next, gain) = self.round(policy, now_s)?;
+            outcome = outcome.then(next);
+        }
+        Ok(Collection { bytes_before, bytes_after: self.store.bytes()?, ..outcome })
+    }
+
+    /// Whether a collection did all that there was to do.
+    ///
+    /// # Errors
+    /// [`OpsError::DiskFull`] if it did not.
+    pub fn check_collected(&self, outcome: &Collection) -> Result<(), OpsError> {
+        if outcome.disk_full { Err(OpsError::DiskFull { store: self.home.store() }) } else { Ok(()) }
+    }
+
+    /// Folds, then removes. Returns how many files went, too.
+    fn round(&self, policy: &Policy, now_s: i64) -> Result<(Collection, u64), OpsError> {
         let survey = self.survey(policy, now_s)?;
         let folded = self.fold_all(&survey.need)?;
         // Alone from here on: what is decided now stays true until it is done.
         let alone = self.store.alone(&mut || self.report(Progress::Store(StoreStep::Waiting)))?;
+        // Nobody relies on these, so they may be what makes room for everything that follows.
+        let leftovers = self.remove_leftovers(policy, now_s)?;
         // Another collection may have put folded forms of its own, not yet durable, in the place of those seen here.
         self.store.sync()?;
-        let survey = self.survey(policy, now_s)?;
-        let mut outcome = self.outcome(policy, &survey, &folded, now_s)?;
-        self.sweep(&alone, policy, (&survey, &folded, now_s), &mut outcome)?;
+        let mut survey = self.survey(policy, now_s)?;
+        let removed = self.sweep(&alone, policy, (&mut survey, &folded, now_s))?;
         drop(alone);
-        Ok(Collection { bytes_before, bytes_after: self.store.bytes()?, ..outcome })
+        let disk_full = folded.is_full() || !removed.unannounced.is_empty();
+        for release in removed.unannounced {
+            survey.roots.entry(release).or_default().insert(Reason::DiskFull);
+        }
+        let outcome = self.outcome(policy, &survey, (&folded, now_s), Mode::Do)?;
+        let gain = removed.files + leftovers;
+        Ok((Collection { entries: removed.entries, leftovers, disk_full, ..outcome }, gain))
     }
 
     fn survey(&self, policy: &Policy, now_s: i64) -> Result<Survey, OpsError> {
@@ -188,7 +230,8 @@ impl Plumb<'_> {
         let mut redundant = self.redundant(&need, &stored)?;
         self.need_bases(policy, (&stored, &redundant, now_s), &mut need)?;
         redundant.retain(|digest| !need.objects.contains_key(digest));
-        Ok(Survey { names, releases, roots, need, stored, redundant })
+        let (missed, parts) = (BTreeSet::new(), self.parts(&names, &roots)?);
+        Ok(Survey { names, releases, roots, need, stored, redundant, missed, parts })
     }
 
     /// What is folded and stays, for whatever reason, needs what it is folded to.
@@ -200,7 +243,7 @@ impl Plumb<'_> {
     ) -> Result<(), OpsError> {
         let none = BTreeSet::new();
         let young_s = policy.young_s;
-        let rule = Rule { need, redundant, proven: &none, unfoldable: &none, now_s, young_s };
+        let rule = Rule { need, redundant, missed: &none, proven: &none, unfoldable: &none, now_s, young_s };
         let stays = |stored: &&Stored| stored.folded.is_some() && rule.fate(stored) != Fate::Go;
         let bases: Vec<Vec<Digest>> = stored
             .par_iter()
@@ -244,8 +287,8 @@ impl Plumb<'_> {
         &self,
         policy: &Policy,
         survey: &Survey,
-        folded: &Folded,
-        now_s: i64,
+        (folded, now_s): (&Folded, i64),
+        mode: Mode,
     ) -> Result<Collection, OpsError> {
         let rule = rule(policy, survey, folded, now_s);
         let (mut gone, mut fold, mut stay) = (Count::default(), Count::default(), Count::default());
@@ -259,6 +302,8 @@ impl Plumb<'_> {
                     going.insert(stored.digest, stored.bytes());
                 }
                 Fate::Stay => stay.add(kind, stored.bytes()),
+                // What was to be folded was folded before, as far as that was possible.
+                Fate::Fold if mode == Mode::Do => stay.add(kind, stored.bytes()),
                 Fate::Fold => {
                     fold.add(kind, plain);
                     stay.add(kind, stored.bytes());
@@ -278,7 +323,7 @@ impl Plumb<'_> {
         };
         Ok(Collection {
             dry_run: false,
-            releases: self.collected(survey, &going)?,
+            releases: collected(survey, &going),
             kinds: kinds.into_iter().map(row).collect(),
             entries: 0,
             leftovers: 0,
@@ -288,24 +333,18 @@ impl Plumb<'_> {
                 .into_iter()
                 .cloned()
                 .collect(),
-            disk_full: folded.is_full,
+            disk_full: false,
         })
     }
 
-    /// Every release with its reasons, and what goes with it.
-    fn collected(
+    /// The parts of every release that has no reason to stay.
+    fn parts(
         &self,
-        survey: &Survey,
-        going: &BTreeMap<Digest, u64>,
-    ) -> Result<Vec<CollectedRelease>, OpsError> {
-        let mut rows = Vec::new();
-        for name in &survey.names {
-            let reasons = survey.roots.get(name).cloned().unwrap_or_default();
-            let parts = if reasons.is_empty() { self.parts_of(name)? } else { BTreeSet::new() };
-            let bytes = parts.iter().filter_map(|part| going.get(part)).sum();
-            rows.push(CollectedRelease { release: name.clone(), reasons, bytes });
-        }
-        Ok(rows)
+        names: &BTreeSet<ReleaseName>,
+        roots: &Roots,
+    ) -> Result<BTreeMap<ReleaseName, BTreeSet<Digest>>, OpsError> {
+        let gone = names.iter().filter(|name| !roots.contains_key(*name));
+        gone.map(|name| Ok((name.clone(), self.parts_of(name)?))).collect()
     }
 
     /// Kernels, initramfs and roots of a release, as far as its documents can be read.
@@ -320,148 +359,64 @@ impl Plumb<'_> {
         }
         Ok(parts)
     }
+}
 
-    /// Takes away what goes. Objects before what refers to them would be wrong the other way round: a release without
-    /// its objects is worse than an object without a release.
-    fn sweep(
-        &self,
-        alone: &Alone,
-        policy: &Policy,
-        (survey, folded, now_s): (&Survey, &Folded, i64),
-        outcome: &mut Collection,
-    ) -> Result<(), OpsError> {
-        let rule = rule(policy, survey, folded, now_s);
-        self.note_collected(survey)?;
-        if policy.documents == Documents::Remove {
-            for collected in outcome.releases.iter().filter(|collected| collected.reasons.is_empty()) {
-                self.store.remove_release(alone, &collected.release.app, collected.release.number)?;
-            }
-            self.store.sync()?;
-        }
-        let going: BTreeSet<Digest> = survey
-            .stored
-            .iter()
-            .filter(|stored| rule.fate(stored) == Fate::Go)
-            .map(|stored| stored.digest)
-            .collect();
-        outcome.entries = self.forget(policy, survey, &going)?;
-        // What is folded goes before what it is folded to, as far as both go.
-        for stored in survey.stored.iter().filter(|stored| rule.fate(stored) == Fate::Go) {
-            if stored.folded.is_some() && !self.store.bases(&stored.digest)?.is_empty() {
-                self.store.remove_folded(alone, &stored.digest)?;
-            }
-        }
-        for stored in &survey.stored {
-            match rule.fate(stored) {
-                Fate::Go => {
-                    self.store.remove_plain(alone, &stored.digest)?;
-                    self.store.remove_folded(alone, &stored.digest)?;
-                }
-                Fate::Slim => self.store.remove_plain(alone, &stored.digest)?,
-                Fate::Stay | Fate::Fold => {}
-            }
-        }
-        for leftover in self.store.leftovers()? {
-            let is_old = match &leftover {
-                Leftover::Unfinished(_) => true,
-                Leftover::Partial(path) | Leftover::Damaged(path) => {
-                    plumb_store::modified_s(path).is_some_and(|at| now_s - at >= policy.young_s)
-                }
-                // Not ours to remove.
-                Leftover::Foreign(_) => false,
-            };
-            if is_old {
-                self.store.remove_leftover(&leftover)?;
-                outcome.leftovers += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Says of each release whether its images were collected, before they are.
-    fn note_collected(&self, survey: &Survey) -> Result<(), OpsError> {
-        for release in &survey.releases {
-            let (name, key) = (release.name(), key_of(&release.name()));
-            let known = self.store.entry(COLLECTED, &key)?.is_some();
-            let stays = survey.roots.contains_key(&name);
-            if !stays && !known {
-                let note = if self.has_packages(release)? {
-                    format!("{name} {WITH_PACKAGES}")
-                } else {
-                    name.to_string()
-                };
-                self.store.put_entry(COLLECTED, &key, note.as_bytes())?;
-            } else if stays && known && self.is_whole_here(release)? {
-                self.store.remove_entry(COLLECTED, &key)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether all packages of a release are here; of one that was pulled they need not be.
-    fn has_packages(&self, release: &Release) -> Result<bool, OpsError> {
-        for package in self.lock_of(release)?.packages {
-            if self.store.size(&package.digest)?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Removes entries that name something that goes.
-    fn forget(&self, policy: &Policy, survey: &Survey, going: &BTreeSet<Digest>) -> Result<u64, OpsError> {
-        let mut forgotten = 0;
-        let there: BTreeSet<Digest> = survey
-            .stored
-            .iter()
-            .map(|stored| stored.digest)
-            .filter(|digest| !going.contains(digest))
-            .collect();
-        for kind in self.store.entry_kinds()? {
-            let is_pin = [PINS, COLLECTED].contains(&kind.as_str());
-            if !is_pin && !sweep::is_remembered(&kind) {
-                continue;
-            }
-            for key in self.store.entries(&kind)? {
-                let value = self.store.entry(&kind, &key)?.unwrap_or_default();
-                let stays = if is_pin {
-                    let value = String::from_utf8_lossy(&value);
-                    let name = value.split_whitespace().next().unwrap_or_default().parse::<ReleaseName>();
-                    name.is_ok_and(|name| match policy.documents {
-                        Documents::Keep => survey.names.contains(&name),
-                        Documents::Remove => survey.roots.contains_key(&name),
-                    })
-                } else {
-                    let mut named = need::digests(&value);
-                    named.extend(Digest::from_hex(&key).ok().filter(|_| sweep::is_about_its_key(&kind)));
-                    let whole = |digest: &Digest| {
-                        !kind.starts_with("image-")
-                            || survey.need.images.contains(digest)
-                            || self.image(digest).is_ok_and(|image| {
-                                [&image.kernel, &image.initrd, &image.root]
-                                    .iter()
-                                    .all(|part| there.contains(&part.digest))
-                            })
-                    };
-                    named.iter().all(|digest| there.contains(digest) && whole(digest))
-                };
-                if !stays {
-                    self.store.remove_entry(&kind, &key)?;
-                    forgotten += 1;
-                }
-            }
-        }
-        Ok(forgotten)
-    }
+/// Every release with its reasons, and what goes with it.
+fn collected(survey: &Survey, going: &BTreeMap<Digest, u64>) -> Vec<CollectedRelease> {
+    let row = |name: &ReleaseName| {
+        let reasons = survey.roots.get(name).cloned().unwrap_or_default();
+        let parts = if reasons.is_empty() { survey.parts.get(name) } else { None };
+        let bytes = parts.into_iter().flatten().filter_map(|part| going.get(part)).sum();
+        CollectedRelease { release: name.clone(), reasons, bytes }
+    };
+    survey.names.iter().map(row).collect()
 }
 
 fn rule<'a>(policy: &Policy, survey: &'a Survey, folded: &'a Folded, now_s: i64) -> Rule<'a> {
     Rule {
         need: &survey.need,
         redundant: &survey.redundant,
+        missed: &survey.missed,
         proven: &folded.proven,
         unfoldable: &folded.unfoldable,
         now_s,
         young_s: policy.young_s,
+    }
+}
+
+impl Collection {
+    /// What this round and the one after it did together.
+    fn then(self, next: Collection) -> Collection {
+        let mut releases: BTreeMap<ReleaseName, CollectedRelease> =
+            self.releases.into_iter().map(|row| (row.release.clone(), row)).collect();
+        for row in next.releases {
+            let before = releases.get(&row.release).map_or(0, |before| before.bytes);
+            releases.insert(row.release.clone(), CollectedRelease { bytes: before + row.bytes, ..row });
+        }
+        let mut kinds: BTreeMap<Kind, KindRow> = BTreeMap::new();
+        for row in self.kinds {
+            kinds.insert(row.kind, KindRow { stay_objects: 0, stay_bytes: 0, ..row });
+        }
+        for row in next.kinds {
+            kinds
+                .entry(row.kind)
+                .and_modify(|sum| {
+                    sum.gone_objects += row.gone_objects;
+                    sum.gone_bytes += row.gone_bytes;
+                    sum.folded_objects += row.folded_objects;
+                    sum.folded_bytes += row.folded_bytes;
+                    (sum.stay_objects, sum.stay_bytes) = (row.stay_objects, row.stay_bytes);
+                })
+                .or_insert(row);
+        }
+        let problems = BTreeSet::from_iter(self.problems.into_iter().chain(next.problems));
+        Collection {
+            releases: releases.into_values().collect(),
+            kinds: kinds.into_values().collect(),
+            entries: self.entries + next.entries,
+            leftovers: self.leftovers + next.leftovers,
+            problems: problems.into_iter().collect(),
+            ..next
+        }
     }
 }

@@ -33,6 +33,8 @@ pub enum Reason {
     Young,
     /// Something is damaged, so that it is not known what else is needed.
     Damage,
+    /// It would go, but there is no space to note that before.
+    DiskFull,
 }
 
 impl fmt::Display for Reason {
@@ -44,6 +46,7 @@ impl fmt::Display for Reason {
             Reason::Pinned => f.write_str("pinned"),
             Reason::Newest => f.write_str("among the newest"),
             Reason::Young => f.write_str("young"),
+            Reason::DiskFull => f.write_str("no space to note that it goes"),
             Reason::Damage => f.write_str("damage is to be repaired first"),
         }
     }

@@ -65,6 +65,8 @@ pub(super) struct Rule<'a> {
     pub(super) need: &'a Need,
     /// What can be made again at once from what stays.
     pub(super) redundant: &'a BTreeSet<Digest>,
+    /// What would be missed.
+    pub(super) missed: &'a BTreeSet<Digest>,
     /// Folded forms that were seen to make their object.
     pub(super) proven: &'a BTreeSet<Digest>,
     /// Folded objects that save nothing.
@@ -78,6 +80,7 @@ impl Rule<'_> {
     pub(super) fn fate(&self, stored: &Stored) -> Fate {
         match self.need.objects.get(&stored.digest) {
             Some(found) => self.fate_of_needed(stored, *found),
+            None if self.missed.contains(&stored.digest) => Fate::Stay,
             None if self.redundant.contains(&stored.digest) => Fate::Go,
             // A document that cannot be read may need it.
             None if !self.need.unread.is_empty() || self.is_young(stored) => Fate::Stay,
@@ -153,11 +156,16 @@ mod tests {
         ] {
             need.objects.insert(digest(name), Use { kind, is_hot });
         }
-        let (redundant, proven, unfoldable) =
-            ([digest("docs")].into(), [digest("file"), digest("hot")].into(), [digest("small")].into());
+        let missed = [digest("noted later")].into();
+        let (redundant, proven, unfoldable) = (
+            [digest("docs"), digest("noted later")].into(),
+            [digest("file"), digest("hot")].into(),
+            [digest("small")].into(),
+        );
         let rule = Rule {
             need: &need,
             redundant: &redundant,
+            missed: &missed,
             proven: &proven,
             unfoldable: &unfoldable,
             now_s: 1000,
@@ -171,6 +179,7 @@ mod tests {
         assert_eq!(fate("hot", form(0), form(0)), Fate::Stay);
         assert_eq!(fate("small", form(0), None), Fate::Stay);
         assert_eq!(fate("docs", form(1000), None), Fate::Go);
+        assert_eq!(fate("noted later", form(0), None), Fate::Stay);
         assert_eq!(fate("draft", form(950), None), Fate::Stay);
         assert_eq!(fate("draft", form(900), None), Fate::Go);
         assert_eq!(fate("draft", form(0), form(950)), Fate::Stay);
@@ -181,6 +190,7 @@ mod tests {
         let rule = Rule {
             need: &need,
             redundant: &redundant,
+            missed: &missed,
             proven: &proven,
             unfoldable: &unfoldable,
             now_s: 1000,

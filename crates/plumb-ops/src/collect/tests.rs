@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use plumb_model::Digest;
 use plumb_model::release::{Release, ReleaseName};
 
-use super::fault_tests::{Counter, World, check, make, noise};
+use super::world_tests::{Counter, World, check, make, noise};
 use super::{Documents, Mode, Policy, Reason};
 use crate::Plumb;
 

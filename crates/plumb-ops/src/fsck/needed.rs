@@ -38,7 +38,8 @@ impl Plumb<'_> {
         Ok(needed)
     }
 
-    pub(super) fn needs(&self, release: &Release) -> Result<BTreeSet<Digest>, OpsError> {
+    /// Everything that a release needs and that would be missed.
+    pub(crate) fn needs(&self, release: &Release) -> Result<BTreeSet<Digest>, OpsError> {
         let mut needed = BTreeSet::from([release.definition, release.lock]);
         needed.extend(release.checks);
         let (mut images, mut documents) = (BTreeSet::new(), BTreeSet::new());

@@ -1,7 +1,6 @@
 //! Where lost objects come back from: the archive's pool, packages, a second build, images, remotes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Mutex;
@@ -55,22 +54,12 @@ pub(super) struct Repaired {
     pub(super) problems: BTreeSet<String>,
 }
 
-/// A full disk is the reason: then nothing is said about who has an object.
-fn is_full(error: &OpsError) -> bool {
-    if matches!(error, OpsError::Transfer(TransferError::NoSpace { .. })) {
-        return true;
-    }
-    let causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |cause| (*cause).source());
-    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
-    causes.any(|cause| matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-}
-
 /// Whether one way to bring something back worked. What does not work is tried by other ways, and not at all on a full
 /// disk.
 fn worked(tried: Result<(), OpsError>) -> Result<bool, OpsError> {
     match tried {
         Ok(()) => Ok(true),
-        Err(error) if is_full(&error) => Err(error),
+        Err(error) if error.is_full() => Err(error),
         Err(_) => Ok(false),
     }
 }
@@ -135,7 +124,7 @@ impl Plumb<'_> {
             let wanted = Lost { objects: &objects, packages: &packages, unusable: &unusable };
             match self.give_back(&remote, release, &wanted) {
                 Ok(()) | Err(OpsError::Transfer(TransferError::NotThere { .. })) => {}
-                Err(error) if is_full(&error) => return Err(error),
+                Err(error) if error.is_full() => return Err(error),
                 Err(error) => {
                     let why = chain(&error);
                     repaired

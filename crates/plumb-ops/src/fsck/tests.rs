@@ -6,8 +6,8 @@ use plumb_model::{AppName, Digest};
 
 use super::{DamageKind, Outcome};
 use crate::collect::Mode;
-use crate::collect::fault_tests::{check, noise};
 use crate::collect::tests::{files, lose, manifest, name, policy, three};
+use crate::collect::world_tests::{check, noise};
 
 #[test]
 fn a_dry_run_changes_nothing() {

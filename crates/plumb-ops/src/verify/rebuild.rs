@@ -74,7 +74,7 @@ impl Plumb<'_> {
         let definition = self.definition_of(release)?;
         let lock = self.lock_of(release)?;
         // Beside this process's own unfinished files, so that no other process takes it for a dead one's.
-        let beside = self.store.scratch_path();
+        let beside = self.store.scratch_path()?;
         let parent = beside.parent().unwrap_or(self.store.root());
         let scratch = tempfile::tempdir_in(parent).map_err(io("write", parent))?;
         let project = Project::new(scratch.path().join("project"), definition);

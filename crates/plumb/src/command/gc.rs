@@ -18,25 +18,26 @@ pub(super) fn run(session: &Session<'_>, arguments: &Gc) -> Result<(), OpsError>
     session.live.clear();
     if session.global.json {
         render::json(&outcome);
-        return Ok(());
+    } else {
+        print(&outcome, policy.documents);
     }
-    releases(&outcome, policy.documents);
-    kinds(&outcome);
+    session.plumb.check_collected(&outcome)
+}
+
+fn print(outcome: &Collection, documents: Documents) {
+    releases(outcome, documents);
+    kinds(outcome);
     for problem in &outcome.problems {
         err!("warning: {problem}");
     }
     if !outcome.problems.is_empty() {
         err!("hint: `plumb fsck` names all damage and repairs what can be");
     }
-    if outcome.disk_full {
-        err!("warning: the disk is full: not everything was folded; the same command again goes on");
-    }
     if outcome.dry_run {
         out!("\n{}; nothing was changed", bytes(outcome.bytes_before));
     } else {
         out!("\n{} before, {} now", bytes(outcome.bytes_before), bytes(outcome.bytes_after));
     }
-    Ok(())
 }
 
 /// Which releases stay and why, and which do not.

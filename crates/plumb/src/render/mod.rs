@@ -45,7 +45,10 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
     if as_json
         && matches!(
             error,
-            OpsError::Unverified { .. } | OpsError::ChecksFailed { .. } | OpsError::StoreDamaged { .. }
+            OpsError::Unverified { .. }
+                | OpsError::ChecksFailed { .. }
+                | OpsError::StoreDamaged { .. }
+                | OpsError::DiskFull { .. }
         )
     {
         // The report on standard output is the answer, and a second document behind it would not be JSON.
