@@ -19,7 +19,9 @@ impl OpsError {
                  a package"
                     .to_owned(),
             ),
-            OpsError::ScanIncomplete { gaps, .. } if gaps.iter().any(|gap| gap.starts_with("no feed")) => Some(
+            // Plumb knows no feed of another distribution, whose suites have a colon.
+            OpsError::ScanIncomplete { gaps, .. }
+                if gaps.iter().any(|gap| gap.starts_with("no feed") && !gap.contains(':')) => Some(
                 "`plumb advisory add debian` takes what Debian's security team knows; `osv-pypi` and `osv-npm` speak of \
                  those packages"
                     .to_owned(),

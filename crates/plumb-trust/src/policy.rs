@@ -95,13 +95,7 @@ fn one(requirement: &Requirement, counting: &[&Statement], facts: &Facts<'_>) ->
         }),
         Requirement::Scan { max_age_s } => {
             newest(counting, "it was not scanned", |predicate| match predicate {
-                Predicate::Scan(scan) => {
-                    let data_s = crate::time::seconds(&scan.scanner.db.last_update).unwrap_or(0);
-                    let age_s = facts.now_s.saturating_sub(data_s);
-                    let old = max_age_s.is_some_and(|max| age_s > i64::try_from(max).unwrap_or(i64::MAX));
-                    let error = format!("the newest scan used data that is {} old", span(age_s));
-                    Some((!old).then_some(()).ok_or(error))
-                }
+                Predicate::Scan(scan) => Some(recent(scan, *max_age_s, facts.now_s)),
                 _ => None,
             })
         }
@@ -148,6 +142,23 @@ fn objections(predicate: &Predicate) -> usize {
         Predicate::Scan(scan) => scan.scanner.result.iter().filter(|one| one.is_fixable()).count(),
         other => usize::from(other.is_failed()),
     }
+}
+
+/// Data no older than asked for. Data of tomorrow would stay fresh for as long as its clock was wrong.
+fn recent(scan: &Scan, max_age_s: Option<u64>, now_s: i64) -> Result<(), String> {
+    let Some(max_age_s) = max_age_s else { return Ok(()) };
+    let data_s = crate::time::seconds(&scan.scanner.db.last_update).unwrap_or(0);
+    let age_s = now_s.saturating_sub(data_s);
+    if age_s < -CLOCK_SKEW_S {
+        return Err(format!(
+            "the newest scan used data from the future, {} ahead",
+            span(age_s.saturating_neg())
+        ));
+    }
+    if age_s > i64::try_from(max_age_s).unwrap_or(i64::MAX) {
+        return Err(format!("the newest scan used data that is {} old", span(age_s)));
+    }
+    Ok(())
 }
 
 /// Nothing that a newer version of a package mends.

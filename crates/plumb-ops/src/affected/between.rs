@@ -7,7 +7,7 @@ use plumb_search::advisory::{Urgency, Verdict};
 
 use super::index::Index;
 use super::lookup;
-use super::seen::Subject;
+use super::seen::{Packages, Subject};
 use crate::Plumb;
 use crate::error::OpsError;
 
@@ -15,13 +15,19 @@ use crate::error::OpsError;
 pub(crate) type OpenByPackage = BTreeMap<String, BTreeSet<String>>;
 
 impl Plumb<'_> {
-    /// What feeds and changelogs know to be open in each of some images; what is of no relevance is left out.
-    pub(crate) fn open_by_package(&self, subjects: &[Subject<'_>]) -> Result<Vec<OpenByPackage>, OpsError> {
-        let components: Result<Vec<Vec<Component>>, OpsError> =
+    /// What feeds and changelogs know to be open in each of some images, and why these are not all packages of it; what is
+    /// of no relevance is left out.
+    pub(crate) fn open_by_package(
+        &self,
+        subjects: &[Subject<'_>],
+    ) -> Result<Vec<(OpenByPackage, Option<String>)>, OpsError> {
+        let read: Result<Vec<Packages>, OpsError> =
             subjects.iter().map(|subject| self.packages_of(subject)).collect();
-        let components = components?;
+        let read = read?;
         self.with_index(&|index| {
-            let open = components.iter().map(|components| open_in(index, components));
+            let open = read
+                .iter()
+                .map(|(components, blind)| open_in(index, components).map(|open| (open, blind.clone())));
             open.collect::<rusqlite::Result<_>>().map_err(index.failed("read"))
         })
     }

@@ -1,6 +1,6 @@
 //! What the packages' own changelogs say: which version of a source fixed which vulnerability.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use plumb_debian::{Version, changelog};
 use plumb_model::Digest;
@@ -10,7 +10,7 @@ use plumb_search::{Component, Ecosystem};
 use rayon::prelude::*;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use super::record::{CHANGELOGS, feed_id, find_component, insert_statement, reason};
+use super::record::{CHANGELOGS, feed_id, insert_statement, reason};
 use super::seen::Seen;
 use crate::Plumb;
 use crate::error::OpsError;
@@ -22,26 +22,33 @@ pub(super) struct Source<'l> {
     pub(super) suite: &'l str,
 }
 
-/// What a changelog says.
+/// What the changelog of a source says.
 pub(super) struct Fixes {
     source: String,
+    version: String,
     suite: String,
     /// The lowest version that names each vulnerability.
     lowest: BTreeMap<String, Version>,
+    /// Packages that were asked: none of them needs to be again.
+    asked: Vec<String>,
 }
+
+/// As a package that was asked: one of the source had its changelog, and no other needs to be asked.
+const WHOLE_SOURCE: &str = "";
 
 /// Name, version and suite of a source package.
 type Key<'c> = (&'c str, &'c str, &'c str);
 
-/// A package that may have the changelog of its source, and the image that it was seen in.
+/// A package that may have the changelog of its source, and the images that it was seen in.
 struct Candidate<'c> {
-    image: Digest,
+    images: Vec<Digest>,
     package: &'c LockedPackage,
     lock: &'c Lock,
 }
 
-/// What became of the changelogs of one source: what the first says that says something, and why others could not be read.
-type Outcome = (Option<Fixes>, Vec<(Digest, String)>);
+/// What became of the changelogs of one source: what the first says that says something, and of which images others could
+/// not be read, and why.
+type Outcome = (Fixes, Vec<(Digest, String)>);
 
 impl Plumb<'_> {
     /// What the changelogs of packages say that the index does not know yet. Of an image with a changelog that cannot be
@@ -52,29 +59,30 @@ impl Plumb<'_> {
         seen: &mut BTreeMap<Digest, Seen>,
         sources: &BTreeMap<Digest, Source<'_>>,
     ) -> rusqlite::Result<Vec<Fixes>> {
-        let mut known: BTreeSet<&Component> = BTreeSet::new();
-        let mut candidates: BTreeMap<Key<'_>, Vec<Candidate<'_>>> = BTreeMap::new();
+        let mut candidates: BTreeMap<Key<'_>, BTreeMap<&Component, Candidate<'_>>> = BTreeMap::new();
         for (image, one) in seen.iter() {
             let Some(source) = sources.get(image) else { continue };
             for (component, _) in &one.components {
                 let Some(package) = source.package(component) else { continue };
-                if known.insert(component) && find_component(connection, component)?.is_none() {
-                    let key = (&*component.source, &*component.source_version, &*component.suite);
-                    let candidate = Candidate { image: *image, package, lock: source.lock };
-                    candidates.entry(key).or_default().push(candidate);
+                let key = (&*component.source, &*component.source_version, &*component.suite);
+                if !was_asked(connection, key, &component.name)? {
+                    let none = Candidate { images: Vec::new(), package, lock: source.lock };
+                    let all = candidates.entry(key).or_default();
+                    all.entry(component).or_insert(none).images.push(*image);
                 }
             }
         }
-        let read = |(key, all): (Key<'_>, Vec<Candidate<'_>>)| {
+        let read = |(key, all): (Key<'_>, BTreeMap<&Component, Candidate<'_>>)| {
+            let all: Vec<Candidate<'_>> = all.into_values().collect();
             first(key, &all, &|one| self.changelog(one.package, one.lock))
         };
         let outcomes: Vec<Outcome> = candidates.into_par_iter().map(read).collect();
         let mut said = Vec::new();
         for (fixes, troubles) in outcomes {
-            said.extend(fixes);
+            said.push(fixes);
             for (image, why) in troubles {
                 if let Some(one) = seen.get_mut(&image) {
-                    one.blind.get_or_insert(why);
+                    one.missed.get_or_insert(why);
                 }
             }
         }
@@ -91,29 +99,45 @@ impl<'l> Source<'l> {
     }
 }
 
+/// Whether the changelog of a package was read before, or that of its source. That a package is known says nothing of it.
+fn was_asked(
+    connection: &Connection,
+    (source, version, suite): Key<'_>,
+    package: &str,
+) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM asked
+               WHERE source = ?1 AND version = ?2 AND suite = ?3 AND package IN (?4, ?5))";
+    connection
+        .prepare_cached(sql)?
+        .query_row([source, version, suite, package, WHOLE_SOURCE], |row| row.get(0))
+}
+
 /// Packages of one source have one changelog; where the first has none, another may.
 fn first(
-    (source, _, suite): Key<'_>,
+    (source, version, suite): Key<'_>,
     candidates: &[Candidate<'_>],
     read: &dyn Fn(&Candidate<'_>) -> Result<String, OpsError>,
 ) -> Outcome {
+    let [source, version, suite] = [source, version, suite].map(str::to_owned);
+    let mut fixes = Fixes { source, version, suite, lowest: BTreeMap::new(), asked: Vec::new() };
     let mut troubles = Vec::new();
     for one in candidates {
         match read(one) {
-            Ok(text) if text.is_empty() => {}
+            Ok(text) if text.is_empty() => fixes.asked.push(one.package.name.to_string()),
             Ok(text) => {
-                let (source, suite) = (source.to_owned(), suite.to_owned());
+                fixes.lowest = changelog::fixes(&text);
+                fixes.asked = vec![WHOLE_SOURCE.to_owned()];
                 // What one could not say, another of the same source did.
-                return (Some(Fixes { source, suite, lowest: changelog::fixes(&text) }), Vec::new());
+                return (fixes, Vec::new());
             }
             Err(error) => {
                 let LockedPackage { name, version, .. } = one.package;
                 let why = format!("the changelog of `{name} {version}` is not known: {}", reason(&error));
-                troubles.push((one.image, why));
+                troubles.extend(one.images.iter().map(|image| (*image, why.clone())));
             }
         }
     }
-    (None, troubles)
+    (fixes, troubles)
 }
 
 impl Fixes {
@@ -121,6 +145,12 @@ impl Fixes {
     pub(super) fn insert(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         for (name, version) in &self.lowest {
             self.insert_one(transaction, name, version)?;
+        }
+        let mut remember = transaction.prepare_cached(
+            "INSERT OR IGNORE INTO asked (source, version, suite, package) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        for package in &self.asked {
+            remember.execute([&self.source, &self.version, &self.suite, package])?;
         }
         Ok(())
     }
@@ -221,8 +251,11 @@ mod tests {
     fn a_changelog_that_cannot_be_read_is_told_unless_another_says_the_same() {
         const TEXT: &str = "openssl (3.0.17-1) bookworm; urgency=medium\n\n  * Fixes CVE-2025-9230.\n";
         let (lock, image) = (lock(), Digest::of(b"image"));
-        let all: Vec<Candidate<'_>> =
-            lock.packages.iter().map(|package| Candidate { image, package, lock: &lock }).collect();
+        let all: Vec<Candidate<'_>> = lock
+            .packages
+            .iter()
+            .map(|package| Candidate { images: vec![image], package, lock: &lock })
+            .collect();
         let broken = || OpsError::Store(plumb_store::Error::Missing { digest: image });
         let of = |good: &str| {
             first(("openssl", "3.0.17-1", "bookworm"), &all, &|one| match one.package.name.as_str() {
@@ -231,11 +264,45 @@ mod tests {
             })
         };
         let (fixes, troubles) = of("openssl");
-        let lowest = fixes.expect("what the second says").lowest;
-        assert_eq!(lowest.get("CVE-2025-9230").map(Version::as_str), Some("3.0.17-1"));
+        assert_eq!(fixes.lowest.get("CVE-2025-9230").map(Version::as_str), Some("3.0.17-1"));
+        assert_eq!(fixes.asked, [WHOLE_SOURCE]);
         assert!(troubles.is_empty(), "{troubles:?}");
         let (fixes, troubles) = of("neither");
-        assert!(fixes.is_none());
+        assert!(fixes.lowest.is_empty() && fixes.asked.is_empty(), "it is asked again: {:?}", fixes.asked);
         assert!(troubles[0].0 == image && troubles[0].1.contains("`libssl3 3.0.17-1`"), "{troubles:?}");
+    }
+    /// That an earlier release has the package does not say that its changelog was read.
+    #[test]
+    fn a_changelog_is_asked_for_until_it_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = plumb_store::Store::open(folder.path()).unwrap().lock("search").unwrap();
+        let path = folder.path().join("search.db");
+        let mut index = super::super::index::Index::open(&path, &held).unwrap();
+        let transaction = index.connection.transaction().unwrap();
+        let key = ("openssl", "3.0.17-1", "bookworm");
+        let asked = || ["libssl3", "openssl"].map(|name| was_asked(&transaction, key, name).unwrap());
+        let (lock, image) = (lock(), Digest::of(b"image"));
+        let all: Vec<Candidate<'_>> = lock
+            .packages
+            .iter()
+            .map(|package| Candidate { images: vec![image], package, lock: &lock })
+            .collect();
+        let of = |libssl3: Result<&str, ()>, openssl: Result<&str, ()>| {
+            let missing = |()| OpsError::Store(plumb_store::Error::Missing { digest: image });
+            let (fixes, troubles) = first(key, &all, &|one| match one.package.name.as_str() {
+                "openssl" => openssl.map(str::to_owned).map_err(missing),
+                _ => libssl3.map(str::to_owned).map_err(missing),
+            });
+            fixes.insert(&transaction).unwrap();
+            troubles.len()
+        };
+        assert_eq!((of(Err(()), Err(())), asked()), (2, [false, false]));
+        assert_eq!(
+            (of(Err(()), Ok("")), asked()),
+            (1, [false, true]),
+            "it has none, and the other is damaged"
+        );
+        assert_eq!((of(Err(()), Ok("openssl (3.0.17-1) x; y=z\n")), asked()), (0, [true, true]));
+        assert!(!was_asked(&transaction, ("openssl", "3.0.18-1", "bookworm"), "openssl").unwrap());
     }
 }

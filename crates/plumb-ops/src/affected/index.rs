@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  release(id, app, number, unread)         unread: why its images could not be looked into
-//!  image(id, digest, blind)                 blind: why its packages are not known
+//!  image(id, digest, blind, again)          blind: why its packages are not known; again: whether another look may help
 //!  member(image, release, machine, instances)
 //!  component(id, ecosystem, name, version, source, source_version, suite)      every distinct one once
 //!  holds(component, image, chain)           chain(id, links): what leads to it
@@ -13,6 +13,7 @@
 //!  feed(id, name, digest)                   feeds whose advisories are in here
 //!  statement(feed, name, ecosystem, suite, package, claim, urgency, note)
 //!  alias(name, feed, statement)             other names of vulnerabilities
+//!  asked(source, version, suite, package)   whose changelog was read; without a name of a package that of the whole source
 //! ```
 //! It says nothing that releases and feeds do not say: it is made again when it is not there, damaged, or of another
 //! form, and whoever asks it compares it with the releases first ([`super::record`]). What it costs follows from how many
@@ -31,7 +32,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::error::OpsError;
 
 /// Changes with the tables and with what is put into them.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// How long a reader waits for a writer that replaces the head of the log; a second is far more than that takes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,8 +49,10 @@ CREATE INDEX release_unread ON release (id) WHERE unread IS NOT NULL;
 CREATE TABLE image (
     id     INTEGER PRIMARY KEY,
     digest BLOB NOT NULL UNIQUE,
-    blind  TEXT
+    blind  TEXT,
+    again  INTEGER NOT NULL
 );
+CREATE INDEX image_again ON image (id) WHERE again = 1;
 CREATE INDEX image_blind ON image (id) WHERE blind IS NOT NULL;
 CREATE TABLE member (
     image     INTEGER NOT NULL,
@@ -124,6 +127,13 @@ CREATE TABLE alias (
     PRIMARY KEY (name, statement)
 ) WITHOUT ROWID;
 CREATE INDEX alias_statement ON alias (statement);
+CREATE TABLE asked (
+    source  TEXT NOT NULL,
+    version TEXT NOT NULL,
+    suite   TEXT NOT NULL,
+    package TEXT NOT NULL,
+    PRIMARY KEY (source, version, suite, package)
+) WITHOUT ROWID;
 ";
 
 /// The database.

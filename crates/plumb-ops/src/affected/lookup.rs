@@ -143,36 +143,36 @@ pub(super) fn of_images(
     Ok(found)
 }
 
+/// Packages of one kind: where they come from, and their suite.
+pub(super) type Kind = (Ecosystem, String);
+
 /// Which kinds of packages images hold.
-pub(super) fn ecosystems(
-    connection: &Connection,
-    images: &BTreeSet<u32>,
-) -> rusqlite::Result<BTreeSet<Ecosystem>> {
+pub(super) fn kinds(connection: &Connection, images: &BTreeSet<u32>) -> rusqlite::Result<BTreeSet<Kind>> {
     let mut statement = connection.prepare_cached(
-        "SELECT DISTINCT ecosystem FROM holds JOIN component ON component.id = holds.component
+        "SELECT DISTINCT ecosystem, suite FROM holds JOIN component ON component.id = holds.component
          WHERE holds.image = ?1",
     )?;
     let mut found = BTreeSet::new();
     for image in images {
-        for kind in statement.query_map([image], |row| row.get::<_, String>(0))? {
-            found.insert(kind?.parse().map_err(|()| damaged(0))?);
+        for kind in statement.query_map([image], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))? {
+            let (ecosystem, suite) = kind?;
+            found.insert((ecosystem.parse().map_err(|()| damaged(0))?, suite));
         }
     }
     Ok(found)
 }
 
-/// Which kinds of packages feeds speak of; what the feed `but` says does not count.
-pub(super) fn spoken_of(connection: &Connection, but: &str) -> rusqlite::Result<BTreeSet<Ecosystem>> {
+/// Whether a feed speaks of packages of a kind; what the feed `but` says does not count. As [`Said::is_about`], what is said
+/// of every suite is not said of other distributions.
+pub(super) fn is_spoken_of(
+    connection: &Connection,
+    (ecosystem, suite): &Kind,
+    but: &str,
+) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM statement JOIN feed ON feed.id = statement.feed
-               WHERE ecosystem = ?1 AND feed.name != ?2)";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut found = BTreeSet::new();
-    for kind in Ecosystem::ALL {
-        if statement.query_row([kind.as_str(), but], |row| row.get(0))? {
-            found.insert(kind);
-        }
-    }
-    Ok(found)
+               WHERE ecosystem = ?1 AND feed.name != ?3
+               AND (suite = ?2 OR (suite IS NULL AND instr(?2, ':') = 0)))";
+    connection.prepare_cached(sql)?.query_row([ecosystem.as_str(), suite, but], |row| row.get(0))
 }
 
 pub(super) fn component_by_id(connection: &Connection, id: i64) -> rusqlite::Result<Component> {
@@ -361,6 +361,20 @@ pub(super) fn blind(
     Ok(found)
 }
 
+/// Releases with an image that is to be looked into again.
+pub(super) fn again(connection: &Connection, releases: &Releases) -> rusqlite::Result<BTreeSet<ReleaseName>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT member.release FROM image INDEXED BY image_again
+         JOIN member ON member.image = image.id WHERE again = 1",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut found = BTreeSet::new();
+    while let Some(row) = rows.next()? {
+        found.insert(releases.name_of_row(row, 0)?.clone());
+    }
+    Ok(found)
+}
+
 /// How many releases have a machine that was looked into.
 pub(super) fn searched(connection: &Connection, scope: Scope) -> rusqlite::Result<usize> {
     let of = match scope {
@@ -387,4 +401,49 @@ pub(super) fn chains(connection: &Connection, ids: &BTreeSet<i64>) -> rusqlite::
         }
     }
     Ok((all, numbers))
+}
+
+#[cfg(test)]
+mod tests {
+    use plumb_search::advisory::Advisory;
+
+    use super::super::index::Index;
+    use super::super::record::{CHANGELOGS, feed_id, insert_statement};
+    use super::*;
+
+    #[test]
+    fn a_feed_speaks_of_its_suites_and_of_no_other_distribution() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = plumb_store::Store::open(folder.path()).unwrap().lock("search").unwrap();
+        let index = Index::open(&folder.path().join("search.db"), &held).unwrap();
+        let connection = &index.connection;
+        let say = |feed: &str, ecosystem, suite: Option<&str>| {
+            let one = Advisory {
+                name: "CVE-2025-9230".parse().unwrap(),
+                aliases: Vec::new(),
+                ecosystem,
+                suite: suite.map(str::to_owned),
+                package: "openssl".to_owned(),
+                claim: Claim::open(),
+                urgency: Urgency::Unknown,
+                note: String::new(),
+            };
+            insert_statement(connection, feed_id(connection, feed, "").unwrap(), &one).unwrap();
+        };
+        let spoken = || {
+            let of = |(ecosystem, suite): (Ecosystem, &str)| {
+                is_spoken_of(connection, &(ecosystem, suite.to_owned()), CHANGELOGS).unwrap()
+            };
+            let debian = |suite| (Ecosystem::Debian, suite);
+            [debian("bookworm"), debian("trixie"), debian("ubuntu:jammy"), (Ecosystem::Npm, "")].map(of)
+        };
+        say(CHANGELOGS, Ecosystem::Debian, Some("trixie"));
+        assert_eq!(spoken(), [false; 4], "changelogs say nothing of what nobody has fixed");
+        say("debian", Ecosystem::Debian, Some("bookworm"));
+        assert_eq!(spoken(), [true, false, false, false]);
+        say("osv", Ecosystem::Npm, None);
+        assert_eq!(spoken(), [true, false, false, true]);
+        say("osv", Ecosystem::Debian, None);
+        assert_eq!(spoken(), [true, true, false, true]);
+    }
 }

@@ -196,6 +196,7 @@ impl Plumb<'_> {
         self.add_channels(&apps, &mut pins);
         hits.notes.append(&mut pins.notes);
         let answer = answer(&Findings { occurrences, releases, machines, pins: pins.all });
+        let found = answer.releases.len();
         Ok(AffectedView {
             query,
             affected: !answer.releases.is_empty(),
@@ -206,7 +207,8 @@ impl Plumb<'_> {
             clear: hits.clear,
             about: hits.about,
             other_versions: hits.other_versions,
-            searched,
+            // Where something was found, somebody looked: in part at least.
+            searched: searched.max(found),
             unread,
             notes: hits.notes,
             feeds: Vec::new(),

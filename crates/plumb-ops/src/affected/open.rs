@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::release::ReleaseName;
 use plumb_model::{AppName, DeploymentName};
-use plumb_search::advisory::{Urgency, Verdict};
+use plumb_search::advisory::{Claim, Urgency, Verdict};
 use plumb_search::{Component, Ecosystem, Pin, Place, VulnerabilityName};
 use serde::Serialize;
 
@@ -71,6 +71,9 @@ pub struct OpenVulnerability {
     pub note: String,
 }
 
+/// Names in a note.
+const NAMES: usize = 4;
+
 /// What makes two findings one.
 type Key = (VulnerabilityName, Ecosystem, String, String, String);
 
@@ -81,6 +84,10 @@ type Taken = BTreeMap<Key, (OpenVulnerability, BTreeSet<u32>)>;
 pub(super) struct Open {
     /// The worst first.
     pub(super) vulnerabilities: Vec<OpenVulnerability>,
+    /// Those of which it is not determined whether they are open.
+    pub(super) not_determined: Vec<OpenVulnerability>,
+    /// Packages with a version that cannot be compared with those that feeds name: `x 1.bad`.
+    pub(super) incomparable: BTreeSet<String>,
     /// Which image has which of them.
     by_image: BTreeMap<u32, BTreeSet<usize>>,
 }
@@ -102,7 +109,9 @@ impl Plumb<'_> {
             let releases = lookup::releases(&index.connection).map_err(&failed)?;
             let images = images_of(index, &releases, &running).map_err(&failed)?;
             let all: BTreeSet<u32> = images.values().flatten().copied().collect();
-            let Open { vulnerabilities, by_image } = open_in(index, &all).map_err(&failed)?;
+            let open = open_in(index, &all).map_err(&failed)?;
+            let notes = notes.iter().cloned().chain(open.notes()).collect();
+            let Open { vulnerabilities, by_image, .. } = open;
             let mut unread = unread(index, &releases, Scope::Packages).map_err(&failed)?;
             unread.retain(|one| images.contains_key(&one.release));
             let of = |(release, deployment): &(ReleaseName, DeploymentName)| {
@@ -115,7 +124,6 @@ impl Plumb<'_> {
                 other.weight().cmp(&one.weight()).then(one.deployment.cmp(&other.deployment))
             });
             let (feeds, unread_feeds) = read_and_not(index, &feeds).map_err(&failed)?;
-            let notes = notes.clone();
             Ok(OpenView { deployments, vulnerabilities, unread, notes, feeds, unread_feeds })
         })
     }
@@ -169,9 +177,52 @@ fn risk(
     DeploymentRisk { deployment, release, counts, fixable, vulnerabilities: numbers.into_iter().collect() }
 }
 
+impl Open {
+    /// What is not known about what runs.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.not_determined.is_empty() {
+            notes.push(format!("{} more are not determined: they may be open", self.not_determined.len()));
+        }
+        if !self.incomparable.is_empty() {
+            let named: Vec<&str> = self.incomparable.iter().take(NAMES).map(String::as_str).collect();
+            let more = if self.incomparable.len() > NAMES { ", …" } else { "" };
+            let (count, named) = (self.incomparable.len(), named.join(", "));
+            notes.push(format!(
+                "not known for {count} packages with a version that cannot be compared: {named}{more}"
+            ));
+        }
+        notes
+    }
+}
+
+/// What a statement says of a component that it is about.
+enum Word {
+    Open {
+        fixed: Option<String>,
+    },
+    Closed,
+    /// Whoever says it does not know.
+    NotDetermined,
+    /// The version of the component is in no form that its ecosystem orders.
+    Incomparable,
+}
+
+fn word(claim: &Claim, component: &Component) -> Word {
+    let (ecosystem, version) = (component.ecosystem, component.source_version.as_str());
+    match claim.judge(ecosystem, version) {
+        Verdict::Affected { fixed } => Word::Open { fixed },
+        Verdict::Clear => Word::Closed,
+        Verdict::Undetermined if *claim == Claim::Undetermined => Word::NotDetermined,
+        Verdict::Undetermined if ecosystem.compare(version, version).is_none() => Word::Incomparable,
+        // It names a version itself that cannot be compared.
+        Verdict::Undetermined => Word::NotDetermined,
+    }
+}
+
 /// Open vulnerabilities of the images.
 pub(super) fn open_in(index: &Index, images: &BTreeSet<u32>) -> rusqlite::Result<Open> {
-    let mut found = Taken::new();
+    let (mut found, mut unknown, mut incomparable) = (Taken::new(), Taken::new(), BTreeSet::new());
     let mut known: BTreeMap<(Ecosystem, String), Vec<Said>> = BTreeMap::new();
     for (id, holders) in lookup::of_images(&index.connection, images)? {
         let component = lookup::component_by_id(&index.connection, id)?;
@@ -180,15 +231,21 @@ pub(super) fn open_in(index: &Index, images: &BTreeSet<u32>) -> rusqlite::Result
             let said = lookup::statements_of(&index.connection, component.ecosystem, &component.source)?;
             known.insert(key.clone(), said);
         }
-        for said in known.get(&key).into_iter().flatten() {
-            if said.is_about(&component)
-                && let Verdict::Affected { fixed } =
-                    said.claim.judge(component.ecosystem, &component.source_version)
-            {
-                take(&mut found, said, (&component, &holders), fixed);
+        let about = known.get(&key).into_iter().flatten().filter(|said| said.is_about(&component));
+        for said in about {
+            match word(&said.claim, &component) {
+                Word::Open { fixed } => take(&mut found, said, (&component, &holders), fixed),
+                Word::Closed => {}
+                Word::NotDetermined => take(&mut unknown, said, (&component, &holders), None),
+                Word::Incomparable => {
+                    incomparable.insert(format!("`{} {}`", component.source, component.source_version));
+                }
             }
         }
     }
+    // What one calls open is so, whatever another does not know.
+    unknown.retain(|key, _| !found.contains_key(key));
+    let not_determined = unknown.into_values().map(|(one, _)| one).collect();
     let mut all: Vec<(OpenVulnerability, BTreeSet<u32>)> = found.into_values().collect();
     all.sort_by(|(one, _), (other, _)| {
         (one.urgency, &one.source, &one.name).cmp(&(other.urgency, &other.source, &other.name))
@@ -199,7 +256,8 @@ pub(super) fn open_in(index: &Index, images: &BTreeSet<u32>) -> rusqlite::Result
             by_image.entry(*image).or_default().insert(number);
         }
     }
-    Ok(Open { vulnerabilities: all.into_iter().map(|(one, _)| one).collect(), by_image })
+    let vulnerabilities = all.into_iter().map(|(one, _)| one).collect();
+    Ok(Open { vulnerabilities, not_determined, incomparable, by_image })
 }
 
 fn take(
@@ -254,8 +312,6 @@ fn highest(ecosystem: Ecosystem, one: Option<String>, other: Option<String>) -> 
 
 #[cfg(test)]
 mod tests {
-    use plumb_search::advisory::Claim;
-
     use super::*;
 
     fn said(feed: &str, name: &str, fixed: &str) -> Said {
@@ -269,6 +325,40 @@ mod tests {
             urgency: Urgency::Unknown,
             note: String::new(),
             cve: Some("CVE-2025-9230".parse().unwrap()),
+        }
+    }
+
+    /// What a feed does not know, what cannot be compared, and what is known whatever the version are three things.
+    #[test]
+    fn what_is_not_known_is_no_word_for_closed() {
+        let of = |claim: &Claim, version: &str| {
+            let component = Component {
+                ecosystem: Ecosystem::Npm,
+                name: "left-pad".to_owned(),
+                version: version.to_owned(),
+                source: "left-pad".to_owned(),
+                source_version: version.to_owned(),
+                suite: String::new(),
+            };
+            match word(claim, &component) {
+                Word::Open { .. } => "open",
+                Word::Closed => "closed",
+                Word::NotDetermined => "not determined",
+                Word::Incomparable => "incomparable",
+            }
+        };
+        let listed = Claim::Affects { spans: Vec::new(), versions: vec!["latest".to_owned()] };
+        for (claim, version, expected) in [
+            (Claim::fixed_in("1.2.0"), "1.1.0", "open"),
+            (Claim::fixed_in("1.2.0"), "1.2.0", "closed"),
+            (Claim::fixed_in("1.2.0"), "latest", "incomparable"),
+            (Claim::fixed_in("newest"), "1.2.0", "not determined"),
+            (Claim::Undetermined, "1.2.0", "not determined"),
+            (Claim::Undetermined, "latest", "not determined"),
+            (listed, "latest", "open"),
+            (Claim::none(), "latest", "closed"),
+        ] {
+            assert_eq!(of(&claim, version), expected, "{claim:?} {version}");
         }
     }
 

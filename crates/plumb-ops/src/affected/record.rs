@@ -1,6 +1,6 @@
 //! Keeps the index equal to the releases: adds those that are not in it, and forgets those that are gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 
 use plumb_model::definition::Definition;
@@ -109,7 +109,8 @@ impl Plumb<'_> {
 
     fn gap(&self, index: &Index) -> Result<Option<Gap>, OpsError> {
         let known = lookup::releases(&index.connection).map_err(index.failed("read"))?;
-        let unread: BTreeSet<&ReleaseName> = known.unread.iter().map(|(name, _)| name).collect();
+        let mut unread = lookup::again(&index.connection, &known).map_err(index.failed("read"))?;
+        unread.extend(known.unread.iter().map(|(name, _)| name.clone()));
         let mut known_names = known.names.iter().peekable();
         let mut gap = Gap::default();
         // Both are sorted: what is only on one side is missing or gone.
@@ -132,6 +133,7 @@ impl Plumb<'_> {
         let failed = index.failed("write");
         let clean = || -> rusqlite::Result<()> {
             let transaction = index.connection.unchecked_transaction()?;
+            forget_halves(&transaction)?;
             // One that could not be read is tried again each time, and one that is gone may be among them.
             transaction.execute(
                 "DELETE FROM member WHERE release IN (SELECT id FROM release WHERE unread IS NOT NULL)",
@@ -226,6 +228,23 @@ pub(crate) fn reason(error: &OpsError) -> String {
     text
 }
 
+/// Removes images of which not everything could be read, and leaves their releases to be tried again.
+fn forget_halves(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let are_there: bool =
+        transaction.query_row("SELECT EXISTS (SELECT 1 FROM image WHERE again = 1)", [], |row| row.get(0))?;
+    if !are_there {
+        return Ok(());
+    }
+    transaction.execute_batch(
+        "UPDATE release SET unread = '' WHERE id IN
+             (SELECT release FROM member JOIN image ON image.id = member.image WHERE again = 1);
+         DELETE FROM holds WHERE image IN (SELECT id FROM image WHERE again = 1);
+         DELETE FROM has WHERE image IN (SELECT id FROM image WHERE again = 1);
+         DELETE FROM member WHERE image IN (SELECT id FROM image WHERE again = 1);
+         DELETE FROM image WHERE again = 1;",
+    )
+}
+
 fn forget(transaction: &Transaction<'_>, name: &ReleaseName) -> rusqlite::Result<()> {
     let at = params![name.app.as_str(), name.number];
     transaction.execute(
@@ -255,9 +274,9 @@ fn image_id(connection: &Connection, digest: &Digest) -> rusqlite::Result<Option
 }
 
 fn insert_image(transaction: &Transaction<'_>, digest: &Digest, seen: &Seen) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("INSERT INTO image (digest, blind) VALUES (?1, ?2)")?
-        .execute(params![&digest.as_bytes()[..], seen.blind])?;
+    transaction.prepare_cached("INSERT INTO image (digest, blind, again) VALUES (?1, ?2, ?3)")?.execute(
+        params![&digest.as_bytes()[..], seen.blind.as_ref().or(seen.missed.as_ref()), seen.missed.is_some()],
+    )?;
     let image = transaction.last_insert_rowid();
     for (component, links) in &seen.components {
         let id = match find_component(transaction, component)? {
@@ -278,10 +297,7 @@ fn insert_image(transaction: &Transaction<'_>, digest: &Digest, seen: &Seen) -> 
     Ok(())
 }
 
-pub(super) fn find_component(
-    connection: &Connection,
-    component: &Component,
-) -> rusqlite::Result<Option<i64>> {
+fn find_component(connection: &Connection, component: &Component) -> rusqlite::Result<Option<i64>> {
     let mut find = connection.prepare_cached(
         "SELECT id FROM component WHERE name = ?1 AND version = ?2 AND ecosystem = ?3 AND source = ?4
          AND source_version = ?5 AND suite = ?6",
@@ -404,4 +420,61 @@ pub(super) fn insert_statement(
             .execute(params![alias.as_str(), id])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(transaction: &Transaction<'_>, table: &str) -> u32 {
+        transaction.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    }
+
+    fn seen(missed: Option<&str>) -> Seen {
+        let component = Component {
+            ecosystem: plumb_search::Ecosystem::Debian,
+            name: "libssl3".to_owned(),
+            version: "3.0.17-1".to_owned(),
+            source: "openssl".to_owned(),
+            source_version: "3.0.17-1".to_owned(),
+            suite: "bookworm".to_owned(),
+        };
+        let components = vec![(component, Vec::new())];
+        Seen { components, pieces: Vec::new(), blind: None, missed: missed.map(str::to_owned) }
+    }
+
+    /// A disk that failed once hides nothing for ever.
+    #[test]
+    fn what_was_not_read_whole_is_looked_into_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = plumb_store::Store::open(folder.path()).unwrap().lock("search").unwrap();
+        let mut index = Index::open(&folder.path().join("search.db"), &held).unwrap();
+        let transaction = index.connection.transaction().unwrap();
+        for (number, missed) in [(1, None), (2, Some("the changelog of `libssl3` is not known"))] {
+            insert_image(&transaction, &Digest::of(&[number]), &seen(missed)).unwrap();
+            transaction.execute("INSERT INTO release (app, number) VALUES ('shop', ?1)", [number]).unwrap();
+            transaction
+                .execute(
+                    "INSERT INTO member (image, release, machine, instances)
+                     SELECT image.id, release.id, 'web', 1 FROM image, release
+                     WHERE image.digest = ?1 AND number = ?2",
+                    params![&Digest::of(&[number]).as_bytes()[..], number],
+                )
+                .unwrap();
+        }
+        let releases = lookup::releases(&transaction).unwrap();
+        let told = lookup::blind(&transaction, &releases).unwrap();
+        let again = lookup::again(&transaction, &releases).unwrap();
+        let names: Vec<u64> = again.iter().map(|name| name.number).collect();
+        assert_eq!((names, told.len()), (vec![2], 1));
+        assert!(told[0].1.contains("`libssl3` is not known"), "{told:?}");
+        forget_halves(&transaction).unwrap();
+        let left = ["image", "holds", "member", "component"].map(|table| count(&transaction, table));
+        assert_eq!(left, [1, 1, 1, 1]);
+        let releases = lookup::releases(&transaction).unwrap();
+        assert_eq!(releases.unread.iter().map(|(name, _)| name.number).collect::<Vec<_>>(), [2]);
+        assert_eq!(lookup::again(&transaction, &releases).unwrap(), [].into());
+        forget_halves(&transaction).unwrap();
+        assert_eq!(count(&transaction, "image"), 1, "what was read stays");
+    }
 }

@@ -1,7 +1,8 @@
 //! Scanning one release: which known vulnerabilities are open in it, as signed evidence.
 //!
 //! Evidence says that somebody looked everywhere with eyes that see. So a scan is refused where an image could not be
-//! looked into, where a feed could not be read, and where the release holds packages of a kind that no feed speaks of.
+//! looked into, where a feed could not be read, where the release holds packages of a kind that no feed speaks of, and where
+//! a version cannot be compared. What feeds have not determined is counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +16,10 @@ use plumb_trust::statement::{
 use serde::Serialize;
 
 use super::index::Index;
+use super::lookup::Kind;
 use super::open::{Open, open_in};
 use super::record::CHANGELOGS;
+use super::seen::UNKNOWN_SUITE;
 use super::{FeedView, OpenVulnerability, Scope, compile, lookup, unread};
 use crate::collect::Mode;
 use crate::error::OpsError;
@@ -36,6 +39,10 @@ pub struct ScanView {
     pub fixable: usize,
     /// Each vulnerability of each source package, the worst first.
     pub vulnerabilities: Vec<OpenVulnerability>,
+    /// How many may be open, too.
+    pub undetermined: usize,
+    /// Those of which feeds have not determined whether a package that is there is affected.
+    pub not_determined: Vec<OpenVulnerability>,
     /// What was asked.
     pub feeds: Vec<FeedView>,
     /// The statement that says so; none in a dry run.
@@ -44,7 +51,7 @@ pub struct ScanView {
 
 /// What an index says of a release.
 struct Looked {
-    vulnerabilities: Vec<OpenVulnerability>,
+    open: Open,
     /// Feeds that were read.
     read: BTreeSet<String>,
     /// Why the scan is not whole.
@@ -69,7 +76,7 @@ impl Plumb<'_> {
         if !looked.gaps.is_empty() {
             return Err(OpsError::ScanIncomplete { release: name.clone(), gaps: looked.gaps });
         }
-        let vulnerabilities = looked.vulnerabilities;
+        let Open { vulnerabilities, not_determined, .. } = looked.open;
         let mut counts: BTreeMap<Urgency, usize> = BTreeMap::new();
         for one in &vulnerabilities {
             *counts.entry(one.urgency).or_default() += 1;
@@ -82,7 +89,16 @@ impl Plumb<'_> {
                 Some(self.vouch(&release, &Predicate::Scan(scan))?)
             }
         };
-        Ok(ScanView { release: name.clone(), counts, fixable, vulnerabilities, feeds, statement })
+        Ok(ScanView {
+            release: name.clone(),
+            counts,
+            fixable,
+            vulnerabilities,
+            undetermined: not_determined.len(),
+            not_determined,
+            feeds,
+            statement,
+        })
     }
 }
 
@@ -96,21 +112,26 @@ fn look(index: &Index, name: &ReleaseName) -> Result<Looked, OpsError> {
     let unread = unread(index, &releases, Scope::Packages).map_err(&failed)?;
     let mut gaps: Vec<String> =
         unread.into_iter().filter(|one| one.release == *name).map(|one| one.reason).collect();
-    let spoken = lookup::spoken_of(connection, CHANGELOGS).map_err(&failed)?;
-    let held = lookup::ecosystems(connection, &images).map_err(&failed)?;
-    gaps.extend(
-        held.difference(&spoken).map(|kind| format!("no feed speaks of packages of {}", known_as(*kind))),
-    );
-    let Open { vulnerabilities, .. } = open_in(index, &images).map_err(&failed)?;
+    let mut kinds = lookup::kinds(connection, &images).map_err(&failed)?;
+    // That nobody knows whose packages these are is told already: their image is blind.
+    kinds.retain(|(_, suite)| suite != UNKNOWN_SUITE);
+    for kind in kinds {
+        if !lookup::is_spoken_of(connection, &kind, CHANGELOGS).map_err(&failed)? {
+            gaps.push(format!("no feed speaks of packages of {}", known_as(&kind)));
+        }
+    }
+    let open = open_in(index, &images).map_err(&failed)?;
+    gaps.extend(open.incomparable.iter().map(|one| format!("the version of {one} cannot be compared")));
     let read = compile::compiled(connection).map_err(&failed)?.into_iter().map(|(name, _)| name).collect();
-    Ok(Looked { vulnerabilities, read, gaps })
+    Ok(Looked { open, read, gaps })
 }
 
-fn known_as(kind: Ecosystem) -> &'static str {
-    match kind {
-        Ecosystem::Debian => "Debian",
-        Ecosystem::Pypi => "PyPI",
-        Ecosystem::Npm => "npm",
+fn known_as((ecosystem, suite): &Kind) -> String {
+    match ecosystem {
+        Ecosystem::Debian if suite.contains(':') => format!("`{suite}`"),
+        Ecosystem::Debian => format!("Debian `{suite}`"),
+        Ecosystem::Pypi => "PyPI".to_owned(),
+        Ecosystem::Npm => "npm".to_owned(),
     }
 }
 

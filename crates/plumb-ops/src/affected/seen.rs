@@ -13,6 +13,7 @@ use plumb_model::image::Image;
 use plumb_model::lock::Lock;
 use plumb_model::{Digest, MachineName};
 use plumb_resolve::Dependencies;
+use plumb_search::advisory::suite_of_number;
 use plumb_search::{Component, Ecosystem};
 
 use crate::build::MANIFEST_LIMIT;
@@ -27,14 +28,22 @@ const STATUS_PARTS: &str = "/var/lib/dpkg/status.d/";
 /// Whose packages they are (os-release(5)).
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
+/// The suite of packages of which nobody knows whose they are. No feed speaks of it.
+pub(super) const UNKNOWN_SUITE: &str = "unknown:";
+
+/// Packages, and why these are not all, or not known whose they are.
+pub(super) type Packages = (Vec<Component>, Option<String>);
+
 /// What one image holds.
 pub(super) struct Seen {
     /// Every package, with what leads to it.
     pub(super) components: Vec<(Component, Vec<WhyLink>)>,
     /// Every file and link.
     pub(super) pieces: Vec<Piece>,
-    /// Why not all of its packages are known, or not all that they say.
+    /// Why not all of its packages are known, or not whose they are.
     pub(super) blind: Option<String>,
+    /// Why not all is known that they say; another time it may be.
+    pub(super) missed: Option<String>,
 }
 
 /// A list of packages, or a part of it.
@@ -78,30 +87,34 @@ impl Plumb<'_> {
         let inventory = self.inventory(subject.machine, subject.image)?;
         let (lists, suite) = self.lists(subject, &inventory)?;
         let defined = subject.definition.machines.get(subject.machine);
-        let (mut components, blind) = debian(subject, &lists, &suite);
+        let (mut components, blind) = debian(subject, &lists, suite.as_deref());
         components.extend(kernel(subject));
         for (path, found) in self.of_languages(subject.machine, (subject.image, &inventory))? {
             components.push(of_language(path, found, defined));
         }
-        Ok(Seen { components, pieces: pieces(&inventory, subject.image), blind })
+        Ok(Seen { components, pieces: pieces(&inventory, subject.image), blind, missed: None })
     }
 
-    /// The packages of an image, as far as they can be read, and its kernel.
-    pub(super) fn packages_of(&self, subject: &Subject<'_>) -> Result<Vec<Component>, OpsError> {
+    /// The packages of an image with its kernel, as far as they can be read, and why these are not all.
+    pub(super) fn packages_of(&self, subject: &Subject<'_>) -> Result<Packages, OpsError> {
         let inventory = self.inventory(subject.machine, subject.image)?;
         let (lists, suite) = self.lists(subject, &inventory)?;
-        let (mut components, _) = listed(&lists, &suite);
+        let (mut components, blind) = listed(&lists, suite.as_deref());
         components.extend(kernel(subject).map(|(component, _)| component));
-        Ok(components)
+        Ok((components, blind))
     }
 
-    /// The lists of packages of an image, and the suite that advisories call them by.
-    fn lists(&self, subject: &Subject<'_>, inventory: &Inventory) -> Result<(Vec<List>, String), OpsError> {
+    /// The lists of packages of an image, and the suite that advisories call them by, if that is known.
+    fn lists(
+        &self,
+        subject: &Subject<'_>,
+        inventory: &Inventory,
+    ) -> Result<(Vec<List>, Option<String>), OpsError> {
         self.carve(subject.machine, (subject.image, inventory), &says_what_it_is)?;
         let defined = subject.definition.machines.get(subject.machine);
         let suite = match defined.and_then(|machine| machine.oci.as_ref()) {
             Some(_) => self.suite_of_container(inventory)?,
-            None => subject.definition.base.suite.clone(),
+            None => Some(subject.definition.base.suite.clone()),
         };
         Ok((self.status(inventory)?, suite))
     }
@@ -124,14 +137,14 @@ impl Plumb<'_> {
 
     /// The suite that advisories call a container's packages by. Other distributions have dpkg, too, and what Debian says
     /// of its packages is not said of theirs.
-    fn suite_of_container(&self, inventory: &Inventory) -> Result<String, OpsError> {
+    fn suite_of_container(&self, inventory: &Inventory) -> Result<Option<String>, OpsError> {
         for path in OS_RELEASE {
             let Some((entry, _)) = inventory.entries.get(path) else { continue };
             let Kind::File { digest, .. } = &entry.kind else { continue };
             let bytes = self.store.read_bytes(digest, MANIFEST_LIMIT)?;
             return Ok(suite_of(&String::from_utf8_lossy(&bytes)));
         }
-        Ok("unknown:".to_owned())
+        Ok(None)
     }
 }
 
@@ -140,15 +153,18 @@ fn says_what_it_is(path: &str) -> bool {
     path == STATUS || path.starts_with(STATUS_PARTS) || OS_RELEASE.contains(&path)
 }
 
-/// `bookworm` of Debian's os-release, `ubuntu:jammy` of another's.
-fn suite_of(os_release: &str) -> String {
+/// `bookworm` of Debian's os-release, `ubuntu:jammy` of another's. Images that are made of Debian's packages without Debian's
+/// tools may have nothing but its number.
+fn suite_of(os_release: &str) -> Option<String> {
     let value = |key: &str| {
         let line = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        line.unwrap_or_default().trim_matches('"').to_owned()
+        line.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
     };
+    let codename = Some(value("VERSION_CODENAME")).filter(|name| !name.is_empty());
     match value("ID").as_str() {
-        "debian" => value("VERSION_CODENAME"),
-        id => format!("{id}:{}", value("VERSION_CODENAME")),
+        "" => None,
+        "debian" => codename.or_else(|| suite_of_number(&value("VERSION_ID")).map(str::to_owned)),
+        id => Some(format!("{id}:{}", codename.unwrap_or_else(|| value("VERSION_ID")))),
     }
 }
 
@@ -156,7 +172,7 @@ fn suite_of(os_release: &str) -> String {
 fn debian(
     subject: &Subject<'_>,
     lists: &[List],
-    suite: &str,
+    suite: Option<&str>,
 ) -> (Vec<(Component, Vec<WhyLink>)>, Option<String>) {
     let defined = subject.definition.machines.get(subject.machine);
     let texts: Vec<&str> = lists.iter().map(|list| list.text.as_str()).collect();
@@ -179,8 +195,10 @@ fn debian(
 }
 
 /// What cannot be read in one list hides nothing of the others, and nothing above it.
-fn listed(lists: &[List], suite: &str) -> (Vec<Component>, Option<String>) {
-    let (mut found, mut blind) = (Vec::new(), None);
+fn listed(lists: &[List], suite: Option<&str>) -> Packages {
+    let unknown = "it does not say of which suite of which distribution its packages are";
+    let (mut found, mut blind) = (Vec::new(), suite.is_none().then(|| unknown.to_owned()));
+    let suite = suite.unwrap_or(UNKNOWN_SUITE);
     for List { path, text } in lists {
         for stanza in Paragraphs::new(text) {
             let component =
@@ -326,14 +344,14 @@ mod tests {
             list("/s", "Package: a\nVersion: 1\n\nno field\n\nPackage: lost\nVersion: 1\n"),
             list("/t", "Package: b\nVersion: 1\nSource: two words (1)\n\nPackage: c\nVersion: 1\n"),
         ];
-        let (found, blind) = listed(&lists, "bookworm");
+        let (found, blind) = listed(&lists, Some("bookworm"));
         let names: Vec<&str> = found.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["a", "c"]);
         assert!(blind.as_ref().is_some_and(|why| why.starts_with("`/s`: ")), "{blind:?}");
-        let (found, blind) = listed(&lists[1..], "bookworm");
+        let (found, blind) = listed(&lists[1..], Some("bookworm"));
         assert_eq!((found.len(), blind.is_some_and(|why| why.contains("two words"))), (1, true));
         for none in [&[][..], &[list("/s", "\n")][..]] {
-            let (found, blind) = listed(none, "bookworm");
+            let (found, blind) = listed(none, Some("bookworm"));
             assert!(found.is_empty() && blind.is_some_and(|why| why.contains("no list")));
         }
     }
@@ -343,7 +361,7 @@ mod tests {
         let status = "Package: libssl3\nStatus: install ok installed\nSource: openssl\nVersion: 3.0.17-1~deb12u2\n\n\
             Package: libgcc-s1\nSource: gcc-12 (12.2.0-14)\nVersion: 12.2.0-14+b1\n\n\
             Package: zlib1g\nVersion: 1:1.2.13\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nVersion: 1\n";
-        let (found, blind) = listed(&[list("/a", status)], "bookworm");
+        let (found, blind) = listed(&[list("/a", status)], Some("bookworm"));
         assert_eq!(blind, None);
         let shown = |one: &Component| {
             format!("{} {} of {} {}", one.name, one.version, one.source, one.source_version)
@@ -361,8 +379,21 @@ mod tests {
 
     #[test]
     fn suites_of_containers() {
-        assert_eq!(suite_of("PRETTY_NAME=\"x\"\nID=debian\nVERSION_CODENAME=bookworm\n"), "bookworm");
-        assert_eq!(suite_of("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=\"jammy\"\n"), "ubuntu:jammy");
-        assert_eq!(suite_of(""), ":");
+        let check = |text: &str, suite: Option<&str>| assert_eq!(suite_of(text).as_deref(), suite, "{text}");
+        check("PRETTY_NAME=\"x\"\nID=debian\nVERSION_CODENAME=bookworm\n", Some("bookworm"));
+        check("ID=debian\nVERSION=\"Debian GNU/Linux 12\"\nVERSION_ID=\"12\"\n", Some("bookworm"));
+        check("ID='debian'\nVERSION_ID=13\n", Some("trixie"));
+        check("ID=debian\nVERSION_ID=99\n", None);
+        check("ID=debian\n", None);
+        check("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=\"jammy\"\n", Some("ubuntu:jammy"));
+        check("ID=other\nVERSION_ID=12\n", Some("other:12"));
+        check("", None);
+    }
+
+    #[test]
+    fn packages_of_nobody_knows_whom_are_there_and_blind() {
+        let (found, blind) = listed(&[list("/s", "Package: a\nVersion: 1\n")], None);
+        assert_eq!((found.len(), found[0].suite.as_str()), (1, UNKNOWN_SUITE));
+        assert!(blind.is_some_and(|why| why.contains("distribution")));
     }
 }

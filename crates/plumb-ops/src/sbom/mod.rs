@@ -5,10 +5,11 @@
 //!                                                   └─ spdx ──────► SPDX 2.3, JSON
 //! ```
 //! A bill is made from what is inside the images, so it says the same as a scanner that looks into one: Debian packages from
-//! the package list, Python projects from `*.dist-info/METADATA`, packages of npm from `node_modules/*/package.json`. The
-//! same release gives the same bytes.
+//! the package list, Python projects from `*.dist-info/METADATA`, packages of npm from `node_modules/*/package.json`. What a
+//! Debian package brings is that package. The same release gives the same bytes.
 
 mod cyclonedx;
+mod owned;
 mod spdx;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +77,9 @@ pub(crate) struct Component {
     /// Names of the components of the same machine that it needs.
     pub(crate) needs: BTreeSet<String>,
 }
+
+/// Where files of the layers of a container are from.
+const CONTAINER: &str = "oci";
 
 /// The file of a Python project that says what it is (PEP 376).
 const PYTHON: &str = ".dist-info/METADATA";
@@ -154,11 +158,12 @@ impl Plumb<'_> {
         (image, inventory): (&Image, &Inventory),
     ) -> Result<Vec<(String, Component)>, OpsError> {
         self.carve(name, (image, inventory), &names_a_project)?;
+        let of_dpkg = self.owned_by_dpkg(name, (image, inventory))?;
         let mut found = BTreeMap::new();
         for (path, (entry, origin)) in &inventory.entries {
             let Kind::File { digest, .. } = &entry.kind else { continue };
             // What a Debian package brings is that package.
-            if origin.source != "app" {
+            if origin.source != "app" && origin.source != CONTAINER || of_dpkg.contains(path.as_str()) {
                 continue;
             }
             let read = || self.store.read_bytes(digest, METADATA_BYTES);

@@ -51,6 +51,12 @@ const SUITES: [(&str, &str); 7] = [
     ("15", "duke"),
 ];
 
+/// `bookworm` of `12`: the name of the suite of Debian that has this number.
+#[must_use]
+pub fn suite_of_number(number: &str) -> Option<&'static str> {
+    SUITES.iter().find(|(known, _)| *known == number).map(|(_, suite)| *suite)
+}
+
 /// How a feed is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

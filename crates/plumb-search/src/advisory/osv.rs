@@ -18,7 +18,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::guard::{Guard, Guarded};
-use super::{Advisory, Claim, Keeper, MAX_ALIASES, MAX_LIST, SUITES, Span, Until, Urgency, is_word};
+use super::{Advisory, Claim, Keeper, MAX_ALIASES, MAX_LIST, Span, Until, Urgency, is_word, suite_of_number};
 use crate::query::MAX_TEXT_BYTES;
 use crate::{Ecosystem, VulnerabilityName};
 
@@ -194,7 +194,7 @@ fn ecosystem(text: &str) -> Option<(Ecosystem, Option<&str>)> {
 
 /// `12` is bookworm.
 fn suite(number: &str) -> Result<String, ()> {
-    SUITES.iter().find(|(known, _)| *known == number).map(|(_, suite)| (*suite).to_owned()).ok_or(())
+    suite_of_number(number).map(str::to_owned).ok_or(())
 }
 
 /// Names as images have them: those of Python in their normal form (PEP 503).

@@ -140,6 +140,11 @@ fn time_and_age() {
         ["scan:7d: the newest scan used data that is 8 d old"]
     );
     assert_eq!(missing(&["scan:7d", "scan"], &[], &[scan(6 * DAY_S)]), NOTHING);
+    assert_eq!(
+        missing(&["scan:7d"], &[], &[scan(-2 * DAY_S)]),
+        ["scan:7d: the newest scan used data from the future, 2 d ahead"]
+    );
+    assert_eq!(missing(&["scan:7d"], &[], &[scan(-CLOCK_SKEW_S)]), NOTHING, "clocks differ a little");
 }
 
 #[test]

@@ -278,6 +278,9 @@ pub(super) fn scan(session: &Session<'_>, arguments: &Scan) -> Result<(), OpsErr
         );
         vulnerabilities(&view.vulnerabilities, rows);
     }
+    if view.undetermined > 0 {
+        err!("note: {} more are not determined: they may be open; `--json` names them", view.undetermined);
+    }
     feeds(&view.feeds, Vec::new());
     if let Some(statement) = &view.statement {
         err!("evidence: statement {}", statement.short());
