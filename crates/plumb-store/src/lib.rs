@@ -56,6 +56,7 @@ pub use hold::Alone;
 pub use lock::{Holder, LockGuard};
 pub use object::ObjectWriter;
 pub use partial::Partial;
+pub use read::Seen;
 pub use stored::{Form, Leftover, Stored, modified_s};
 
 use hold::Hold;

@@ -136,6 +136,28 @@ fn a_damaged_object_is_set_aside() {
 }
 
 #[test]
+fn a_good_file_in_the_place_of_a_damaged_one_stays() {
+    let (_dir, store) = store();
+    let digest = store.put_bytes(b"good").unwrap();
+    let spoil = || {
+        std::fs::remove_file(store.path(&digest)).unwrap();
+        std::fs::write(store.path(&digest), b"evil").unwrap();
+        store.plain_digest(&digest).unwrap().unwrap()
+    };
+    // Two readers see the same damage; the first moves it away, and somebody brings the object again.
+    let (found, seen) = spoil();
+    assert_eq!(found, Digest::of(b"evil"));
+    store.set_plain_aside(&digest, seen).unwrap();
+    let again = store.set_plain_aside(&digest, seen).unwrap_err();
+    assert!(matches!(again, Error::Missing { .. }), "{again}");
+    store.put_bytes(b"good").unwrap();
+    let late = store.set_plain_aside(&digest, seen).unwrap_err();
+    assert!(matches!(late, Error::Missing { .. }), "{late}");
+    store.verify(&digest).unwrap();
+    assert_eq!(files(&store.root().join("damaged")).len(), 1);
+}
+
+#[test]
 fn the_same_object_from_many_threads() {
     let (_dir, store) = store();
     let bytes = vec![3_u8; 100_000];

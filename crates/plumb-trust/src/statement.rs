@@ -429,12 +429,24 @@ pub fn sign(
 /// [`StatementError`].
 pub fn open(bytes: &[u8], trusted: &BTreeMap<KeyId, PublicKey>) -> Result<Statement, StatementError> {
     let (payload, by) = Envelope::from_bytes(bytes)?.verify(PAYLOAD_TYPE, trusted)?;
-    let wire: Wire = serde_json::from_slice(&payload).map_err(StatementError::Malformed)?;
+    let (subject, predicate) = read(&payload)?;
+    Ok(Statement { digest: Digest::of(bytes), subject, predicate, by })
+}
+
+/// What an envelope says, whoever signed it and whatever it is about: for what does not depend on that. `None` if it is
+/// no statement of a known kind.
+#[must_use]
+pub fn claimed(bytes: &[u8]) -> Option<Predicate> {
+    Some(read(&Envelope::from_bytes(bytes).ok()?.payload()?).ok()?.1)
+}
+
+fn read(payload: &[u8]) -> Result<(Vec<Subject>, Predicate), StatementError> {
+    let wire: Wire = serde_json::from_slice(payload).map_err(StatementError::Malformed)?;
     if wire.form != STATEMENT {
         return Err(StatementError::Form { form: shown(&wire.form) });
     }
     let predicate = Predicate::read(&wire.predicate_type, wire.predicate)?;
-    Ok(Statement { digest: Digest::of(bytes), subject: wire.subject, predicate, by })
+    Ok((wire.subject, predicate))
 }
 
 /// As [`open`], and the statement must be about `about`, by name and digest.

@@ -16,6 +16,9 @@ const PLUMB: &str = env!("CARGO_BIN_EXE_plumb");
 /// Port of the application; always the same, so that it is packed only once on one machine.
 const PORT: u16 = 38732;
 
+/// A report of this size is not taken.
+const TOO_LARGE_BYTES: u64 = 256 * 1024 * 1024 + 1;
+
 /// Exit code where a signature or a digest does not hold.
 const VERIFICATION: i32 = 3;
 
@@ -101,6 +104,7 @@ fn a_team_believes_each_other_and_no_remote() -> Result<()> {
     what_one_says_reaches_the_other(&team)?;
     a_key_that_was_taken_out_stays_out(&team)?;
     a_remote_cannot_stand_still(&team)?;
+    a_release_that_is_gone_stops_no_push(&team)?;
     team.end()
 }
 
@@ -149,11 +153,19 @@ fn reports_travel(team: &Team) -> Result<()> {
         "{pushed}"
     );
     assert_eq!(bob.json(&["push", "hello"])?["reports"]["files"], 0, "it is there");
-
-    // Changed on the way, it is refused; gone, it is told; and either is mended by the next pull.
     let digest = Digest::of(b"nothing was found\n");
     let hex = digest.hex();
+
+    // What an earlier push did not send, a later one does.
     let blob = team.remote.join("blobs").join(&hex[..2]).join(&hex[2..]);
+    fs::remove_file(&blob)?;
+    assert_eq!(bob.json(&["push", "hello"])?["reports"]["files"], 1, "it is sent again");
+    ensure!(blob.exists(), "it is there again");
+
+    // Too large, it is left there. Changed on the way, it is refused; gone, it is told; and either is mended by the next pull.
+    fs::File::create(&blob)?.set_len(TOO_LARGE_BYTES)?;
+    let without = alice.json(&["pull", "hello"])?;
+    assert_eq!(without["reports"]["absent"], 1, "{without}");
     fs::write(&blob, "everything is wrong\n")?;
     refused(&alice.run(&["pull", "hello"])?, VERIFICATION, "report.txt")?;
     fs::remove_file(&blob)?;
@@ -238,6 +250,21 @@ fn a_remote_cannot_stand_still(team: &Team) -> Result<()> {
     // The owner signs it anew.
     team.alice.ok(&["push", "hello"])?;
     team.bob.ok(&["pull", "hello"])?;
+    Ok(())
+}
+
+/// The collector may take a release, document and all; what was said about it stays, and stops nothing.
+fn a_release_that_is_gone_stops_no_push(team: &Team) -> Result<()> {
+    let Team { alice, .. } = team;
+    let report = alice.folder().join("late.txt");
+    fs::write(&report, "too late\n")?;
+    alice.ok(&["evidence", "add", "hello@1", "pentest", "--attach", text(&report), "-m", "late"])?;
+    let folder = alice.folder().join("app");
+    let page = folder.join("www/index.html");
+    fs::write(&page, fs::read_to_string(&page)? + "<p>again\n")?;
+    alice.ok(&["release", text(&folder)])?;
+    fs::remove_file(alice.home().join("store/releases/hello/1"))?;
+    alice.ok(&["push", "hello"])?;
     Ok(())
 }
 

@@ -30,7 +30,7 @@ use serde::Serialize;
 
 pub(crate) use self::needed::WITH_PACKAGES;
 
-use self::needed::NeededBy;
+use self::needed::Needed;
 use self::repair::Repaired;
 use crate::Plumb;
 use crate::collect::Mode;
@@ -152,7 +152,7 @@ impl Plumb<'_> {
         let mut wrong = self.check_objects_of_store(mode, &mut found)?;
         let releases = self.check_releases(&mut found)?;
         self.check_vouching(&mut found)?;
-        let (mut repaired, mut needed) = (Repaired::default(), NeededBy::new());
+        let (mut repaired, mut needed) = (Repaired::default(), Needed::default());
         for round in 0..ROUNDS {
             needed = self.needed_by(&releases)?;
             let before = wrong.len();
@@ -239,12 +239,17 @@ impl Plumb<'_> {
         if stored.plain.is_some()
             && let Some(found) = self.store.plain_digest(&stored.digest)?
         {
+            let (found, seen) = found;
             if found == stored.digest {
                 good = true;
             } else {
                 let bytes = stored.plain.map_or(0, |form| form.bytes);
-                reasons.push(format!("its {bytes} bytes are {}", found.short()));
-                self.store.set_plain_aside(&stored.digest)?;
+                match self.store.set_plain_aside(&stored.digest, seen) {
+                    Ok(_) => reasons.push(format!("its {bytes} bytes are {}", found.short())),
+                    // Another process moved it away before; a good one may be in its place.
+                    Err(plumb_store::Error::Missing { .. }) => good = self.store.contains(&stored.digest),
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         if stored.folded.is_some() {
@@ -267,11 +272,11 @@ impl Plumb<'_> {
     /// What releases need and is not there.
     fn check_needed(
         &self,
-        needed: &NeededBy,
+        needed: &Needed,
         wrong: &mut BTreeSet<Digest>,
         found: &mut Checkup,
     ) -> Result<(), OpsError> {
-        for digest in needed.keys() {
+        for digest in needed.by.keys() {
             if !wrong.contains(digest) && self.store.size(digest)?.is_none() {
                 wrong.insert(*digest);
                 found.damages.push(lacking(DamageKind::Missing, digest, "it is not there"));
@@ -285,17 +290,27 @@ impl Plumb<'_> {
         &self,
         mode: Mode,
         how: &BTreeMap<Digest, String>,
-        needed: &NeededBy,
+        needed: &Needed,
         found: &mut Checkup,
     ) -> Result<(), OpsError> {
+        let unread = found.damages.iter().find(|damage| damage.kind == DamageKind::Release);
+        let unread = unread.map(|damage| damage.what.clone());
+        let unread = unread.or_else(|| Some(format!("all of {}", needed.unread.first()?)));
         for damage in &mut found.damages {
             let Some(digest) = damage.digest else { continue };
-            damage.needed_by = needed.get(&digest).into_iter().flatten().cloned().collect();
+            damage.needed_by = needed.by.get(&digest).into_iter().flatten().cloned().collect();
             damage.outcome = match how.get(&digest) {
                 _ if mode == Mode::DryRun => Outcome::Repairable,
                 Some(how) => Outcome::Repaired(how.clone()),
                 // A root whose base came back is whole again without anybody making it.
                 None if self.is_good(&digest)? => Outcome::Repaired("it is whole again".to_owned()),
+                // As a collection does: what cannot be read may need it.
+                None if damage.needed_by.is_empty()
+                    && let Some(unread) = &unread =>
+                {
+                    damage.reason.push_str(&format!("; {unread} cannot be read, and may need it"));
+                    Outcome::Left
+                }
                 None if damage.needed_by.is_empty() => {
                     // It may still be there: good itself, and made from what is not there any more.
                     if self.store.size(&digest)?.is_some() {

@@ -112,8 +112,9 @@ impl Plumb<'_> {
         let mut unusable = BTreeSet::new();
         for (_, image) in self.images_of(release) {
             let root = image.root.digest;
-            let is_plain = self.store.path(&root).exists();
-            if !is_plain && self.store.bases(&root)?.iter().any(|base| objects.contains(base)) {
+            if self.store.bases(&root)?.iter().any(|base| objects.contains(base))
+                && self.is_unusable(&root)?
+            {
                 unusable.insert(root);
             }
         }

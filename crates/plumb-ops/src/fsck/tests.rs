@@ -41,6 +41,36 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
+fn what_a_release_that_cannot_be_read_may_need_stays() {
+    let (_world, plumb) = three();
+    plumb.collect(&policy(3, 0), Mode::Do).unwrap();
+    let release = plumb.read_release(&name(3)).unwrap();
+    let root = plumb.image(&manifest(&release)).unwrap().root.digest;
+    // A root that is folded to a file, that file, and the document that says who needs them.
+    lose(&plumb, &Digest::of(&noise(103, 12_000)));
+    let document = plumb.store.root().join("releases/tiny/3");
+    let bytes = fs::read(&document).unwrap();
+    fs::remove_file(&document).unwrap();
+    fs::write(&document, b"{}").unwrap();
+    let before = files(&plumb, &root);
+    let outcome = || {
+        let found = plumb.check_store(Mode::Do).unwrap();
+        let of_root = |damage: &&super::Damage| damage.what == format!("object {root}");
+        let damage = found.damages.iter().find(of_root).unwrap();
+        (damage.outcome.clone(), damage.reason.clone())
+    };
+    let (left, reason) = outcome();
+    assert_eq!(left, Outcome::Left);
+    assert!(reason.ends_with("; release tiny@3 cannot be read, and may need it"), "{reason}");
+    assert!(!before.is_empty() && files(&plumb, &root) == before);
+    // Without that release nobody needs it.
+    fs::remove_file(&document).unwrap();
+    assert_eq!(outcome().0, Outcome::Repaired("moved away; no release needs it".to_owned()));
+    assert!(files(&plumb, &root).is_empty());
+    fs::write(&document, bytes).unwrap();
+}
+
+#[test]
 fn what_a_collected_release_needs_is_missed() {
     let (_world, plumb) = three();
     let old = plumb.read_release(&name(1)).unwrap();

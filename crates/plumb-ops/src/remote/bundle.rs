@@ -13,6 +13,7 @@ use plumb_remote::{Blob, Error, Patience, Remote};
 use plumb_store::Partial;
 use rayon::prelude::*;
 
+use super::object::{Here, Into, Wish};
 use crate::Plumb;
 use crate::error::OpsError;
 use crate::progress::Progress;
@@ -58,14 +59,15 @@ impl<'a> RemoteBundle<'a> {
         RemoteBundle { plumb, remote, patience, blob, head: Mutex::default(), parts: Vec::new() }
     }
 
-    /// Bytes of the objects that are not here, and of the bundle that make them.
-    pub(super) fn missing(&self) -> Result<(u64, Vec<Range<u64>>), OpsError> {
+    /// Bytes of the objects that are to come, and of the bundle that make them.
+    pub(super) fn missing(&self, wish: &Wish) -> Result<(u64, Vec<Range<u64>>), OpsError> {
         let delta = Delta::open(self).map_err(|source| self.failed(source))?;
         let mut bytes = 0u64;
         let ranges = delta.ranges(|entry| {
-            let is_here = self.plumb.store.size(&entry.digest).is_ok_and(|size| size == Some(entry.size));
-            bytes = bytes.saturating_add(if is_here { 0 } else { entry.size });
-            !is_here
+            // What cannot be looked at is brought, and told then.
+            let lacks = wish.lacks(&self.plumb.store, entry).unwrap_or(true);
+            bytes = bytes.saturating_add(if lacks { entry.size } else { 0 });
+            lacks
         });
         Ok((bytes, ranges))
     }
@@ -89,20 +91,17 @@ impl<'a> RemoteBundle<'a> {
                 start = end;
             }
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(plumb_remote::limit::CONNECTIONS).build();
-        let pool = pool.map_err(|error| TransferError::Threads { source: error.into() })?;
         let parts: Result<Vec<Part>, OpsError> =
-            pool.install(|| wanted.into_par_iter().map(|range| self.part(range)).collect());
+            super::connections()?.install(|| wanted.into_par_iter().map(|range| self.part(range)).collect());
         self.parts = parts?;
         Ok(())
     }
 
     /// Makes the objects. `true` if the bundle did not hold what it should, and that may be the fault of parts from an
     /// earlier run: they are forgotten, and it is worth another try.
-    pub(super) fn apply(self) -> Result<bool, OpsError> {
+    pub(super) fn apply(self, wish: &Wish) -> Result<bool, OpsError> {
         let delta = Delta::open(&self).map_err(|source| self.failed(source))?;
-        let made =
-            delta.apply(&super::object::Here(&self.plumb.store), &mut super::object::Into::new(self.plumb));
+        let made = delta.apply(&Here(&self.plumb.store), &mut Into::new(self.plumb, wish));
         let keep = matches!(
             made,
             Err(plumb_delta::Error::Write { .. }

@@ -51,6 +51,15 @@ pub enum TransferError {
         /// The digest of the other one.
         there: Digest,
     },
+    /// Some of many files did not come.
+    #[error("{count} files did not come")]
+    Several {
+        /// How many.
+        count: usize,
+        /// What the first one said.
+        #[source]
+        first: Box<crate::OpsError>,
+    },
     /// The index was replaced again and again.
     #[error("`{remote}` changed each time before the release could be announced")]
     Contended {

@@ -241,6 +241,12 @@ impl Plumb<'_> {
     }
 }
 
+/// Threads that ask a remote, or send or bring files.
+fn connections() -> Result<rayon::ThreadPool, OpsError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(plumb_remote::limit::CONNECTIONS).build();
+    Ok(pool.map_err(|error| TransferError::Threads { source: error.into() })?)
+}
+
 fn parse(text: &str) -> Result<Address, OpsError> {
     let here = std::env::current_dir().map_err(io("find", &PathBuf::from(".")))?;
     Ok(Address::parse(text, &here)?)

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::bundle::RemoteBundle;
 use super::chain::{self, Link};
 use super::index::{self, Entry, Index, blob};
+use super::object::Wish;
 use super::report::Reports;
 use super::signed::{Look, Purpose};
 use super::{Mode, Place, Supplies, Wanted};
@@ -24,6 +25,10 @@ const DOCUMENT_LIMIT: u64 = 16 * 1024 * 1024;
 /// How often another way is looked for, because a release that a bundle starts from turned out to be damaged here, or an
 /// unfinished download did.
 const WAYS: usize = 4;
+
+/// How often something more is brought because what is wanted is made from it, before all that is missing comes: what is
+/// in a bundle is rarely made from more than one or two others in it.
+const STEPS: usize = 16;
 
 /// What a pull did, or would do.
 #[derive(Debug, Clone, Serialize)]
@@ -69,6 +74,7 @@ struct Job<'a> {
     index: &'a Index,
     name: ReleaseName,
     mode: Mode,
+    wish: Wish,
 }
 
 impl Pulled {
@@ -134,7 +140,7 @@ impl Plumb<'_> {
         let number = number.ok_or_else(|| nothing(Some(known)))?;
         let entry = known.releases.get(&number).ok_or_else(|| nothing(Some(known)))?;
         let name = ReleaseName { app: wanted.app.clone(), number };
-        let job = Job { remote, place, look: &look, index: known, name, mode };
+        let job = Job { remote, place, look: &look, index: known, name, mode, wish: Wish::default() };
         let missing = || TransferError::NoSupplies { release: job.name.clone(), remote: remote.shown() };
         let list = match supplies {
             Supplies::Bring => Some(entry.supplies.as_ref().ok_or_else(missing)?),
@@ -200,15 +206,16 @@ impl Plumb<'_> {
         Ok(pulled)
     }
 
-    /// Brings what is missing of the objects of a release, which is the one that the remote has.
+    /// Brings what is wished of the objects of a release, which is the one that the remote has, as far as it has them.
     pub(super) fn bring_missing(
         &self,
         place: &Place,
         look: &Look,
         (name, entry): (ReleaseName, &Entry),
+        wish: Wish,
     ) -> Result<(), OpsError> {
         let (remote, mode) = (place.remote.as_ref(), Mode::Do);
-        let job = Job { remote, place, look, index: &look.index, name, mode };
+        let job = Job { remote, place, look, index: &look.index, name, mode, wish };
         self.bring_objects(&job, &mut Pulled::nothing(&job, entry))
     }
 
@@ -229,14 +236,14 @@ impl Plumb<'_> {
 
     /// Brings the objects of a release here, by the cheapest way that works.
     fn bring_objects(&self, job: &Job<'_>, pulled: &mut Pulled) -> Result<(), OpsError> {
-        let mut here = self.releases_held(job)?;
+        let (mut here, mut wish) = (self.releases_held(job)?, job.wish.clone());
         for way in 1.. {
             let links = chain::cheapest(job.index, &here, job.name.number);
             let links = links.ok_or_else(|| TransferError::NoWay {
                 release: job.name.clone(),
                 remote: job.remote.shown(),
             })?;
-            match self.follow_links(job, &links, pulled) {
+            match self.follow_all(job, &links, &mut wish, pulled) {
                 Ok(true) => return Ok(()),
                 Ok(false) if way < WAYS => {}
                 Err(error) if way < WAYS => {
@@ -275,14 +282,38 @@ impl Plumb<'_> {
         Ok(here)
     }
 
+    /// Brings what is wished, and what that is made from. `false` if it is worth another try.
+    fn follow_all(
+        &self,
+        job: &Job<'_>,
+        links: &[Link<'_>],
+        wish: &mut Wish,
+        pulled: &mut Pulled,
+    ) -> Result<bool, OpsError> {
+        for _ in 0..STEPS {
+            match self.follow_links(job, links, wish, pulled) {
+                Err(error) if missing_base(&error).is_some_and(|base| wish.add(base)) => {}
+                other => return other,
+            }
+        }
+        wish.only = None;
+        self.follow_links(job, links, wish, pulled)
+    }
+
     /// Applies one bundle after the other. `false` if it is worth another try.
-    fn follow_links(&self, job: &Job<'_>, links: &[Link<'_>], pulled: &mut Pulled) -> Result<bool, OpsError> {
+    fn follow_links(
+        &self,
+        job: &Job<'_>,
+        links: &[Link<'_>],
+        wish: &Wish,
+        pulled: &mut Pulled,
+    ) -> Result<bool, OpsError> {
         let release = |number| ReleaseName { app: job.name.app.clone(), number };
         pulled.bundles.clear();
         for link in links {
             let delta = blob(&link.bundle.delta);
             let mut bundle = RemoteBundle::new(self, job.remote, job.place.patience, delta);
-            let (objects, ranges) = bundle.missing()?;
+            let (objects, ranges) = bundle.missing(wish)?;
             let needed: u64 = ranges.iter().map(|range| range.end - range.start).sum();
             let bytes = needed + bundle.head_bytes().min(delta.size - needed.min(delta.size));
             pulled.bytes += bytes;
@@ -297,7 +328,7 @@ impl Plumb<'_> {
                 release: release(link.to).to_string(),
                 bytes: objects,
             }));
-            if bundle.apply()? {
+            if bundle.apply(wish)? {
                 return Ok(false);
             }
         }
@@ -333,6 +364,17 @@ impl Plumb<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The object that a bundle needs and that is not here.
+fn missing_base(error: &OpsError) -> Option<Digest> {
+    match error {
+        OpsError::Transfer(TransferError::Bundle {
+            source: plumb_delta::Error::MissingBase { base },
+            ..
+        }) => Some(*base),
+        _ => None,
     }
 }
 

@@ -171,7 +171,7 @@ impl Plumb<'_> {
             reports: Reports::default(),
         };
         let numbers: BTreeSet<u64> = known.releases.keys().copied().chain([name.number]).collect();
-        let reports = || self.send_reports(place, look.as_ref(), &name.app, &numbers);
+        let reports = || self.send_reports(place, look.as_ref(), &name, &numbers);
         if !pushed.changed {
             if mode == Mode::Do {
                 pushed.reports = reports()?;
@@ -359,9 +359,7 @@ impl Plumb<'_> {
         }
         self.report(Progress::Travel(Travel::Sending));
         let memory = Uploads { plumb: self, remote: remote.shown() };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(plumb_remote::limit::CONNECTIONS).build();
-        let pool = pool.map_err(|error| TransferError::Threads { source: error.into() })?;
-        let sent: Result<(), OpsError> = pool.install(|| {
+        let sent: Result<(), OpsError> = super::connections()?.install(|| {
             items.par_iter().try_for_each(|one| {
                 let name = one.bound.title.clone();
                 let bytes = one.bound.blob.size;
@@ -416,16 +414,19 @@ pub(super) fn part(item: &Item) -> Part {
 
 /// What is there already, and what is not.
 pub(super) fn absent(remote: &dyn Remote, items: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>), OpsError> {
-    let (mut there, mut missing) = (Vec::new(), Vec::new());
-    let mut seen = BTreeSet::new();
+    let (mut wanted, mut seen) = (Vec::new(), BTreeSet::new());
     for item in items {
         if !seen.insert(item.bound.blob.digest) {
             continue;
         }
-        match remote.blob_size(&item.bound.blob.digest)? {
-            Some(size) if size == item.bound.blob.size => there.push(item),
-            _ => missing.push(item),
-        }
+        wanted.push(item);
+    }
+    let is_there = |item: &Item| Ok(remote.blob_size(&item.bound.blob.digest)? == Some(item.bound.blob.size));
+    let found: Result<Vec<bool>, OpsError> =
+        super::connections()?.install(|| wanted.par_iter().map(is_there).collect());
+    let (mut there, mut missing) = (Vec::new(), Vec::new());
+    for (item, is_there) in wanted.into_iter().zip(found?) {
+        if is_there { there.push(item) } else { missing.push(item) }
     }
     Ok((there, missing))
 }

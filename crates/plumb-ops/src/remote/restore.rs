@@ -5,11 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use plumb_model::release::Release;
+use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{AppName, Digest, Document as _};
 
-use super::signed::Purpose;
-use super::{REMOTES, TransferError, UPSTREAMS, index};
+use super::index::Entry;
+use super::object::Wish;
+use super::signed::{Look, Purpose};
+use super::{Place, REMOTES, TransferError, UPSTREAMS, index};
 use crate::Plumb;
 use crate::error::OpsError;
 
@@ -19,7 +21,7 @@ pub(crate) struct Lost<'a> {
     pub(crate) objects: &'a BTreeSet<Digest>,
     /// Those that are packages: not a part of the release, but of what it was built from.
     pub(crate) packages: &'a BTreeSet<Digest>,
-    /// Objects that are here and cannot be made whole: they make way if the remote has the release.
+    /// Objects that are here and cannot be made whole: they make way for what a remote has.
     pub(crate) unusable: &'a BTreeSet<Digest>,
 }
 
@@ -32,7 +34,8 @@ impl Plumb<'_> {
         Ok(names)
     }
 
-    /// Brings back what `release` lost, from the remote of this name. What came is here even if not all did.
+    /// Brings back what `release` lost, from the remote of this name, and nothing else as far as its bundles allow it. What
+    /// came is here even if not all did.
     ///
     /// # Errors
     /// [`TransferError::NotThere`], [`TransferError::Differs`] and whatever a pull says.
@@ -54,18 +57,49 @@ impl Plumb<'_> {
         if entry.document.digest != release.digest() {
             return Err(index::differs(place.remote.as_ref(), &name, &entry.document.digest));
         }
-        if let Some(list) = &entry.supplies
-            && !lost.packages.is_empty()
-        {
-            self.bring_lost(&place, list, lost.packages)?;
-        }
-        if lost.objects.iter().any(|digest| !lost.packages.contains(digest)) {
-            for digest in lost.unusable {
-                self.store.set_aside(digest)?;
-            }
-            self.bring_missing(&place, look, (name, entry))?;
-        }
+        // Packages that cannot be had are no reason to leave the rest there.
+        let packages = match &entry.supplies {
+            Some(list) if !lost.packages.is_empty() => self.bring_lost(&place, list, lost.packages),
+            _ => Ok(()),
+        };
+        self.bring_parts((&place, look), (&name, entry), lost)?;
         self.store.sync()?;
-        self.forget_collected(release)
+        self.forget_collected(release)?;
+        packages
+    }
+
+    /// Brings the lost parts of a release, and then anew what still cannot be made whole.
+    fn bring_parts(
+        &self,
+        (place, look): (&Place, &Look),
+        (name, entry): (&ReleaseName, &Entry),
+        lost: &Lost<'_>,
+    ) -> Result<(), OpsError> {
+        let mut only = lost.objects - lost.packages;
+        only.retain(|digest| !self.store.contains(digest));
+        if only.is_empty() {
+            return Ok(());
+        }
+        let wish = Wish { only: Some(only), anew: BTreeSet::new() };
+        self.bring_missing(place, look, (name.clone(), entry), wish)?;
+        let mut anew = BTreeSet::new();
+        for root in lost.unusable {
+            if self.is_unusable(root)? {
+                anew.insert(*root);
+            }
+        }
+        if anew.is_empty() {
+            return Ok(());
+        }
+        let wish = Wish { only: Some(anew.clone()), anew };
+        self.bring_missing(place, look, (name.clone(), entry), wish)
+    }
+
+    /// Whether an object is here only in a folded form that starts from what is not here.
+    pub(crate) fn is_unusable(&self, digest: &Digest) -> Result<bool, OpsError> {
+        if self.store.path(digest).exists() {
+            return Ok(false);
+        }
+        Ok(self.store.bases(digest)?.iter().any(|base| !self.store.contains(base)))
     }
 }

@@ -20,6 +20,9 @@ use crate::remote::TransferError;
 /// Largest list that is read: 200 bytes a file, so 300,000 files.
 const LIST_LIMIT: u64 = 64 * 1024 * 1024;
 
+/// Files that a remote may fail to give before it is asked for no more of them: each costs all tries.
+const FAILURES: usize = 8;
+
 /// The list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,9 +89,7 @@ impl Plumb<'_> {
             return Ok(count);
         }
         self.check_space(count.1)?;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(plumb_remote::limit::CONNECTIONS).build();
-        let pool = pool.map_err(|error| TransferError::Threads { source: error.into() })?;
-        let brought: Result<(), OpsError> = pool.install(|| {
+        let brought: Result<(), OpsError> = super::connections()?.install(|| {
             missing
                 .par_iter()
                 .try_for_each(|file| self.bring_file(place, (&file.name, &file.digest, file.size)))
@@ -109,7 +110,11 @@ impl Plumb<'_> {
         Ok(list.map_err(|source| TransferError::Foreign { name, source: source.into() })?)
     }
 
-    /// Brings those of the `lost` files that a list of a remote names.
+    /// Brings those of the `lost` files that a list of a remote names. One that cannot be had does not keep the others
+    /// away; nor is a remote asked for all of them that does not answer.
+    ///
+    /// # Errors
+    /// The first one's, and how many others failed.
     pub(super) fn bring_lost(
         &self,
         place: &Place,
@@ -119,7 +124,23 @@ impl Plumb<'_> {
         let files = self.supply_list(place, list)?.files;
         let files: Vec<SupplyFile> = files.into_iter().filter(|file| lost.contains(&file.digest)).collect();
         self.check_space(files.iter().map(|file| file.size).fold(0, u64::saturating_add))?;
-        files.iter().try_for_each(|file| self.bring_file(place, (&file.name, &file.digest, file.size)))
+        let mut failed: Vec<OpsError> = Vec::new();
+        for file in &files {
+            match self.bring_file(place, (&file.name, &file.digest, file.size)) {
+                Err(OpsError::Transfer(error)) if failed.len() + 1 < FAILURES => failed.push(error.into()),
+                Err(error) => {
+                    failed.push(error);
+                    break;
+                }
+                Ok(()) => {}
+            }
+        }
+        let count = failed.len();
+        match failed.into_iter().next() {
+            None => Ok(()),
+            Some(first) if count == 1 => Err(first),
+            Some(first) => Err(TransferError::Several { count, first: Box::new(first) }.into()),
+        }
     }
 
     /// Brings one file, from where it was when it was interrupted.

@@ -123,6 +123,12 @@ fn what_was_collected_and_pulled_again_is_missed() -> Result<()> {
     ensure!(files(&home, &root).is_empty());
     // Collected: rightly missing. Pulled again: missed.
     repaired(&home, &[])?;
+    // A file that it takes to build it comes back alone, and the release stays collected.
+    let page = fs::read_to_string(base.world.folder().join("app/www/index.html"))?;
+    let page = Digest::of(page.replace("release 3", "release 2").as_bytes());
+    lose(&home, &page)?;
+    repaired(&home, &[page])?;
+    ensure!(files(&home, &root).is_empty(), "only what was lost came");
     home.ok(&["pull", "hello@2"])?;
     lose(&home, &root)?;
     repaired(&home, &[root])?;
