@@ -100,7 +100,8 @@ fn keys(data: &[u8]) {
     }
     // A sealed key names its own work, which can be seconds; only that it is read is looked at here.
     let _ = SecretKey::from_pem(text, None);
-    assert!(!format!("{:?}", Passphrase::new(text.to_owned())).contains(text) || text.len() < 13);
+    // Whatever it is, the same is shown of it.
+    assert_eq!(format!("{:?}", Passphrase::new(text.to_owned())), "Passphrase(…)");
 }
 
 #[cfg(test)]
