@@ -39,8 +39,14 @@ pub enum Compared {
     Release(ReleaseRef),
     /// A folder with a definition, as it would be released now.
     Folder(PathBuf),
-    /// A lock file, with the definition beside it or else that of the current folder.
-    Lock(PathBuf),
+    /// A lock file.
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// The folder it lies in, if there is a definition. Otherwise it is read with that of what it is compared with, or
+        /// that of the current folder.
+        beside: Option<PathBuf>,
+    },
     /// The release that a deployment runs.
     Deployment(DeploymentName),
 }
@@ -56,7 +62,10 @@ impl Compared {
         }
         let path = Path::new(text);
         if path.is_file() {
-            return Ok(Compared::Lock(path.to_owned()));
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            let beside = folder.join(DEFINITION).is_file().then(|| folder.to_owned());
+            return Ok(Compared::Lock { path: path.to_owned(), beside });
         }
         if text.contains('/') || text == "." || text == ".." || path.join(DEFINITION).is_file() {
             return Ok(Compared::Folder(path.to_owned()));
@@ -65,19 +74,32 @@ impl Compared {
         text.parse().map(Compared::Deployment).map_err(refused)
     }
 
+    /// Where its definition lies, if in a folder.
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Compared::Folder(folder) => Some(folder),
+            Compared::Lock { beside, .. } => beside.as_deref(),
+            Compared::Release(_) | Compared::Deployment(_) => None,
+        }
+    }
+
+    /// A lock that lies elsewhere, with the definition of what it is compared with.
+    fn beside(&self, other: Option<&Compared>) -> Compared {
+        match self {
+            Compared::Lock { path, beside: None } => {
+                let beside = other.and_then(Compared::folder).map(Path::to_owned);
+                Compared::Lock { path: path.clone(), beside }
+            }
+            this => this.clone(),
+        }
+    }
+
     fn deployment(&self) -> Option<&DeploymentName> {
         match self {
             Compared::Deployment(name) => Some(name),
             _ => None,
         }
     }
-}
-
-/// The folder of the definition that a lock belongs to.
-fn folder_of(lock: &Path) -> PathBuf {
-    let beside = lock.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let beside = beside.filter(|folder| folder.join(DEFINITION).is_file());
-    beside.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 /// Instances that are not as the release of their deployment says.
@@ -111,7 +133,7 @@ impl Plumb<'_> {
     /// [`OpsError`]; [`OpsError::FirstRelease`] for a first release.
     pub fn diff(&self, one: &Compared, other: Option<&Compared>) -> Result<Diff, OpsError> {
         let (before, after) = match other {
-            Some(other) => (self.side(one)?, self.side(other)?),
+            Some(other) => (self.side(&one.beside(Some(other)))?, self.side(&other.beside(Some(one)))?),
             None => self.natural_sides(one)?,
         };
         let (mut before, mut after) = (before, after);
@@ -155,8 +177,8 @@ impl Plumb<'_> {
                 let newest = self.newest_release(&project.definition.app)?.name();
                 Ok((self.side(&Compared::Release(newest.into()))?, self.side(one)?))
             }
-            Compared::Lock(path) => {
-                let folder = folder_of(path);
+            Compared::Lock { beside, .. } => {
+                let folder = beside.clone().unwrap_or_else(|| PathBuf::from("."));
                 Ok((self.side(one)?, self.side(&Compared::Folder(folder))?))
             }
             Compared::Deployment(_) => {
@@ -188,8 +210,9 @@ impl Plumb<'_> {
                 let name = format!("{} (here)", project.definition.app);
                 self.side_of_project(name, project, built)
             }
-            Compared::Lock(path) => {
-                let project = Project::load(&folder_of(path))?.with_lock(path.clone());
+            Compared::Lock { path, beside } => {
+                let folder = beside.as_deref().unwrap_or(Path::new("."));
+                let project = Project::load(folder)?.with_lock(path.clone());
                 self.check_lock(&project).map_err(|error| match error {
                     OpsError::StaleLock { path: lock, reason } => {
                         OpsError::ForeignLock { lock, folder: project.folder.clone(), reason }

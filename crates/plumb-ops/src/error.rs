@@ -695,6 +695,18 @@ impl OpsError {
         )
     }
 
+    /// It and its causes in one line; what a cause only repeats is said once.
+    pub(crate) fn in_one_line(&self) -> String {
+        let mut text = self.to_string();
+        for cause in std::iter::successors(std::error::Error::source(self), |cause| cause.source()) {
+            let said = cause.to_string();
+            if !text.contains(&said) {
+                text = format!("{text}: {said}");
+            }
+        }
+        text
+    }
+
     /// A full disk is the reason: then nothing is said about who has an object, and what frees space may go on.
     pub(crate) fn is_full(&self) -> bool {
         use std::error::Error;

@@ -160,6 +160,12 @@ fn locks_of_one_definition_are_compared() -> Result<()> {
     let one = run(&["diff", &path(&old)?])?;
     ensure!(String::from_utf8_lossy(&one.stdout).contains("cache (here)"), "{one:?}");
 
+    // From elsewhere: the definition of the other side is taken.
+    let lock_text = path(&lock)?;
+    let far = world.json(&["diff", &path(&old)?, &lock_text])?;
+    assert_eq!(far["machines"], diff["machines"]);
+    assert_eq!(world.json(&["diff", &path(&old)?, shown])?["machines"], diff["machines"]);
+
     // A definition that it does not fit.
     fs::write(folder.join("plumb.toml"), definition(", \"tzdata\""))?;
     let output = run(&["diff", &path(&old)?, "cache@1"])?;

@@ -10,7 +10,7 @@ use plumb_search::{Component, Ecosystem};
 use rayon::prelude::*;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use super::record::{CHANGELOGS, feed_id, insert_statement, reason};
+use super::record::{CHANGELOGS, feed_id, insert_statement};
 use super::seen::Seen;
 use crate::Plumb;
 use crate::error::OpsError;
@@ -132,7 +132,8 @@ fn first(
             }
             Err(error) => {
                 let LockedPackage { name, version, .. } = one.package;
-                let why = format!("the changelog of `{name} {version}` is not known: {}", reason(&error));
+                let why =
+                    format!("the changelog of `{name} {version}` is not known: {}", error.in_one_line());
                 troubles.extend(one.images.iter().map(|image| (*image, why.clone())));
             }
         }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::{compile, compiled, forget};
 use super::index::Index;
-use super::record::{CHANGELOGS, reason};
+use super::record::CHANGELOGS;
 use crate::error::OpsError;
 use crate::lock::Transfer;
 use crate::progress::Progress;
@@ -327,7 +327,7 @@ impl Plumb<'_> {
                 // The index is to blame, and not the feed.
                 Err(error @ OpsError::Search { .. }) => return Err(error),
                 // Whoever asks for a package needs no feed; whoever asks for a vulnerability is told that it is not read.
-                Err(error) => self.report(Progress::Postponed { what: reason(&error) }),
+                Err(error) => self.report(Progress::Postponed { what: error.in_one_line() }),
             }
         }
         transaction.commit().map_err(&failed)

@@ -33,7 +33,6 @@ use serde::Serialize;
 pub(crate) use between::OpenByPackage;
 pub use feed::{FeedName, FeedOutcome, FeedView};
 pub use open::{DeploymentRisk, OpenView, OpenVulnerability};
-pub(crate) use record::reason;
 pub use scan::ScanView;
 pub(crate) use seen::Subject;
 

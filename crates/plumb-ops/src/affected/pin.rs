@@ -9,7 +9,6 @@ use plumb_model::{AppName, DeploymentName, MachineName};
 use plumb_search::{Pin, Place};
 use plumb_target::{InstanceState, Target as _};
 
-use super::record::reason;
 use crate::Plumb;
 use crate::error::OpsError;
 
@@ -61,7 +60,7 @@ impl Plumb<'_> {
                     Pin { release: one.promotion.release, place: Place::Channel { name } }
                 })),
                 Err(error) => {
-                    pins.notes.push(format!("the channels of `{app}` are not told: {}", reason(&error)));
+                    pins.notes.push(format!("the channels of `{app}` are not told: {}", error.in_one_line()));
                 }
             }
         }
@@ -85,7 +84,7 @@ impl Plumb<'_> {
         let running = match observed {
             Ok(observed) => observed.into_iter().filter(|one| one.state == InstanceState::Running),
             Err(error) => {
-                let why = reason(&error.into());
+                let why = OpsError::from(error).in_one_line();
                 pins.notes.push(format!("what runs of `{name}` could not be seen: {why}"));
                 pins.all.push(pin(current, None));
                 return;

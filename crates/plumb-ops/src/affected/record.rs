@@ -64,7 +64,7 @@ impl Plumb<'_> {
     /// next question will.
     pub(crate) fn remember_for_search(&self) {
         if let Err(error) = self.search_index() {
-            let what = format!("looking into the release: {}", reason(&error));
+            let what = format!("looking into the release: {}", error.in_one_line());
             self.report(Progress::Postponed { what });
         }
     }
@@ -185,7 +185,7 @@ impl Plumb<'_> {
         for (digest, outcome) in looked {
             match outcome {
                 Ok(one) => drop(seen.insert(digest, one)),
-                Err(error) => drop(unseen.insert(digest, reason(&error))),
+                Err(error) => drop(unseen.insert(digest, error.in_one_line())),
             }
         }
         let sources = jobs.iter().map(|(digest, (read, _))| {
@@ -212,20 +212,6 @@ impl Plumb<'_> {
         let lock = self.lock_of(&release)?;
         Ok(Read { release, definition, lock })
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn reason(error: &OpsError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Removes images of which not everything could be read, and leaves their releases to be tried again.
@@ -361,7 +347,7 @@ fn insert_release(
 ) -> rusqlite::Result<()> {
     let machines = read.as_ref().map(|read| &read.release.content.machines);
     let unread = match &machines {
-        Err(error) => Some(reason(error)),
+        Err(error) => Some(error.in_one_line()),
         Ok(machines) => machines.iter().find_map(|(machine, entry)| {
             unseen.get(&entry.image).map(|reason| format!("machine `{machine}`: {reason}"))
         }),

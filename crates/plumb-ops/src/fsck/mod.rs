@@ -333,13 +333,6 @@ impl Plumb<'_> {
     }
 }
 
-/// An error with everything that caused it, in one line.
-fn chain(error: &OpsError) -> String {
-    let first: &dyn std::error::Error = error;
-    let causes = std::iter::successors(Some(first), |cause| (*cause).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 fn object(digest: &Digest) -> String {
     format!("object {digest}")
 }

@@ -3,7 +3,7 @@
 use plumb_model::Document as _;
 use plumb_model::release::{Release, ReleaseName};
 
-use super::{Checkup, DamageKind, chain, damage};
+use super::{Checkup, DamageKind, damage};
 use crate::Plumb;
 use crate::error::OpsError;
 
@@ -16,7 +16,7 @@ fn record<T, E: Into<OpsError>>(
     match read.map_err(Into::into) {
         Ok(read) => Ok(Some(read)),
         Err(error) if error.is_damage() || matches!(error, OpsError::Trust(_)) => {
-            found.damages.push(damage(DamageKind::Record, what(), &chain(&error)));
+            found.damages.push(damage(DamageKind::Record, what(), &error.in_one_line()));
             Ok(None)
         }
         Err(error) => Err(error),

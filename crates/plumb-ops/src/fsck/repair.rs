@@ -12,7 +12,6 @@ use plumb_model::image::Image;
 use plumb_model::release::Release;
 use plumb_store::Store;
 
-use super::chain;
 use super::needed::readable;
 use crate::Plumb;
 use crate::contents::{pooled, read_package};
@@ -127,7 +126,7 @@ impl Plumb<'_> {
                 Ok(()) | Err(OpsError::Transfer(TransferError::NotThere { .. })) => {}
                 Err(error) if error.is_full() => return Err(error),
                 Err(error) => {
-                    let why = chain(&error);
+                    let why = error.in_one_line();
                     repaired
                         .problems
                         .insert(format!("remote `{remote}` cannot help {}: {why}", release.name()));
