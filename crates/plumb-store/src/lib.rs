@@ -57,6 +57,7 @@ pub use lock::{Holder, LockGuard};
 pub use object::ObjectWriter;
 pub use partial::Partial;
 pub use read::Seen;
+pub use record::Record;
 pub use stored::{Form, Leftover, Stored, modified_s};
 
 use hold::Hold;

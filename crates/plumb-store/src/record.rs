@@ -1,13 +1,69 @@
 //! Records: small immutable documents, each written once below a name that is given once.
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use plumb_model::release::ReleaseName;
+use plumb_model::{AppName, ChannelName, Digest};
 
 use crate::entry::place_names;
+use crate::gate::Change;
 use crate::{Error, Result, Store, place};
 
 /// Largest record that is read: a release of hundreds of machines, or the trust of one, stays below a megabyte.
 const RECORD_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// One record by what it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Record {
+    /// A version of the root of trust.
+    Root(AppName, u64),
+    /// A promotion of a channel, by its number.
+    Promotion(AppName, ChannelName, u64),
+    /// A release.
+    Release(ReleaseName),
+    /// A statement about a release.
+    Statement(ReleaseName, Digest),
+}
+
+impl Record {
+    /// The application it belongs to.
+    #[must_use]
+    pub fn app(&self) -> &AppName {
+        match self {
+            Record::Root(app, _) | Record::Promotion(app, ..) => app,
+            Record::Release(name) | Record::Statement(name, _) => &name.app,
+        }
+    }
+
+    /// Folders and name below the store's root.
+    fn parts(&self) -> (Vec<String>, String) {
+        let (kind, folder, name) = match self {
+            Record::Root(_, version) => ("trust", None, version.to_string()),
+            Record::Promotion(_, channel, sequence) => {
+                ("channels", Some(channel.to_string()), sequence.to_string())
+            }
+            Record::Release(name) => ("releases", None, name.number.to_string()),
+            Record::Statement(name, digest) => ("statements", Some(name.number.to_string()), digest.hex()),
+        };
+        (std::iter::once(kind.to_owned()).chain([self.app().to_string()]).chain(folder).collect(), name)
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Record::Root(app, version) => write!(f, "version {version} of the trust of `{app}`"),
+            Record::Promotion(app, channel, sequence) => {
+                write!(f, "promotion {sequence} of `{app}@{channel}`")
+            }
+            Record::Release(name) => write!(f, "release `{name}`"),
+            Record::Statement(name, digest) => write!(f, "statement `{}` about `{name}`", digest.short()),
+        }
+    }
+}
 
 /// Where a record is: folders below the store's root, and a name. All of it was checked: names of types, numbers and
 /// digests.
@@ -32,9 +88,33 @@ pub(crate) enum Added {
     Taken,
 }
 
+/// What becomes of a record that has the name already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Other {
+    Stays,
+    /// It goes to `damaged/`.
+    MakesWay,
+}
+
 impl Store {
+    /// Puts the bytes that a record is to have in the place of what is there, which goes to `damaged/`. Whether they are the
+    /// right ones is decided above.
+    ///
+    /// # Errors
+    /// [`Error::Write`]; then what was there is there.
+    pub fn put_right(&self, record: &Record, bytes: &[u8]) -> Result<()> {
+        let (folders, name) = record.parts();
+        let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+        let at = Place { folders: &folders, name, what: record.to_string() };
+        self.write_record(&at, bytes, Other::MakesWay).map(drop)
+    }
+
     /// Adds a record, durably: it appears whole or not at all, and never replaces another.
     pub(crate) fn add_record(&self, at: &Place<'_>, bytes: &[u8]) -> Result<Added> {
+        self.write_record(at, bytes, Other::Stays)
+    }
+
+    fn write_record(&self, at: &Place<'_>, bytes: &[u8], other: Other) -> Result<Added> {
         let path = at.path(self);
         let fail = |source| Error::write(at.what.as_str(), &path, source);
         let mut folder = self.root().to_owned();
@@ -50,7 +130,10 @@ impl Store {
         let added = scratch
             .append(&name, &mut file, bytes)
             .and_then(|()| scratch.sync(&name, &file))
-            .and_then(|()| scratch.publish_new(&name, &path))
+            .and_then(|()| match other {
+                Other::Stays => scratch.publish_new(&name, &path),
+                Other::MakesWay => self.keep_a_look(at, &path).and_then(|()| scratch.publish(&name, &path)),
+            })
             .and_then(|()| place::sync_dir(self.gate(), &folder));
         match added {
             Ok(()) => Ok(Added::New),
@@ -62,6 +145,22 @@ impl Store {
                 } else {
                     Err(fail(source))
                 }
+            }
+        }
+    }
+
+    /// Gives what is at `path` a second name in `damaged/`, for a person to look at; nothing if there is none.
+    fn keep_a_look(&self, at: &Place<'_>, path: &Path) -> io::Result<()> {
+        loop {
+            let number = self.inner.damaged.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{}.{number}", at.folders.join("-"), at.name);
+            let target = self.root().join("damaged").join(name);
+            // link(2), unlike rename(2), does not overwrite what an earlier process put there.
+            self.gate().before(&Change::Link(path, &target))?;
+            match std::fs::hard_link(path, &target) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                other => return other,
             }
         }
     }

@@ -29,6 +29,25 @@ touch /tmp/written /dev/shm/written
 exec "$@"
 "#;
 
+/// What its dpkg says that it is made of.
+const STATUS: &str = "Package: busybox-static
+Status: install ok installed
+Architecture: amd64
+Source: busybox
+Version: 1:1.30.1-7ubuntu3
+Depends: base-files
+
+Package: base-files
+Status: install ok installed
+Architecture: amd64
+Version: 12ubuntu4
+
+Package: gone
+Status: deinstall ok config-files
+Architecture: all
+Version: 1
+";
+
 /// One entry of a layer.
 enum Item<'a> {
     Folder(&'a str, u32, u32),
@@ -136,6 +155,8 @@ fn web_image(folder: &Path) -> Result<(Layout, Digest)> {
         ),
         Item::File("etc/group", 0o644, b"root:x:0:\nweb:x:1001:\nmedia:x:44:web\n"),
         Item::File("etc/below", 0o644, b"lower"),
+        Item::File("etc/os-release", 0o644, b"ID=ubuntu\nVERSION_CODENAME=jammy\n"),
+        Item::File("var/lib/dpkg/status", 0o644, STATUS.as_bytes()),
         Item::File("gone/x", 0o644, b""),
         Item::File("opaque/old", 0o644, b""),
         Item::Folder("srv/www", 0o755, 1000),
@@ -215,6 +236,30 @@ fn a_container_image_runs_unchanged() -> Result<()> {
     ] {
         ensure!(said.contains(line), "`{line}` is not in:\n{said}");
     }
+
+    // A bill of materials has what its dpkg has.
+    let bill = world.json(&["sbom", "contained@1"])?;
+    let components = bill["components"].as_array().context("components")?;
+    let purls: Vec<&str> = components.iter().filter_map(|one| one["purl"].as_str()).collect();
+    let busybox = "pkg:deb/ubuntu/busybox-static@1:1.30.1-7ubuntu3?arch=amd64&distro=jammy&upstream=busybox";
+    let base = "pkg:deb/ubuntu/base-files@12ubuntu4?arch=amd64&distro=jammy";
+    ensure!(purls.contains(&busybox) && purls.contains(&base), "{purls:?}");
+    ensure!(!purls.iter().any(|purl| purl.contains("/gone@")), "{purls:?}");
+    ensure!(purls.iter().any(|purl| purl.starts_with("pkg:deb/debian/linux-image-")), "{purls:?}");
+    let edges = bill["dependencies"].as_array().context("dependencies")?;
+    let own = edges.iter().find(|edge| edge["ref"] == format!("web/{busybox}")).context("its edges")?;
+    ensure!(own["dependsOn"][0] == format!("web/{base}"), "{own}");
+    assert_eq!(bill["compositions"][0]["aggregate"], "complete");
+
+    // What Debian says is not said of another distribution's packages, and that is told.
+    let feed = folder.join("tracker.json");
+    let tracked =
+        r#"{"busybox":{"CVE-2099-1001":{"releases":{"bookworm":{"status":"open","urgency":"low"}}}}}"#;
+    fs::write(&feed, tracked)?;
+    world.ok(&["advisory", "add", "lab", feed.to_str().context("UTF-8")?])?;
+    let affected = world.run(&["affected", "CVE-2099-1001"])?;
+    let told = format!("{}{}", affected.stdout, affected.stderr);
+    ensure!(told.contains("no feed speaks of packages of `ubuntu:jammy`"), "{told}");
 
     // The registry is gone: everything is in the store, and the definition's word counts more than the image's.
     drop(registry);

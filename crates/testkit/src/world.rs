@@ -76,7 +76,7 @@ impl World {
         for kind in fs::read_dir(&entries)? {
             let kind = kind?.file_name();
             // What a home knows of remotes and pins is its own.
-            let own = ["remote", "upstream", "trust", "pin", "upload"];
+            let own = ["remote", "upstream", "trust", "fingerprint", "pin", "upload"];
             if !own.iter().any(|name| kind.to_string_lossy().starts_with(name)) {
                 link_tree(&entries.join(&kind), &self.cache.join("entries").join(&kind))?;
             }

@@ -97,6 +97,12 @@ pub struct FeedView {
 }
 
 impl FeedView {
+    /// `debian` of 2026-11-28: for what is kept.
+    #[must_use]
+    pub fn dated(&self) -> String {
+        format!("`{}` of {}", self.name, clock::utc(self.taken_s, "%Y-%m-%d"))
+    }
+
     /// `debian, taken 2026-11-28, 2 days ago`
     #[must_use]
     pub fn in_words(&self) -> String {

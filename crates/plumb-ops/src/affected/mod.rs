@@ -26,7 +26,8 @@ use plumb_model::AppName;
 use plumb_model::release::ReleaseName;
 use plumb_search::advisory::Verdict;
 use plumb_search::{
-    Affected, Because, Component, FileQuery, Findings, Found, PackageQuery, Query, VulnerabilityName, answer,
+    Affected, Because, Component, Ecosystem, FileQuery, Findings, Found, PackageQuery, Query,
+    VulnerabilityName, answer,
 };
 use serde::Serialize;
 
@@ -40,7 +41,9 @@ use crate::Plumb;
 use crate::error::OpsError;
 use crate::why::WhyLink;
 use index::Index;
-use lookup::{Hit, Releases, Said};
+use lookup::{Hit, Kind, Releases, Said};
+use record::CHANGELOGS;
+use seen::UNKNOWN_SUITE;
 
 /// Most versions that are named where none of them is meant.
 const VERSIONS_NAMED: usize = 20;
@@ -273,10 +276,12 @@ fn judged(index: &Index, said: &[Said]) -> rusqlite::Result<Hits> {
     let mut affected: BTreeMap<i64, (Component, Vec<Because>)> = BTreeMap::new();
     let mut unknown: BTreeMap<i64, Undetermined> = BTreeMap::new();
     let mut clear: BTreeMap<i64, Clear> = BTreeMap::new();
+    let mut silent: BTreeMap<i64, Component> = BTreeMap::new();
     for one in said {
         hits.about.insert(one.package.clone());
         for (id, component) in lookup::of_source(&index.connection, one.ecosystem, &one.package)? {
             if !one.is_about(&component) {
+                silent.insert(id, component);
                 continue;
             }
             match one.claim.judge(component.ecosystem, &component.source_version) {
@@ -294,6 +299,8 @@ fn judged(index: &Index, said: &[Said]) -> rusqlite::Result<Hits> {
             }
         }
     }
+    silent.retain(|id, _| !(affected.contains_key(id) || unknown.contains_key(id) || clear.contains_key(id)));
+    unknown.extend(of_no_feed(index, silent)?);
     unknown.retain(|id, _| !affected.contains_key(id));
     clear.retain(|id, _| !affected.contains_key(id) && !unknown.contains_key(id));
     hits.undetermined = unknown.into_values().collect();
@@ -302,6 +309,36 @@ fn judged(index: &Index, said: &[Said]) -> rusqlite::Result<Hits> {
         hits.take(index, id, component, because)?;
     }
     Ok(hits)
+}
+
+/// Those of which nobody says anything because no feed is about what they are: that they are not affected does not follow.
+fn of_no_feed(index: &Index, silent: BTreeMap<i64, Component>) -> rusqlite::Result<Vec<(i64, Undetermined)>> {
+    let mut spoken: BTreeMap<Kind, bool> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (id, component) in silent {
+        let kind = (component.ecosystem, component.suite.clone());
+        let is_spoken_of = match spoken.get(&kind) {
+            Some(known) => *known,
+            None => lookup::is_spoken_of(&index.connection, &kind, CHANGELOGS)?,
+        };
+        if !is_spoken_of {
+            let reason = format!("no feed speaks of packages of {}", known_as(&kind));
+            found.push((id, Undetermined { component, reason }));
+        }
+        spoken.insert(kind, is_spoken_of);
+    }
+    Ok(found)
+}
+
+/// Whose packages these are, for people.
+fn known_as((ecosystem, suite): &Kind) -> String {
+    match ecosystem {
+        Ecosystem::Debian if suite == UNKNOWN_SUITE => "a distribution that is not known".to_owned(),
+        Ecosystem::Debian if suite.contains(':') => format!("`{suite}`"),
+        Ecosystem::Debian => format!("Debian `{suite}`"),
+        Ecosystem::Pypi => "PyPI".to_owned(),
+        Ecosystem::Npm => "npm".to_owned(),
+    }
 }
 
 impl Said {

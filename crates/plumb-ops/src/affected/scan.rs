@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::Digest;
 use plumb_model::release::ReleaseName;
-use plumb_search::Ecosystem;
 use plumb_search::advisory::Urgency;
 use plumb_trust::statement::{
     Annotation, Predicate, Scan, ScanData, ScanTimes, Scanner, Severity, Vulnerability,
@@ -16,11 +15,10 @@ use plumb_trust::statement::{
 use serde::Serialize;
 
 use super::index::Index;
-use super::lookup::Kind;
 use super::open::{Open, open_in};
 use super::record::CHANGELOGS;
 use super::seen::UNKNOWN_SUITE;
-use super::{FeedView, OpenVulnerability, Scope, compile, lookup, unread};
+use super::{FeedView, OpenVulnerability, Scope, compile, known_as, lookup, unread};
 use crate::collect::Mode;
 use crate::error::OpsError;
 use crate::{Plumb, clock};
@@ -124,15 +122,6 @@ fn look(index: &Index, name: &ReleaseName) -> Result<Looked, OpsError> {
     gaps.extend(open.incomparable.iter().map(|one| format!("the version of {one} cannot be compared")));
     let read = compile::compiled(connection).map_err(&failed)?.into_iter().map(|(name, _)| name).collect();
     Ok(Looked { open, read, gaps })
-}
-
-fn known_as((ecosystem, suite): &Kind) -> String {
-    match ecosystem {
-        Ecosystem::Debian if suite.contains(':') => format!("`{suite}`"),
-        Ecosystem::Debian => format!("Debian `{suite}`"),
-        Ecosystem::Pypi => "PyPI".to_owned(),
-        Ecosystem::Npm => "npm".to_owned(),
-    }
 }
 
 /// In the words of in-toto's predicate for vulnerabilities: one entry for each, whatever it is in.

@@ -46,6 +46,17 @@ pub(super) struct Seen {
     pub(super) missed: Option<String>,
 }
 
+/// The Debian packages of an image as its own lists have them, with these lists.
+pub(crate) struct Listed {
+    pub(crate) texts: Vec<String>,
+    /// `bookworm`, `ubuntu:jammy`.
+    pub(crate) suite: Option<String>,
+    /// Names and versions.
+    pub(crate) packages: Vec<(String, String)>,
+    /// Why these are not all.
+    pub(crate) blind: Option<String>,
+}
+
 /// A list of packages, or a part of it.
 struct List {
     path: String,
@@ -102,6 +113,19 @@ impl Plumb<'_> {
         let (mut components, blind) = listed(&lists, suite.as_deref());
         components.extend(kernel(subject).map(|(component, _)| component));
         Ok((components, blind))
+    }
+
+    /// The Debian packages of an image without its kernel.
+    pub(crate) fn listed_packages(&self, subject: &Subject<'_>) -> Result<Listed, OpsError> {
+        let inventory = self.inventory(subject.machine, subject.image)?;
+        let (lists, suite) = self.lists(subject, &inventory)?;
+        let (components, blind) = listed(&lists, suite.as_deref());
+        Ok(Listed {
+            packages: components.into_iter().map(|one| (one.name, one.version)).collect(),
+            texts: lists.into_iter().map(|list| list.text).collect(),
+            suite,
+            blind,
+        })
     }
 
     /// The lists of packages of an image, and the suite that advisories call them by, if that is known.

@@ -16,7 +16,7 @@ const REMEMBERED: [&str; 12] = [
 ];
 
 /// Kinds whose entries speak of what is elsewhere: the digests in them need not be here.
-const ELSEWHERE: [&str; 4] = ["remote", "remote-seen", "trust-draft", "upstream"];
+const ELSEWHERE: [&str; 5] = ["fingerprint", "remote", "remote-seen", "trust-draft", "upstream"];
 
 /// Kinds whose entries name what a download was taken apart into: it can be taken apart again.
 const TAKEN_APART: [&str; 3] = ["archive", "layer", "unpacked"];

@@ -4,6 +4,7 @@
 //!  every object       hashed, in each form it has            wrong: moved to `damaged/`, then as if it were missing
 //!  every release      canonical, in its place, chain of digests; statements by their digests
 //!  trust, channels    every version follows from the one before, every promotion is signed and in its place
+//!                                                             all of these: from a remote (`record.rs`)
 //!  what they reach    there                                   missing: another form, the archive's pool, taken out of an
 //!                                                             image or a package, built again, a remote (`repair.rs`)
 //!  entries            what they name is there                 forgotten, if they only spare work
@@ -24,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::Digest;
 use plumb_model::release::ReleaseName;
-use plumb_store::Stored;
+use plumb_store::{Record, Stored};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -63,6 +64,9 @@ pub struct Damage {
     /// The object that is to come back, if it is one.
     #[serde(skip)]
     digest: Option<Digest>,
+    /// The record that is to come back, if it is one.
+    #[serde(skip)]
+    record: Option<Record>,
 }
 
 /// Kinds of damage.
@@ -150,8 +154,7 @@ impl Plumb<'_> {
             remotes: Vec::new(),
         };
         let mut wrong = self.check_objects_of_store(mode, &mut found)?;
-        let releases = self.check_releases(&mut found)?;
-        self.check_vouching(&mut found)?;
+        let releases = self.check_records(mode, &mut found)?;
         let (mut repaired, mut needed) = (Repaired::default(), Needed::default());
         for round in 0..ROUNDS {
             needed = self.needed_by(&releases)?;
@@ -293,7 +296,10 @@ impl Plumb<'_> {
         needed: &Needed,
         found: &mut Checkup,
     ) -> Result<(), OpsError> {
-        let unread = found.damages.iter().find(|damage| damage.kind == DamageKind::Release);
+        let is_unread = |damage: &&Damage| {
+            damage.kind == DamageKind::Release && !matches!(damage.outcome, Outcome::Repaired(_))
+        };
+        let unread = found.damages.iter().find(is_unread);
         let unread = unread.map(|damage| damage.what.clone());
         let unread = unread.or_else(|| Some(format!("all of {}", needed.unread.first()?)));
         for damage in &mut found.damages {
@@ -344,5 +350,5 @@ fn lacking(kind: DamageKind, digest: &Digest, reason: &str) -> Damage {
 
 fn damage(kind: DamageKind, what: String, reason: &str) -> Damage {
     let (reason, needed_by) = (reason.to_owned(), Vec::new());
-    Damage { kind, what, reason, needed_by, outcome: Outcome::Left, digest: None }
+    Damage { kind, what, reason, needed_by, outcome: Outcome::Left, digest: None, record: None }
 }

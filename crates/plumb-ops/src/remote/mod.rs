@@ -12,6 +12,7 @@ mod index;
 mod object;
 mod pull;
 mod push;
+mod regain;
 mod report;
 mod restore;
 mod signed;

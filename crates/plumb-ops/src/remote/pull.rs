@@ -178,7 +178,7 @@ impl Plumb<'_> {
             Err(error) => return Err(error),
         };
         pulled.changed = true;
-        let release = self.fetch_document(job, entry)?;
+        let release = self.document_there(job.place, &job.name, entry)?;
         pulled.bytes += entry.document.size;
         // Nothing is fetched, kept or trusted for what nobody vouches for.
         let words = self.believed(job.place, job.look, &release)?;
@@ -220,15 +220,18 @@ impl Plumb<'_> {
     }
 
     /// The release's own document: it is what it says, and says what it was asked for.
-    fn fetch_document(&self, job: &Job<'_>, entry: &Entry) -> Result<Release, OpsError> {
-        let bytes =
-            plumb_remote::read_blob(job.remote, &blob(&entry.document), DOCUMENT_LIMIT, &job.place.patience)?;
-        let foreign = |source| TransferError::Foreign {
-            name: format!("release {} of {}", job.name, job.remote.shown()),
-            source,
-        };
+    pub(super) fn document_there(
+        &self,
+        place: &Place,
+        name: &ReleaseName,
+        entry: &Entry,
+    ) -> Result<Release, OpsError> {
+        let remote = place.remote.as_ref();
+        let bytes = plumb_remote::read_blob(remote, &blob(&entry.document), DOCUMENT_LIMIT, &place.patience)?;
+        let foreign =
+            |source| TransferError::Foreign { name: format!("release {name} of {}", remote.shown()), source };
         let release = Release::from_bytes(&bytes).map_err(|error| foreign(error.into()))?;
-        if release.name() != job.name {
+        if release.name() != *name {
             return Err(OpsError::Transfer(foreign(format!("it is {}", release.name()).into())));
         }
         Ok(release)

@@ -171,6 +171,17 @@ struct Visit<'a> {
     app: &'a AppName,
 }
 
+/// A file of the metadata as a remote has it, unverified; `None` if it is not there.
+pub(super) fn metadata_of(
+    place: &Place,
+    app: &AppName,
+    role: Role,
+    file: &str,
+) -> Result<Option<Vec<u8>>, OpsError> {
+    let visit = Visit { remote: place.remote.as_ref(), app };
+    Ok(visit.read(role, file)?.map(|(bytes, _)| bytes))
+}
+
 impl Visit<'_> {
     fn bad(&self, source: TufError) -> OpsError {
         TrustError::Metadata { remote: self.remote.shown(), app: self.app.clone(), source }.into()
@@ -334,7 +345,7 @@ impl Plumb<'_> {
     ) -> Result<Option<Digest>, OpsError> {
         let first = look.first_root().filter(|_| self.store.roots(app).is_ok_and(|roots| roots.is_empty()));
         for (version, bytes) in &look.roots {
-            self.store.add_root(app, *version, bytes)?;
+            self.add_root(app, *version, bytes)?;
         }
         if let Some(root) = first {
             self.report(Progress::Travel(Travel::Trusts { app: app.to_string(), root }));
@@ -391,7 +402,7 @@ impl Plumb<'_> {
                 },
             };
             for (version, bytes) in &look.roots {
-                self.store.add_root(app, *version, bytes)?;
+                self.add_root(app, *version, bytes)?;
             }
             let wanted = documents(&look)?;
             let trust = self.trust(app)?;

@@ -172,6 +172,27 @@ impl Plumb<'_> {
         Ok(words.envelopes.into_iter().map(String::into_bytes).collect())
     }
 
+    /// What was said there about a release, by whomever.
+    pub(super) fn words_about(
+        &self,
+        place: &Place,
+        look: &Look,
+        name: &ReleaseName,
+    ) -> Result<Vec<Vec<u8>>, OpsError> {
+        self.words(place, look, &name.app, &release_name(name.number))
+    }
+
+    /// Everything that a channel pointed to there, unverified.
+    pub(super) fn moves_of(
+        &self,
+        place: &Place,
+        look: &Look,
+        app: &AppName,
+        channel: &ChannelName,
+    ) -> Result<Vec<Vec<u8>>, OpsError> {
+        self.words(place, look, app, &channel_name(channel))
+    }
+
     /// What was said there about a release by keys that are trusted, as envelopes; one of them, or one that is here, signs
     /// it.
     ///

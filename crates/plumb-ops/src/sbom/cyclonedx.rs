@@ -36,7 +36,14 @@ pub(super) fn document(bill: &Bill) -> Value {
         },
         "components": components,
         "dependencies": dependencies,
+        "compositions": bill.machines.iter().map(composition).collect::<Vec<_>>(),
     })
+}
+
+/// Whether everything that a machine holds is named.
+fn composition(machine: &BillMachine) -> Value {
+    let aggregate = if machine.blind.is_none() { "complete" } else { "incomplete" };
+    json!({"aggregate": aggregate, "assemblies": [machine.name]})
 }
 
 /// The number of a release; a folder has none.
@@ -50,7 +57,7 @@ fn of_machine(bill: &Bill, machine: &BillMachine) -> Value {
         "bom-ref": machine.name,
         "name": format!("{}/{}", bill.app, machine.name),
         "version": version(bill),
-        "description": format!("Debian {}, root file system with dm-verity", machine.suite),
+        "description": format!("{}, root file system with dm-verity{}", machine.system, machine.told()),
         "hashes": [{"alg": "SHA-256", "content": machine.root.hex()}],
     })
 }

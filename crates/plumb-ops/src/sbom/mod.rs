@@ -8,6 +8,7 @@
 //! the package list, Python projects from `*.dist-info/METADATA`, packages of npm from `node_modules/*/package.json`. What a
 //! Debian package brings is that package. The same release gives the same bytes.
 
+mod container;
 mod cyclonedx;
 mod owned;
 mod spdx;
@@ -59,9 +60,18 @@ pub(crate) struct BillMachine {
     pub(crate) name: MachineName,
     /// Digest of the verified root.
     pub(crate) root: Digest,
-    /// Debian suite.
-    pub(crate) suite: String,
+    /// Whose packages it is made of: `Debian bookworm`.
+    pub(crate) system: String,
+    /// Why the components are not all.
+    pub(crate) blind: Option<String>,
     pub(crate) components: Vec<Component>,
+}
+
+impl BillMachine {
+    /// What is to be said if its components are not all.
+    fn told(&self) -> String {
+        self.blind.as_ref().map(|why| format!("; its packages are not all: {why}")).unwrap_or_default()
+    }
 }
 
 /// One package of a machine.
@@ -93,12 +103,7 @@ impl Plumb<'_> {
         let side = self.side(of)?;
         let mut machines = Vec::new();
         for (name, machine) in &side.machines {
-            machines.push(BillMachine {
-                name: name.clone(),
-                root: machine.image.root.digest,
-                suite: side.definition.base.suite.clone(),
-                components: self.components(&side, name, machine)?,
-            });
+            machines.push(self.bill_machine(&side, name, machine)?);
         }
         let parts: Vec<String> =
             machines.iter().map(|machine| format!("{} {}", machine.name, machine.root)).collect();
@@ -115,6 +120,29 @@ impl Plumb<'_> {
         })
     }
 
+    fn bill_machine(
+        &self,
+        side: &Side,
+        name: &MachineName,
+        machine: &SideMachine,
+    ) -> Result<BillMachine, OpsError> {
+        let mut bill = BillMachine {
+            name: name.clone(),
+            root: machine.image.root.digest,
+            system: format!("Debian {}", side.definition.base.suite),
+            blind: None,
+            components: self.components(side, name, machine)?,
+        };
+        if side.definition.machines.get(name).is_some_and(|defined| defined.oci.is_some()) {
+            let contained = self.packages_contained(side, name)?;
+            bill.system = contained.distribution.unwrap_or_else(|| "a container".to_owned());
+            bill.blind = contained.blind;
+            let known: BTreeSet<String> = bill.components.iter().map(|one| one.purl.clone()).collect();
+            bill.components.extend(contained.components.into_iter().filter(|one| !known.contains(&one.purl)));
+        }
+        Ok(bill)
+    }
+
     fn components(
         &self,
         side: &Side,
@@ -129,6 +157,7 @@ impl Plumb<'_> {
         for package in packages.filter_map(|package| side.lock.package(&package)) {
             let archive = side.lock.sources.iter().find(|source| source.suite == package.suite);
             let qualifiers = Qualifiers {
+                vendor: purl::DEBIAN,
                 arch: &package.architecture,
                 distro: &side.definition.base.suite,
                 upstream: sources.get(package.name.as_str()).map(String::as_str),
@@ -245,7 +274,8 @@ mod tests {
 
     #[test]
     fn package_urls() {
-        let qualifiers = Qualifiers { arch: "amd64", distro: "bookworm", upstream: Some("gcc-12") };
+        let qualifiers =
+            Qualifiers { vendor: purl::DEBIAN, arch: "amd64", distro: "bookworm", upstream: Some("gcc-12") };
         assert_eq!(
             purl::debian("libstdc++6", "1:12.2.0-14+deb12u1~x", &qualifiers),
             "pkg:deb/debian/libstdc%2B%2B6@1:12.2.0-14%2Bdeb12u1~x?arch=amd64&distro=bookworm&upstream=gcc-12"

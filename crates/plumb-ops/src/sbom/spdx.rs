@@ -17,6 +17,7 @@ pub(super) fn document(bill: &Bill) -> Value {
         let name = format!("{}/{}", bill.app, machine.name);
         let mut value = package(&own, &name, &bill.name, "OPERATING-SYSTEM");
         value["checksums"] = json!([{"algorithm": "SHA256", "checksumValue": machine.root.hex()}]);
+        value["comment"] = json!(format!("{}{}", machine.system, machine.told()));
         packages.push(value);
         relations.push(relation(&root, "CONTAINS", &own));
         for one in &machine.components {

@@ -77,6 +77,14 @@ pub enum TrustError {
         /// Version.
         version: u64,
     },
+    /// The first root of trust is damaged, and nothing here says which one it was.
+    #[error("the trust of `{app}` cannot be made good by itself: nothing here says which one it was")]
+    NoFingerprint {
+        /// Application.
+        app: AppName,
+        /// Fingerprint of the one that a remote has.
+        there: Digest,
+    },
     /// A change of trust is asked for that makes no sense.
     #[error("cannot change the trust of `{app}`: {why}")]
     Change {
@@ -243,6 +251,7 @@ impl TrustError {
             self,
             TrustError::Root { .. }
                 | TrustError::RootGap { .. }
+                | TrustError::NoFingerprint { .. }
                 | TrustError::Unsigned { .. }
                 | TrustError::Promotion { .. }
                 | TrustError::History { .. }
@@ -273,7 +282,13 @@ impl TrustError {
             TrustError::WhichKey { names, .. } => {
                 format!("choose one: `PLUMB_KEY={}`", names.first().map_or("alice", SignerName::as_str))
             }
+            TrustError::Root { .. } | TrustError::RootGap { .. } => {
+                "`plumb fsck` brings it back from a remote that has it".to_owned()
+            }
             TrustError::NoRoot { .. } => "`plumb release` in the application's folder begins it".to_owned(),
+            TrustError::NoFingerprint { app, there } => format!(
+                "if {there} is what the people whose application it is call its fingerprint, `plumb clone REMOTE {app} --trust {there}` in a new home"
+            ),
             TrustError::Unsigned { release, .. } => {
                 format!("if you know where it comes from, `plumb sign {release}` vouches for it")
             }

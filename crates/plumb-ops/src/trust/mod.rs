@@ -11,4 +11,4 @@ pub use key::KeyView;
 pub use root::{DraftView, TrustChange, TrustView, TrustedKey};
 pub use vouch::{Said, SaidBy};
 
-pub(crate) use root::Trust;
+pub(crate) use root::{FINGERPRINTS, Trust};

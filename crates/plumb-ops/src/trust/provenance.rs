@@ -33,7 +33,12 @@ pub(super) fn of(release: &Release, lock: &Lock) -> Value {
         })
     }));
     dependencies.extend(lock.packages.iter().map(|package| {
-        let qualifiers = Qualifiers { arch: &package.architecture, distro: &package.suite, upstream: None };
+        let qualifiers = Qualifiers {
+            vendor: purl::DEBIAN,
+            arch: &package.architecture,
+            distro: &package.suite,
+            upstream: None,
+        };
         json!({
             "name": package.name,
             "uri": purl::debian(package.name.as_str(), package.version.as_str(), &qualifiers),

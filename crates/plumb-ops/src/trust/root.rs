@@ -18,6 +18,10 @@ const ROOT_LIFE_S: i64 = 365 * 86_400;
 /// A change of trust that waits for signatures.
 const DRAFT: &str = "trust-draft-1";
 
+/// Kind of the store entries that hold the fingerprint of an application's trust: which first root it was, should its file be
+/// damaged.
+pub(crate) const FINGERPRINTS: &str = "fingerprint-1";
+
 /// Who is trusted for an application.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrustView {
@@ -116,16 +120,16 @@ impl Plumb<'_> {
     /// As it was in version `newest`, if there are newer ones.
     pub(crate) fn trust_at(&self, app: &AppName, newest: u64) -> Result<Option<Trust>, OpsError> {
         let mut found: Option<Trust> = None;
-        let mut expected = None;
-        for version in self.store.roots(app)?.into_iter().filter(|version| *version <= newest) {
-            if expected.is_some_and(|expected| expected != version) {
-                return Err(
-                    TrustError::RootGap { app: app.clone(), version: expected.unwrap_or(version) }.into()
-                );
+        let gap = |version| TrustError::RootGap { app: app.clone(), version };
+        let versions = self.store.roots(app)?;
+        if versions.is_empty() && self.fingerprint(app)?.is_some() {
+            return Err(gap(1).into());
+        }
+        for (version, expected) in versions.into_iter().zip(1..=newest) {
+            if expected != version {
+                return Err(gap(expected).into());
             }
-            expected = Some(version + 1);
-            let gap = || TrustError::RootGap { app: app.clone(), version };
-            let bytes = self.store.root_of_trust(app, version)?.ok_or_else(gap)?;
+            let bytes = self.store.root_of_trust(app, version)?.ok_or_else(|| gap(version))?;
             let fail = |source| TrustError::Root { app: app.clone(), version, source };
             match &mut found {
                 None => {
@@ -142,6 +146,25 @@ impl Plumb<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Keeps a version of the root of trust.
+    pub(crate) fn add_root(&self, app: &AppName, version: u64, bytes: &[u8]) -> Result<(), OpsError> {
+        self.store.add_root(app, version, bytes)?;
+        if version == 1 { self.remember_fingerprint(app, &Digest::of(bytes)) } else { Ok(()) }
+    }
+
+    /// Which first root of an application was trusted here; `None` if that was before it was remembered.
+    pub(crate) fn fingerprint(&self, app: &AppName) -> Result<Option<Digest>, OpsError> {
+        let entry = self.store.entry(FINGERPRINTS, app.as_str())?;
+        Ok(entry.and_then(|bytes| String::from_utf8_lossy(&bytes).parse().ok()))
+    }
+
+    pub(crate) fn remember_fingerprint(&self, app: &AppName, fingerprint: &Digest) -> Result<(), OpsError> {
+        if self.fingerprint(app)?.as_ref() == Some(fingerprint) {
+            return Ok(());
+        }
+        Ok(self.store.put_entry(FINGERPRINTS, app.as_str(), fingerprint.to_string().as_bytes())?)
     }
 
     /// The trust of an application.
@@ -177,7 +200,7 @@ impl Plumb<'_> {
         let mut draft = Draft::first(app, &name, &key.public(), clock::now_s() + ROOT_LIFE_S);
         let fail = |source| TrustError::Root { app: app.clone(), version: 1, source };
         draft.sign(&key).map_err(fail)?;
-        self.store.add_root(app, 1, &draft.to_bytes().map_err(fail)?)?;
+        self.add_root(app, 1, &draft.to_bytes().map_err(fail)?)?;
         self.trust(app)
     }
 
@@ -365,7 +388,7 @@ impl Plumb<'_> {
         let bytes = draft.to_bytes().map_err(fail)?;
         match trust.trusted.next_root(&bytes) {
             Ok(()) => {
-                self.store.add_root(app, version, &bytes)?;
+                self.add_root(app, version, &bytes)?;
                 Ok(self.store.remove_entry(DRAFT, app.as_str())?)
             }
             Err(TufError::Threshold { .. }) => Ok(self.store.put_entry(DRAFT, app.as_str(), &bytes)?),

@@ -11,7 +11,7 @@ use plumb_trust::SecretKey;
 use plumb_trust::tuf::{Fresh, Target, Trusted, publish};
 use serde_json::Value;
 /// A time far ahead, seconds since 1970: 2100.
-const FAR_S: i64 = 4_102_444_800;
+pub const FAR_S: i64 = 4_102_444_800;
 
 use testkit::{Output, World, copy_example};
 
