@@ -47,6 +47,7 @@ impl OpsError {
             OpsError::Requirements { source, .. } => source.hint(),
             OpsError::Fetch(error) => error.hint(),
             OpsError::Store(error) => error.hint(),
+            OpsError::State(error) => error.hint(),
             OpsError::Transfer(error) => error.hint(),
             OpsError::Target(error) => error.hint(),
             OpsError::Trust(error) => error.hint(),

@@ -1,10 +1,12 @@
-//! What this host knows of its deployments: the wanted release, plans with their journal, and addresses.
+//! What is known of deployments: who runs them, the wanted release, plans with their journal, and addresses.
 //!
-//! One SQLite database in WAL mode with `synchronous = FULL`: a transaction that returned is on disk. What really runs
-//! is never read from here; the target observes it.
+//! One SQLite database in WAL mode with `synchronous = FULL`: a transaction that returned is on disk. Or, for several
+//! hosts, one PostgreSQL database. What really runs is never read from here; the target observes it.
 //!
 //! ```text
-//!  deployment(name, app, current)
+//!  host(id, name)                                  hosts that share the database; none in a file
+//!  deployment(name, app, current, host)
+//!  holder(deployment, who, pid, what, since_ms, session)
 //!  address(deployment, instance, address)          kept as long as the deployment's volumes may be
 //!  plan(deployment, generation, document, status, reason, started_ms, ended_ms)
 //!  step(deployment, generation, seq, status, at_ms)
@@ -12,31 +14,81 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod address;
+mod database;
+mod error;
+mod hold;
+mod password;
 mod plan;
+mod postgres;
 mod schema;
+mod sqlite;
 mod test;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use plumb_model::release::ReleaseName;
 use plumb_model::{AppName, DeploymentName, InstanceName};
 use plumb_plan::Addresses;
-use rusqlite::{Connection, OptionalExtension, params};
 
+pub use address::{AddressError, PostgresAddress};
+pub use database::DatabaseError;
+pub use error::StateError;
+pub use hold::{Claim, Holder};
+pub use password::{Credentials, Password};
 pub use plan::{PlanRecord, PlanStatus, StepStatus};
 
-/// How long a statement waits for another process's transaction. Transactions here take milliseconds; ten seconds only
-/// pass on a disk that is as good as dead.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+use database::{Database, Row, Value};
+
+/// Longest waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For another's transaction. Transactions here take milliseconds; ten seconds only pass on a disk, or with a server,
+    /// that is as good as dead.
+    pub wait: Duration,
+    /// For a connection to one server: a few lost packets on the slowest way around the world.
+    pub connect: Duration,
+    /// For one statement, by the server. Above `wait`, so that a lock is named as the reason.
+    pub statement: Duration,
+    /// For one answer, by us. Above `statement`, so that usually it is the server that says why.
+    pub answer: Duration,
+    /// For a deployment that another session holds: as long as a server needs to notice that a process was killed.
+    pub held: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            wait: Duration::from_secs(10),
+            connect: Duration::from_secs(10),
+            statement: Duration::from_secs(15),
+            answer: Duration::from_secs(20),
+            held: Duration::from_secs(1),
+        }
+    }
+}
 
 /// The database.
 #[derive(Debug)]
 pub struct State {
-    connection: Connection,
-    path: PathBuf,
+    database: Box<dyn Database>,
+    /// For messages.
+    place: String,
+    /// This host; nobody where there is only one.
+    host: Option<Host>,
+}
+
+/// One of the hosts that share a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// What no other home has.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
 }
 
 /// A deployment as recorded.
@@ -48,100 +100,156 @@ pub struct DeploymentRecord {
     pub app: AppName,
     /// Release that was committed last; `None` before the first and after `down`.
     pub current: Option<ReleaseName>,
-}
-
-/// Why the state could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// SQLite refused.
-    #[error("cannot {action} the state in `{path}`")]
-    Database {
-        /// What was being done.
-        action: &'static str,
-        /// The database file.
-        path: PathBuf,
-        /// What SQLite says.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// The database was made by a newer Plumb.
-    #[error("the state in `{path}` has version {found}; this plumb knows versions up to {known}")]
-    Newer {
-        /// The database file.
-        path: PathBuf,
-        /// Version found.
-        found: u32,
-        /// Newest known.
-        known: u32,
-    },
-    /// A stored value does not read back.
-    #[error("the state in `{path}` holds a damaged {what} of deployment `{deployment}`")]
-    Damaged {
-        /// The database file.
-        path: PathBuf,
-        /// What is damaged.
-        what: &'static str,
-        /// Whose.
-        deployment: String,
-    },
-    /// The deployment belongs to another application.
-    #[error("deployment `{deployment}` belongs to application `{app}`, not to `{wanted}`")]
-    OtherApp {
-        /// Deployment.
-        deployment: DeploymentName,
-        /// Its application.
-        app: AppName,
-        /// The one asked for.
-        wanted: AppName,
-    },
+    /// The host that runs it, by name, if that is another than this one.
+    pub elsewhere: Option<String>,
 }
 
 impl State {
-    /// Opens the database at `path`, making or migrating it as needed.
+    /// Opens the database in the file `path`, making or migrating it as needed.
     ///
     /// # Errors
     /// [`StateError`].
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let failed = |source| StateError::Database { action: "open", path: path.to_owned(), source };
-        let connection = Connection::open(path).map_err(failed)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-        connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
-            .map_err(failed)?;
-        let mut state = State { connection, path: path.to_owned() };
-        schema::migrate(&mut state)?;
-        Ok(state)
+        State::open_within(path, Limits::default())
     }
 
-    pub(crate) fn failed(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> StateError + use<> {
-        let path = self.path.clone();
-        move |source| StateError::Database { action, path, source }
+    /// The same with other limits.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn open_within(path: &Path, limits: Limits) -> Result<Self, StateError> {
+        let place = path.display().to_string();
+        match sqlite::Sqlite::open(path, limits.wait) {
+            Ok(database) => State { database: Box::new(database), place, host: None }.migrated(),
+            Err(source) => Err(StateError::Database { action: "open", place, source }),
+        }
     }
 
-    pub(crate) fn damaged(&self, what: &'static str, deployment: &DeploymentName) -> StateError {
-        StateError::Damaged { path: self.path.clone(), what, deployment: deployment.to_string() }
+    /// Connects to the database at `address` as `host`, making or migrating its tables as needed.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn connect(
+        address: &PostgresAddress,
+        credentials: &Credentials,
+        host: Host,
+        limits: Limits,
+    ) -> Result<Self, StateError> {
+        let place = address.to_string();
+        let database = credentials.password(address).and_then(|password| {
+            postgres::Postgres::open(address, password.as_ref().map(Password::reveal), limits)
+        });
+        match database {
+            Ok(database) => State { database: Box::new(database), place, host: Some(host) }.migrated(),
+            Err(source) => Err(StateError::Unreachable { place, source }),
+        }
+    }
+
+    fn migrated(mut self) -> Result<Self, StateError> {
+        schema::migrate(&mut self)?;
+        Ok(self)
+    }
+
+    /// Where it is, for people. It holds no password.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub(crate) fn failed(&self, action: &'static str) -> impl FnOnce(DatabaseError) -> StateError + use<> {
+        let place = self.place.clone();
+        move |source| StateError::Database { action, place, source }
+    }
+
+    pub(crate) fn damaged(&self, what: &'static str, deployment: impl ToString) -> StateError {
+        StateError::Damaged { place: self.place.clone(), what, deployment: deployment.to_string() }
+    }
+
+    /// One statement that writes, as a transaction of its own.
+    pub(crate) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, StateError> {
+        self.database.execute(sql, values).map_err(self.failed("write"))
+    }
+
+    /// Several statements that are all carried out or none.
+    pub(crate) fn transaction<T>(
+        &self,
+        write: impl FnOnce(&dyn Database) -> Result<T, DatabaseError>,
+    ) -> Result<T, StateError> {
+        let database = &*self.database;
+        let run = || {
+            database.begin()?;
+            match write(database) {
+                Ok(value) => database.commit().map(|()| value),
+                Err(error) => {
+                    // The first error is the one to tell; a session that is over has rolled back.
+                    if !error.is_lost() {
+                        let _ = database.roll_back();
+                    }
+                    Err(error)
+                }
+            }
+        };
+        run().map_err(self.failed("write"))
+    }
+
+    /// The rows of an answer.
+    pub(crate) fn rows<T>(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        read: impl Fn(&Row<'_>) -> Result<T, DatabaseError>,
+    ) -> Result<Vec<T>, StateError> {
+        let mut rows = Vec::new();
+        let mut each = |row: &Row<'_>| {
+            rows.push(read(row)?);
+            Ok(())
+        };
+        self.database.query(sql, values, &mut each).map_err(self.failed("read"))?;
+        Ok(rows)
+    }
+
+    /// The id of this host, where there are several.
+    pub(crate) fn host_id(&self) -> Option<&str> {
+        self.host.as_ref().map(|host| host.id.as_str())
+    }
+
+    /// Adds a deployment of this host in a transaction, if there is none of its name.
+    pub(crate) fn insert_deployment(
+        &self,
+        database: &dyn Database,
+        name: &DeploymentName,
+        app: &AppName,
+    ) -> Result<bool, DatabaseError> {
+        if let Some(host) = &self.host {
+            database.execute(
+                "INSERT INTO host (id, name) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET name = $2",
+                &[host.id.as_str().into(), host.name.as_str().into()],
+            )?;
+        }
+        let added = database.execute(
+            "INSERT INTO deployment (name, app, host) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
+            &[name.as_str().into(), app.as_str().into(), self.host_id().into()],
+        )?;
+        Ok(added == 1)
     }
 
     /// Records the deployment if it is new.
     ///
     /// # Errors
-    /// [`StateError::OtherApp`] if the name is taken by another application.
+    /// [`StateError::OtherApp`] or [`StateError::OtherHost`] if the name is taken by another application or host.
     pub fn ensure_deployment(
         &mut self,
         name: &DeploymentName,
         app: &AppName,
     ) -> Result<DeploymentRecord, StateError> {
-        self.connection
-            .execute(
-                "INSERT INTO deployment (name, app) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
-                params![name.as_str(), app.as_str()],
-            )
-            .map_err(self.failed("write"))?;
+        self.transaction(|database| self.insert_deployment(database, name, app))?;
         let record = self.deployment(name)?.ok_or_else(|| self.damaged("record", name))?;
-        if record.app == *app {
-            Ok(record)
-        } else {
-            Err(StateError::OtherApp { deployment: name.clone(), app: record.app, wanted: app.clone() })
+        match record.elsewhere {
+            Some(host) => Err(StateError::OtherHost { deployment: name.clone(), host }),
+            None if record.app == *app => Ok(record),
+            None => {
+                Err(StateError::OtherApp { deployment: name.clone(), app: record.app, wanted: app.clone() })
+            }
         }
     }
 
@@ -150,32 +258,35 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn deployment(&self, name: &DeploymentName) -> Result<Option<DeploymentRecord>, StateError> {
-        Ok(self.deployments()?.into_iter().find(|record| record.name == *name))
+        Ok(self.records("WHERE deployment.name = $1", &[name.as_str().into()])?.pop())
     }
 
-    /// All deployments, by name.
+    /// All deployments, those of other hosts included, by name.
     ///
     /// # Errors
     /// [`StateError`].
     pub fn deployments(&self) -> Result<Vec<DeploymentRecord>, StateError> {
-        let read = || -> rusqlite::Result<Vec<(String, String, Option<u64>)>> {
-            let mut statement =
-                self.connection.prepare("SELECT name, app, current FROM deployment ORDER BY name")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            rows.collect()
-        };
-        let rows = read().map_err(self.failed("read"))?;
+        self.records("ORDER BY deployment.name", &[])
+    }
+
+    fn records(&self, which: &str, values: &[Value<'_>]) -> Result<Vec<DeploymentRecord>, StateError> {
+        let sql = format!(
+            "SELECT deployment.name, app, current, deployment.host, host.name FROM deployment
+             LEFT JOIN host ON host.id = deployment.host {which}"
+        );
+        let rows = self.rows(&sql, values, |row| {
+            let host = row.text_or_none(3)?.map(str::to_owned);
+            let called = row.text_or_none(4)?.map(str::to_owned);
+            Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned(), row.number_or_none(2)?, host, called))
+        })?;
         rows.into_iter()
-            .map(|(name, app, current)| {
-                let damaged = || StateError::Damaged {
-                    path: self.path.clone(),
-                    what: "record",
-                    deployment: name.clone(),
-                };
+            .map(|(name, app, current, host, called)| {
+                let damaged = || self.damaged("record", &name);
                 let app: AppName = app.parse().map_err(|_| damaged())?;
-                let name: DeploymentName = name.parse().map_err(|_| damaged())?;
                 let current = current.map(|number| ReleaseName { app: app.clone(), number });
-                Ok(DeploymentRecord { name, app, current })
+                let elsewhere =
+                    host.filter(|host| self.host_id() != Some(host)).map(|id| called.unwrap_or(id));
+                Ok(DeploymentRecord { name: name.parse().map_err(|_| damaged())?, app, current, elsewhere })
             })
             .collect()
     }
@@ -185,21 +296,15 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn current_of(&self, app: &AppName) -> Result<Vec<(DeploymentName, u64)>, StateError> {
-        let read = || -> rusqlite::Result<Vec<(String, u64)>> {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT name, current FROM deployment WHERE app = ?1 AND current IS NOT NULL ORDER BY current, name",
-            )?;
-            let rows = statement.query_map([app.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            rows.collect()
-        };
-        let rows = read().map_err(self.failed("read"))?;
-        let damaged = |name: &str| StateError::Damaged {
-            path: self.path.clone(),
-            what: "name",
-            deployment: name.to_owned(),
-        };
+        let rows = self.rows(
+            "SELECT name, current FROM deployment WHERE app = $1 AND current IS NOT NULL ORDER BY current, name",
+            &[app.as_str().into()],
+            |row| Ok((row.text(0)?.parse().map_err(|_| row.text(0).map(str::to_owned)), row.number(1)?)),
+        )?;
         rows.into_iter()
-            .map(|(name, number)| Ok((name.parse().map_err(|_| damaged(&name))?, number)))
+            .map(|(name, number)| {
+                Ok((name.map_err(|text| self.damaged("name", text.unwrap_or_default()))?, number))
+            })
             .collect()
     }
 
@@ -212,31 +317,24 @@ impl State {
         &self,
         apps: &BTreeSet<&AppName>,
     ) -> Result<Vec<(AppName, DeploymentName, u64)>, StateError> {
-        let failed = |source| StateError::Database { action: "read", path: self.path.clone(), source };
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT app, name, current FROM deployment WHERE current IS NOT NULL ORDER BY app, current, name",
-            )
-            .map_err(failed)?;
-        let mut rows = statement.query([]).map_err(failed)?;
         let mut all = Vec::new();
+        let mut damaged = None;
         let mut wanted = apps.iter().peekable();
-        while let Some(row) = rows.next().map_err(failed)? {
-            let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
-            let app = text(0).map_err(failed)?;
+        let mut each = |row: &Row<'_>| {
+            let app = row.text(0)?;
             // Both are sorted, byte by byte.
             while wanted.next_if(|one| one.as_str() < app).is_some() {}
-            let Some(app) = wanted.peek().filter(|one| one.as_str() == app) else { continue };
-            let name = text(1).map_err(failed)?;
-            let damaged = |_| StateError::Damaged {
-                path: self.path.clone(),
-                what: "name",
-                deployment: name.to_owned(),
-            };
-            all.push(((**app).clone(), name.parse().map_err(damaged)?, row.get(2).map_err(failed)?));
-        }
-        Ok(all)
+            let Some(app) = wanted.peek().filter(|one| one.as_str() == app) else { return Ok(()) };
+            match row.text(1)?.parse() {
+                Ok(name) => all.push(((**app).clone(), name, row.number(2)?)),
+                Err(_) => damaged = Some(row.text(1)?.to_owned()),
+            }
+            Ok(())
+        };
+        let sql =
+            "SELECT app, name, current FROM deployment WHERE current IS NOT NULL ORDER BY app, current, name";
+        self.database.query(sql, &[], &mut each).map_err(self.failed("read"))?;
+        damaged.map_or(Ok(all), |name| Err(self.damaged("name", name)))
     }
 
     /// Records which release is current.
@@ -244,9 +342,10 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn set_current(&mut self, name: &DeploymentName, number: Option<u64>) -> Result<(), StateError> {
-        self.connection
-            .execute("UPDATE deployment SET current = ?2 WHERE name = ?1", params![name.as_str(), number])
-            .map_err(self.failed("write"))?;
+        self.execute(
+            "UPDATE deployment SET current = $2 WHERE name = $1",
+            &[name.as_str().into(), number.into()],
+        )?;
         Ok(())
     }
 
@@ -255,13 +354,11 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn addresses(&self, name: &DeploymentName) -> Result<Addresses, StateError> {
-        let read = || -> rusqlite::Result<Vec<(String, String)>> {
-            let mut statement =
-                self.connection.prepare("SELECT instance, address FROM address WHERE deployment = ?1")?;
-            let rows = statement.query_map([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            rows.collect()
-        };
-        let rows = read().map_err(self.failed("read"))?;
+        let rows = self.rows(
+            "SELECT instance, address FROM address WHERE deployment = $1",
+            &[name.as_str().into()],
+            |row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned())),
+        )?;
         rows.into_iter()
             .map(|(instance, address)| {
                 let instance: InstanceName = instance.parse().map_err(|_| self.damaged("address", name))?;
@@ -276,18 +373,16 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn add_addresses(&mut self, name: &DeploymentName, addresses: &Addresses) -> Result<(), StateError> {
-        let write = |connection: &mut Connection| -> rusqlite::Result<()> {
-            let transaction = connection.transaction()?;
+        self.transaction(|database| {
             for (instance, address) in addresses {
-                transaction.execute(
-                    "INSERT INTO address (deployment, instance, address) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-                    params![name.as_str(), instance.as_str(), address.to_string()],
+                let address = address.to_string();
+                database.execute(
+                    "INSERT INTO address (deployment, instance, address) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                    &[name.as_str().into(), instance.as_str().into(), address.as_str().into()],
                 )?;
             }
-            transaction.commit()
-        };
-        let failed = self.failed("write");
-        write(&mut self.connection).map_err(failed)
+            Ok(())
+        })
     }
 
     /// Forgets a deployment that has neither instances nor volumes.
@@ -295,94 +390,7 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn forget_deployment(&mut self, name: &DeploymentName) -> Result<(), StateError> {
-        self.connection
-            .execute("DELETE FROM deployment WHERE name = ?1", [name.as_str()])
-            .map_err(self.failed("write"))?;
+        self.execute("DELETE FROM deployment WHERE name = $1", &[name.as_str().into()])?;
         Ok(())
-    }
-
-    pub(crate) fn query_one<T>(
-        &self,
-        sql: &str,
-        parameters: impl rusqlite::Params,
-        map: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, StateError> {
-        self.connection.query_row(sql, parameters, map).optional().map_err(self.failed("read"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use plumb_plan::{Observed, Plan, plan_down};
-
-    fn names() -> (DeploymentName, AppName) {
-        ("shop-test".parse().expect("name"), "shop".parse().expect("name"))
-    }
-
-    #[test]
-    fn deployments_and_addresses_survive_reopening() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("state.db");
-        let (name, app) = names();
-        let web: InstanceName = "web-1".parse().expect("name");
-        {
-            let mut state = State::open(&path).expect("opens");
-            state.ensure_deployment(&name, &app).expect("records");
-            state.set_current(&name, Some(3)).expect("records");
-            state.add_addresses(&name, &[(web.clone(), [10, 77, 0, 10].into())].into()).expect("records");
-        }
-        let mut state = State::open(&path).expect("opens again");
-        let record = state.deployment(&name).expect("reads").expect("is there");
-        assert_eq!(record.current.map(|release| release.to_string()).as_deref(), Some("shop@3"));
-        assert_eq!(state.addresses(&name).expect("reads").len(), 1);
-        assert_eq!(state.current_of(&app).expect("reads"), [(name.clone(), 3)]);
-        let other = "another".parse().expect("a name");
-        let all = [&app, &other].into();
-        assert_eq!(state.current_of_all(&all).expect("reads"), [(app.clone(), name.clone(), 3)]);
-        assert!(state.current_of_all(&[&other].into()).expect("reads").is_empty(), "of others");
-        state.set_current(&name, None).expect("records");
-        assert!(state.current_of(&app).expect("reads").is_empty(), "what is down runs nothing");
-        assert!(state.current_of_all(&all).expect("reads").is_empty(), "what is down runs nothing");
-        let other: AppName = "other".parse().expect("name");
-        assert!(matches!(state.ensure_deployment(&name, &other), Err(StateError::OtherApp { .. })));
-    }
-
-    #[test]
-    fn only_what_ran_healthily_is_a_way_back() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut state = State::open(&folder.path().join("state.db")).expect("opens");
-        let (name, app) = names();
-        state.ensure_deployment(&name, &app).expect("records");
-        for (generation, number, status) in
-            [(1, 1, PlanStatus::Done), (2, 2, PlanStatus::Failed), (3, 1, PlanStatus::Done)]
-        {
-            let to = ReleaseName { app: app.clone(), number };
-            let plan = Plan { generation, to: Some(to), ..plan_down(&name, &Observed::default(), &[], None) };
-            state.add_plan(&plan, generation).expect("records");
-            state.end_plan(&plan, status, None, generation).expect("records");
-        }
-        let names: Vec<String> =
-            state.healthy_releases(&name).expect("reads").iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["shop@1", "shop@1"]);
-    }
-
-    #[test]
-    fn plans_are_numbered_once() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut state = State::open(&folder.path().join("state.db")).expect("opens");
-        let (name, app) = names();
-        state.ensure_deployment(&name, &app).expect("records");
-        let plan = plan_down(&name, &Observed::default(), &[], None);
-        state.add_plan(&plan, 10).expect("records");
-        assert!(state.add_plan(&plan, 10).is_err(), "a generation is used once");
-        state.record_step(&plan, 0, StepStatus::Done, 11).expect("records");
-        state.end_plan(&plan, PlanStatus::Failed, Some("why"), 12).expect("records");
-        let last = state.last_plan(&name).expect("reads").expect("is there");
-        assert_eq!(last.plan, plan);
-        assert_eq!(
-            (last.status, last.reason.as_deref(), last.steps_done),
-            (PlanStatus::Failed, Some("why"), 1)
-        );
     }
 }

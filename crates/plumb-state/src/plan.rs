@@ -3,7 +3,6 @@
 use plumb_model::release::ReleaseName;
 use plumb_model::{DeploymentName, Document};
 use plumb_plan::Plan;
-use rusqlite::params;
 
 use crate::{State, StateError};
 
@@ -81,22 +80,20 @@ impl State {
     /// # Errors
     /// [`StateError`]; also if a plan with this generation exists.
     pub fn add_plan(&mut self, plan: &Plan, now_ms: u64) -> Result<(), StateError> {
-        let failed = self.failed("write");
         let name = plan.deployment.as_str();
-        let mut write = || -> rusqlite::Result<()> {
-            let transaction = self.connection.transaction()?;
-            transaction.execute(
-                "UPDATE plan SET status = 'superseded', ended_ms = ?2 WHERE deployment = ?1 AND status = 'running'",
-                params![name, now_ms],
+        self.transaction(|database| {
+            database.execute(
+                "UPDATE plan SET status = 'superseded', ended_ms = $2 WHERE deployment = $1 AND status = 'running'",
+                &[name.into(), now_ms.into()],
             )?;
-            transaction.execute(
+            let document = plan.to_bytes();
+            database.execute(
                 "INSERT INTO plan (deployment, generation, document, status, started_ms)
-                 VALUES (?1, ?2, ?3, 'running', ?4)",
-                params![name, plan.generation, plan.to_bytes(), now_ms],
+                 VALUES ($1, $2, $3, 'running', $4)",
+                &[name.into(), plan.generation.into(), document.as_slice().into(), now_ms.into()],
             )?;
-            transaction.commit()
-        };
-        write().map_err(failed)
+            Ok(())
+        })
     }
 
     /// Journals a step.
@@ -110,13 +107,17 @@ impl State {
         status: StepStatus,
         now_ms: u64,
     ) -> Result<(), StateError> {
-        self.connection
-            .execute(
-                "INSERT INTO step (deployment, generation, seq, status, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (deployment, generation, seq) DO UPDATE SET status = ?4, at_ms = ?5",
-                params![plan.deployment.as_str(), plan.generation, seq as u64, status.as_str(), now_ms],
-            )
-            .map_err(self.failed("write"))?;
+        self.execute(
+            "INSERT INTO step (deployment, generation, seq, status, at_ms) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (deployment, generation, seq) DO UPDATE SET status = $4, at_ms = $5",
+            &[
+                plan.deployment.as_str().into(),
+                plan.generation.into(),
+                (seq as u64).into(),
+                status.as_str().into(),
+                now_ms.into(),
+            ],
+        )?;
         Ok(())
     }
 
@@ -131,12 +132,16 @@ impl State {
         reason: Option<&str>,
         now_ms: u64,
     ) -> Result<(), StateError> {
-        self.connection
-            .execute(
-                "UPDATE plan SET status = ?3, reason = ?4, ended_ms = ?5 WHERE deployment = ?1 AND generation = ?2",
-                params![plan.deployment.as_str(), plan.generation, status.as_str(), reason, now_ms],
-            )
-            .map_err(self.failed("write"))?;
+        self.execute(
+            "UPDATE plan SET status = $3, reason = $4, ended_ms = $5 WHERE deployment = $1 AND generation = $2",
+            &[
+                plan.deployment.as_str().into(),
+                plan.generation.into(),
+                status.as_str().into(),
+                reason.into(),
+                now_ms.into(),
+            ],
+        )?;
         Ok(())
     }
 
@@ -145,14 +150,11 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn healthy_releases(&self, name: &DeploymentName) -> Result<Vec<ReleaseName>, StateError> {
-        let read = || -> rusqlite::Result<Vec<Vec<u8>>> {
-            let mut statement = self.connection.prepare(
-                "SELECT document FROM plan WHERE deployment = ?1 AND status = 'done' ORDER BY generation DESC",
-            )?;
-            let rows = statement.query_map([name.as_str()], |row| row.get(0))?;
-            rows.collect()
-        };
-        let documents = read().map_err(self.failed("read"))?;
+        let documents = self.rows(
+            "SELECT document FROM plan WHERE deployment = $1 AND status = 'done' ORDER BY generation DESC",
+            &[name.as_str().into()],
+            |row| Ok(row.bytes(0)?.to_vec()),
+        )?;
         let mut releases = Vec::new();
         for document in documents {
             let plan = Plan::from_bytes(&document).map_err(|_| self.damaged("plan", name))?;
@@ -166,16 +168,22 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn last_plan(&self, name: &DeploymentName) -> Result<Option<PlanRecord>, StateError> {
-        type Row = (Vec<u8>, String, Option<String>, u64, Option<u64>, u64);
-        let row: Option<Row> = self.query_one(
+        let rows = self.rows(
             "SELECT document, status, reason, started_ms, ended_ms,
                     (SELECT count(*) FROM step WHERE step.deployment = plan.deployment
                      AND step.generation = plan.generation AND step.status = 'done')
-             FROM plan WHERE deployment = ?1 ORDER BY generation DESC LIMIT 1",
-            [name.as_str()],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?)),
+             FROM plan WHERE deployment = $1 ORDER BY generation DESC LIMIT 1",
+            &[name.as_str().into()],
+            |row| {
+                let (status, reason) = (row.text(1)?.to_owned(), row.text_or_none(2)?.map(str::to_owned));
+                let times = (row.number(3)?, row.number_or_none(4)?);
+                Ok((row.bytes(0)?.to_vec(), status, reason, times, row.number(5)?))
+            },
         )?;
-        let Some((document, status, reason, started_ms, ended_ms, steps_done)) = row else { return Ok(None) };
+        let Some((document, status, reason, (started_ms, ended_ms), steps_done)) = rows.into_iter().next()
+        else {
+            return Ok(None);
+        };
         let plan = Plan::from_bytes(&document).map_err(|_| self.damaged("plan", name))?;
         let status = PlanStatus::parse(&status).ok_or_else(|| self.damaged("plan", name))?;
         Ok(Some(PlanRecord { plan, status, reason, started_ms, ended_ms, steps_done }))

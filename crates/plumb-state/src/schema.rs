@@ -1,14 +1,18 @@
 //! The tables, and how an older database becomes a current one.
 
+use crate::database::{Database, DatabaseError};
 use crate::{State, StateError};
 
-/// One entry per version; entry `n` leads from version `n` to `n + 1`. Entries are never changed, only added.
+/// One entry per version; entry `n` leads from version `n` to `n + 1`. Entries are never changed, only added, and each is
+/// in the SQL that both databases understand: `BIGINT`, `TEXT`, `BYTEA`.
+///
+/// The first three once said `INTEGER` and `BLOB`: in SQLite these are other words for the same, and PostgreSQL came later.
 const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE deployment (
     name    TEXT PRIMARY KEY,
     app     TEXT NOT NULL,
-    current INTEGER
+    current BIGINT
 );
 CREATE TABLE address (
     deployment TEXT NOT NULL REFERENCES deployment (name) ON DELETE CASCADE,
@@ -19,20 +23,20 @@ CREATE TABLE address (
 );
 CREATE TABLE plan (
     deployment TEXT NOT NULL REFERENCES deployment (name) ON DELETE CASCADE,
-    generation INTEGER NOT NULL,
-    document   BLOB NOT NULL,
+    generation BIGINT NOT NULL,
+    document   BYTEA NOT NULL,
     status     TEXT NOT NULL,
     reason     TEXT,
-    started_ms INTEGER NOT NULL,
-    ended_ms   INTEGER,
+    started_ms BIGINT NOT NULL,
+    ended_ms   BIGINT,
     PRIMARY KEY (deployment, generation)
 );
 CREATE TABLE step (
     deployment TEXT NOT NULL,
-    generation INTEGER NOT NULL,
-    seq        INTEGER NOT NULL,
+    generation BIGINT NOT NULL,
+    seq        BIGINT NOT NULL,
     status     TEXT NOT NULL,
-    at_ms      INTEGER NOT NULL,
+    at_ms      BIGINT NOT NULL,
     PRIMARY KEY (deployment, generation, seq),
     FOREIGN KEY (deployment, generation) REFERENCES plan (deployment, generation) ON DELETE CASCADE
 );
@@ -40,37 +44,66 @@ CREATE TABLE step (
     "
 CREATE TABLE test (
     deployment TEXT PRIMARY KEY REFERENCES deployment (name) ON DELETE CASCADE,
-    started_ms INTEGER NOT NULL
+    started_ms BIGINT NOT NULL
 );
 ",
     "
 -- Which deployments run a release of an application is asked for one application among thousands.
 CREATE INDEX deployment_release ON deployment (app, current, name);
 ",
+    "
+-- The host that runs it; none in a file that is of one host only.
+CREATE TABLE host (
+    id   TEXT PRIMARY KEY,
+    name TEXT NOT NULL
+);
+ALTER TABLE deployment ADD COLUMN host TEXT REFERENCES host (id);
+-- Who holds a deployment, for people. The lock itself is the session's, and so is what is believed of this.
+CREATE TABLE holder (
+    deployment TEXT PRIMARY KEY,
+    who        TEXT NOT NULL,
+    pid        BIGINT NOT NULL,
+    what       TEXT NOT NULL,
+    since_ms   BIGINT NOT NULL,
+    session    BIGINT NOT NULL
+);
+",
 ];
 
 /// Brings the database to the newest version, each step in one transaction with its version number.
 pub(crate) fn migrate(state: &mut State) -> Result<(), StateError> {
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    // Looked at without a transaction first: nearly always there is nothing to do, and nobody has to wait for that.
+    if state.database.version().map_err(state.failed("read"))? == known {
+        return Ok(());
+    }
     loop {
-        let failed = state.failed("migrate");
-        // IMMEDIATE: two processes that open a new database at once must not both create the tables.
-        let transaction =
-            match state.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate) {
-                Ok(transaction) => transaction,
-                Err(error) => return Err(failed(error)),
-            };
-        let found: u32 = match transaction.query_row("PRAGMA user_version", [], |row| row.get(0)) {
-            Ok(found) => found,
-            Err(error) => return Err(failed(error)),
-        };
-        if found > known {
-            return Err(StateError::Newer { path: state.path.clone(), found, known });
+        match step(&*state.database, known).map_err(state.failed("migrate"))? {
+            found if found > known => {
+                return Err(StateError::Newer { place: state.place.clone(), found, known });
+            }
+            found if found == known => return Ok(()),
+            _ => {}
         }
-        let Some(sql) = MIGRATIONS.get(found as usize) else { return Ok(()) };
-        let step = transaction
-            .execute_batch(&format!("{sql}\nPRAGMA user_version = {};", found + 1))
-            .and_then(|()| transaction.commit());
-        step.map_err(failed)?;
+    }
+}
+
+/// One version further. The result is the version that was found.
+fn step(database: &dyn Database, known: u32) -> Result<u32, DatabaseError> {
+    // Two processes that open a new database at once must not both create the tables.
+    database.begin_migration()?;
+    let found = database.version().and_then(|found| {
+        if let Some(sql) = MIGRATIONS.get(found as usize).filter(|_| found < known) {
+            database.migrate(sql, found + 1)?;
+        }
+        Ok(found)
+    });
+    match found {
+        Ok(found) => database.commit().map(|()| found),
+        Err(error) => {
+            // The first error is the one to tell; closing the database undoes it, too.
+            let _ = database.roll_back();
+            Err(error)
+        }
     }
 }

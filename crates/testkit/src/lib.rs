@@ -4,11 +4,13 @@
 mod aged;
 pub mod fleet;
 mod http;
+mod postgres;
 mod registry;
 mod world;
 
 pub use aged::aged;
 pub use http::{Answer, get, post};
+pub use postgres::{Frozen, Postgres};
 pub use registry::Registry;
 pub use world::{
     Output, World, copy_example, copy_tree, free_port, now_s, printed, process_names, wait_until,
