@@ -67,6 +67,7 @@ pub(crate) fn of_machine(pair: &Pair<'_>) -> Vec<Change> {
     let timeouts = (one.ready_timeout_ms, other.ready_timeout_ms);
     found.add("ready.timeout", timeouts, |machine| machine.services.clone());
     found.add("rolling", (one.rolling, other.rolling), |machine| machine.rolling);
+    found.add("watch", (one.watch, other.watch), |machine| machine.watch);
     found.found
 }
 

@@ -160,6 +160,7 @@ impl World {
             volumes: BTreeMap::new(),
             ready_timeout_ms: 0,
             rolling: plumb_model::release::Rolling::default(),
+            watch: plumb_model::release::Watch::default(),
         };
         Side {
             name: "shop".into(),

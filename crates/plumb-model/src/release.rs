@@ -71,6 +71,52 @@ pub struct ReleaseMachine {
     /// How its instances are replaced.
     #[serde(default, skip_serializing_if = "Rolling::is_default")]
     pub rolling: Rolling,
+    /// What is done about an instance that is not well.
+    #[serde(default, skip_serializing_if = "Watch::is_default")]
+    pub watch: Watch,
+}
+
+/// What who watches a deployment does about an instance that is not well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// Whether it is started again.
+    pub repair: Repair,
+    /// How long one that was ready may be not ready before something is done, milliseconds.
+    pub unready_ms: u64,
+}
+
+/// What is done about an instance that is not well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repair {
+    /// It is started, or replaced by one as the release says.
+    Restart,
+    /// Nothing: its owner is told.
+    Report,
+}
+
+impl Watch {
+    /// Started again, after two minutes if it runs.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Watch::default()
+    }
+}
+
+impl fmt::Display for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.repair {
+            Repair::Restart => write!(f, "restart, after {} ms if it is not ready", self.unready_ms),
+            Repair::Report => f.write_str("report"),
+        }
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Watch { repair: Repair::Restart, unready_ms: 120_000 }
+    }
 }
 
 /// How instances of a machine are replaced by others: batch by batch, so that the rest serves meanwhile.
@@ -81,6 +127,19 @@ pub struct Rolling {
     pub max_unavailable: u32,
     /// How long the instances of a batch must stay ready before the next one begins, milliseconds.
     pub min_ready_ms: u64,
+    /// The first ones, which are watched before the others follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+}
+
+/// The first instances that are replaced: the others follow once these stayed ready for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// How many.
+    pub instances: u32,
+    /// How long they must stay ready, milliseconds.
+    pub for_ms: u64,
 }
 
 impl Rolling {
@@ -93,14 +152,20 @@ impl Rolling {
 
 impl Default for Rolling {
     fn default() -> Self {
-        Rolling { max_unavailable: 1, min_ready_ms: 0 }
+        Rolling { max_unavailable: 1, min_ready_ms: 0, canary: None }
     }
 }
 
 impl fmt::Display for Rolling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at most {} away", self.max_unavailable)?;
-        if self.min_ready_ms > 0 { write!(f, ", ready for {} ms", self.min_ready_ms) } else { Ok(()) }
+        if self.min_ready_ms > 0 {
+            write!(f, ", ready for {} ms", self.min_ready_ms)?;
+        }
+        match self.canary {
+            Some(Canary { instances, for_ms }) => write!(f, ", the first {instances} for {for_ms} ms"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -353,8 +353,8 @@ impl Plumb<'_> {
             let (Ok(name), Ok(machine)) = (seen.name.parse(), seen.machine.parse()) else { continue };
             // A label that is no digest was not written by this version; such an instance differs from anything wanted.
             let boot = seen.label.parse().unwrap_or_else(|_| plumb_model::Digest::of(b""));
-            let running = seen.state == InstanceState::Running;
-            instances.insert(name, ObservedInstance { machine, running, boot });
+            let (running, ready) = (seen.state == InstanceState::Running, seen.is_ready());
+            instances.insert(name, ObservedInstance { machine, running, ready, boot });
         }
         Ok(Observed { instances, current, fence })
     }

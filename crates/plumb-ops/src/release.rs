@@ -214,6 +214,7 @@ pub(crate) fn content(definition: &Definition, images: &[BuiltImage], own_number
             volumes: volumes.collect(),
             ready_timeout_ms: image.ready_timeout_ms,
             rolling: machine.rolling,
+            watch: machine.watch,
         };
         Some((image.machine.clone(), entry))
     });

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use plumb_model::release::Release;
+use plumb_model::release::{Release, ReleaseMachine};
 use plumb_model::{InstanceName, MachineName};
 
-use crate::document::{Action, Plan};
+use crate::document::{Action, Plan, PlanKind};
 use crate::planner::Observed;
 
 /// A promise that a plan breaks.
@@ -36,7 +36,9 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
         .filter(|(_, instance)| instance.running)
         .map(|(name, _)| name.clone())
         .collect();
-    let mut ready: BTreeSet<InstanceName> = BTreeSet::new();
+    // A repair does not wait for what it is not about.
+    let mut ready: BTreeSet<InstanceName> =
+        if plan.kind == PlanKind::Repair { running.clone() } else { BTreeSet::new() };
     let publishes = |name: &&InstanceName| {
         let machine =
             release.and_then(|release| release.content.machines.get(&observed.instances[*name].machine));
@@ -44,7 +46,11 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
     };
     let mut published: BTreeSet<InstanceName> = running.iter().filter(publishes).cloned().collect();
     let mut violations = Vec::new();
-    let mut away = Away { release, instances: BTreeSet::new() };
+    let unready = observed.instances.iter().filter(|(_, instance)| instance.running && !instance.ready);
+    let mut away = Away { release, instances: BTreeSet::new(), unready: BTreeSet::new() };
+    let unready: BTreeSet<InstanceName> =
+        unready.map(|(name, _)| name.clone()).filter(|name| away.wanted(name).is_some()).collect();
+    away.unready = unready;
     let mut committed = false;
     for action in &plan.actions {
         match action {
@@ -75,6 +81,7 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
             Action::AwaitReady { instance, .. } => {
                 if running.contains(instance) {
                     away.instances.remove(instance);
+                    away.unready.remove(instance);
                     ready.insert(instance.clone());
                 }
             }
@@ -95,6 +102,10 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
             | Action::Teardown => {}
         }
     }
+    // A repair leaves alone what it is not about: one that comes back another time is no mistake of it.
+    if plan.kind == PlanKind::Repair {
+        return violations;
+    }
     if committed != release.is_some() {
         violations.push(Violation::WrongCommit);
     }
@@ -102,25 +113,33 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
     violations
 }
 
-/// Instances that were stopped and are wanted again.
+/// Instances that serve nobody.
 struct Away<'r> {
     release: Option<&'r Release>,
+    /// They were stopped, and are wanted again.
     instances: BTreeSet<InstanceName>,
+    /// They ran before, and were not ready.
+    unready: BTreeSet<InstanceName>,
 }
 
-impl Away<'_> {
+impl<'r> Away<'r> {
+    /// The machine of an instance that the release has; any other goes for good.
+    fn wanted(&self, instance: &InstanceName) -> Option<(&'r MachineName, &'r ReleaseMachine)> {
+        let (name, number) = instance.as_str().rsplit_once('-')?;
+        let mut machines = self.release?.content.machines.iter();
+        let (name, machine) = machines.find(|(other, _)| other.as_str() == name)?;
+        (number.parse::<u32>().ok()? <= machine.instances).then_some((name, machine))
+    }
+
     /// The machine of the instance, if too many of it are away now.
     fn stopped(&mut self, instance: &InstanceName) -> Option<MachineName> {
-        let (name, number) = instance.as_str().rsplit_once('-')?;
-        let (name, machine) =
-            self.release?.content.machines.iter().find(|(other, _)| other.as_str() == name)?;
-        // What the release does not have goes for good.
-        if number.parse::<u32>().ok()? > machine.instances {
-            return None;
-        }
+        let (name, machine) = self.wanted(instance)?;
+        // Who was not ready serves no fewer than before.
+        let was_ready = !self.unready.remove(instance);
         self.instances.insert(instance.clone());
-        let away = self.instances.iter().filter(|other| machine_of(other) == name.as_str()).count();
-        (away > machine.rolling.max_unavailable as usize).then(|| name.clone())
+        let all = self.instances.iter().chain(&self.unready);
+        let away = all.filter(|other| machine_of(other) == name.as_str()).count();
+        (was_ready && away > machine.rolling.max_unavailable as usize).then(|| name.clone())
     }
 }
 

@@ -21,6 +21,8 @@ pub enum PlanKind {
     Rollback,
     /// The release before, because the wanted one did not become healthy.
     Return,
+    /// What is missing or not well, and nothing else.
+    Repair,
     /// Stop everything.
     Down,
 }

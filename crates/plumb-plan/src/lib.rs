@@ -8,6 +8,7 @@ mod boot;
 mod check;
 mod document;
 mod explain;
+mod keep;
 mod order;
 mod planner;
 
@@ -17,5 +18,6 @@ pub use document::{Action, Plan, PlanKind, Published};
 pub use explain::{
     Effect, EffectCause, Explanation, Irreversible, Known, Order, Outage, VolumeEffect, What, explain,
 };
+pub use keep::{Case, Deviation, Expected, Health, Life, Verdict, judge};
 pub use order::{NeedsCycle, start_order};
-pub use planner::{Observed, ObservedInstance, PlanError, Wanted, plan_down, plan_up};
+pub use planner::{Observed, ObservedInstance, PlanError, Wanted, plan_down, plan_repair, plan_up};

@@ -28,6 +28,8 @@ pub struct ObservedInstance {
     pub machine: MachineName,
     /// The virtual machine runs.
     pub running: bool,
+    /// It runs, and all its services are ready.
+    pub ready: bool,
     /// [`BootSpec::boot`] of what was started.
     pub boot: Digest,
 }
@@ -131,6 +133,62 @@ pub fn plan_up(
     })
 }
 
+/// Starts those of `due` that do not run, and replaces those that do, in the order of `needs`; nothing else is touched. One
+/// that needs a machine of which nothing runs, and nothing is started either, is left for another time; `None` if no other
+/// is due.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn plan_repair(
+    deployment: &DeploymentName,
+    observed: &Observed,
+    (wanted, due): (&Wanted<'_>, &BTreeSet<InstanceName>),
+    parent: Option<&Plan>,
+) -> Result<Option<Plan>, PlanError> {
+    let release = wanted.release;
+    let sequence = next_in_sequence(parent);
+    let mut steps = Steps::new(observed, wanted);
+    steps.again = due;
+    let running = observed.instances.iter().filter(|(name, seen)| seen.running && !due.contains(*name));
+    let mut there: BTreeSet<&MachineName> = running.map(|(_, seen)| &seen.machine).collect();
+    // What does not run serves nobody, and whoever asks is sent to the others at once.
+    steps.ports();
+    let all = instances(release)?;
+    let order = start_order(&release.content.machines)?;
+    let mut is_needed = false;
+    for machine_name in &order {
+        if !release.content.machines[machine_name].needs.iter().all(|need| there.contains(need)) {
+            continue;
+        }
+        let mut boots = Vec::new();
+        let of_machine = all.iter().filter(|(machine, _)| machine == machine_name);
+        for (_, instance) in of_machine.filter(|(_, instance)| due.contains(instance)) {
+            let name = (machine_name, instance);
+            boots.push(boot_spec(release, deployment, name, wanted.addresses, sequence.generation)?);
+        }
+        if !boots.is_empty() {
+            steps.machine(machine_name, &boots);
+            there.insert(machine_name);
+            is_needed = true;
+        }
+    }
+    if !is_needed {
+        return Ok(None);
+    }
+    steps.ports();
+    steps.actions.push(Action::Commit { number: release.number });
+    Ok(Some(Plan {
+        format: Plan::FORMAT,
+        deployment: deployment.clone(),
+        generation: sequence.generation,
+        parent: sequence.parent,
+        kind: PlanKind::Repair,
+        from: observed.current.clone(),
+        to: Some(release.name()),
+        actions: steps.actions,
+    }))
+}
+
 /// Stops every instance, those that need others first, and takes everything but the volumes away. `order` is the start
 /// order of the machines as far as it is known.
 #[must_use]
@@ -186,11 +244,16 @@ fn refuse_below_fence(observed: &Observed, release: &Release) -> Result<(), Plan
     }
 }
 
+/// Nothing is replaced that is as it should be.
+static NONE: BTreeSet<InstanceName> = BTreeSet::new();
+
 /// The steps so far, and which instances serve published ports after them.
 struct Steps<'a> {
     observed: &'a Observed,
     release: &'a Release,
     kind: PlanKind,
+    /// Replaced even if they run as they should.
+    again: &'a BTreeSet<InstanceName>,
     actions: Vec<Action>,
     serving: BTreeMap<MachineName, BTreeSet<InstanceName>>,
     /// What the last [`Action::Ports`] said.
@@ -208,7 +271,8 @@ impl<'a> Steps<'a> {
                 serving.entry(instance.machine.clone()).or_default().insert(name.clone());
             }
         }
-        Steps { observed, release, kind, actions: vec![Action::Network], serving, published: None }
+        let actions = vec![Action::Network];
+        Steps { observed, release, kind, again: &NONE, actions, serving, published: None }
     }
 
     /// Says which ports are published, if that differs from what was said last.
@@ -239,9 +303,14 @@ impl<'a> Steps<'a> {
         }
         let before = |boot: &BootSpec| self.observed.instances.get(&boot.instance);
         let runs = |boot: &BootSpec| before(boot).is_some_and(|instance| instance.running);
-        let equal = |boot: &BootSpec| before(boot).is_some_and(|instance| instance.boot == boot.boot);
+        let equal = |boot: &BootSpec| {
+            before(boot).is_some_and(|instance| instance.boot == boot.boot)
+                && !self.again.contains(&boot.instance)
+        };
         let (kept, changed): (Vec<_>, Vec<_>) = boots.iter().partition(|(boot, _)| runs(boot) && equal(boot));
-        let (replaced, fresh): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(boot, _)| runs(boot));
+        let (mut replaced, fresh): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(boot, _)| runs(boot));
+        // Who serves nobody goes first: of a quorum no more are away than must be.
+        replaced.sort_by_key(|(boot, _)| before(boot).is_some_and(|instance| instance.ready));
         for (boot, spec) in &fresh {
             self.start(boot, spec);
         }
@@ -252,8 +321,30 @@ impl<'a> Steps<'a> {
         if !machine.publish.is_empty() && !serving_now.is_empty() {
             self.ports();
         }
-        for batch in replaced.chunks(machine.rolling.max_unavailable.max(1) as usize) {
+        let size = machine.rolling.max_unavailable.max(1) as usize;
+        // The way back is to what stayed ready before, and nobody waits on it longer than it takes.
+        let is_forth = self.kind != PlanKind::Return;
+        let canary = machine.rolling.canary.filter(|_| is_forth);
+        let first = canary.map_or(0, |canary| (canary.instances as usize).min(replaced.len()));
+        let (first, rest) = replaced.split_at(first);
+        for batch in first.chunks(size) {
             self.replace(name, machine, batch);
+        }
+        if let Some(canary) = canary {
+            self.settle(first, canary.for_ms);
+        }
+        for batch in rest.chunks(size) {
+            self.replace(name, machine, batch);
+            if is_forth {
+                self.settle(batch, machine.rolling.min_ready_ms);
+            }
+        }
+    }
+
+    fn settle(&mut self, boots: &[&(BootSpec, InstanceSpec)], for_ms: u64) {
+        if for_ms > 0 && !boots.is_empty() {
+            let instances = boots.iter().map(|(boot, _)| boot.instance.clone()).collect();
+            self.actions.push(Action::Settle { instances, for_ms });
         }
     }
 
@@ -274,11 +365,6 @@ impl<'a> Steps<'a> {
         }
         if !machine.publish.is_empty() {
             self.ports();
-        }
-        // The way back is to what stayed ready before, and nobody waits on it longer than it takes.
-        if machine.rolling.min_ready_ms > 0 && self.kind != PlanKind::Return {
-            let instances = batch.iter().map(|(boot, _)| boot.instance.clone()).collect();
-            self.actions.push(Action::Settle { instances, for_ms: machine.rolling.min_ready_ms });
         }
     }
 

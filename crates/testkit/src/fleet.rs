@@ -246,6 +246,7 @@ fn put_release(
             volumes: BTreeMap::new(),
             ready_timeout_ms: 1000,
             rolling: plumb_model::release::Rolling::default(),
+            watch: plumb_model::release::Watch::default(),
         };
         Some((machine.clone(), entry))
     };

@@ -10,8 +10,9 @@ use plumb_debian::{Alternatives, PackageName};
 use super::diagnostic::{Report, Span, quoted};
 use super::service::Userland;
 use super::table::{Field, Table};
-use super::{Init, Machine, Publish, Scripts, Service, Volume, check, content, oci, script, service, value};
-use crate::release::Rolling;
+use super::{
+    Init, Machine, Publish, Scripts, Service, Volume, check, content, oci, operate, script, service, value,
+};
 use crate::{MachineName, ServiceName, VolumeName};
 
 /// Smallest and largest memory in MiB. Debian's kernel deadlocks on memory below 72 MiB while it boots; 1 TiB is
@@ -57,11 +58,9 @@ const KEYS: &[&str] = &[
     "scripts",
     "service",
     "volume",
+    "watch",
     "without",
 ];
-
-/// Longest `min_ready`: an upgrade that waits longer between two batches is a soak, and evidence of that is recorded.
-const MAX_MIN_READY_MS: u64 = 3_600_000;
 
 /// A machine, and where in the text stands what is checked against the other machines.
 pub(super) struct Draft {
@@ -94,7 +93,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
     let services = read_services(table, userland, report);
     let (needs, need_spans) = names::<MachineName>(table, "needs", "[\"db\"]", report);
     let (publish, publish_spans) = read_publish(table, report);
-    let rolling = read_rolling(table, instances.unwrap_or(1), report);
+    let rolling = operate::read_rolling(table, instances.unwrap_or(1), report);
     let small = |number: Option<u64>, default| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(default);
     Draft {
         machine: Machine {
@@ -116,30 +115,12 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
             instances: small(instances, 1),
             publish,
             rolling,
+            watch: operate::read_watch(table, report),
         },
         key: table.at.clone(),
         needs: need_spans,
         publish: publish_spans,
     }
-}
-
-/// `rolling = { max_unavailable = 2, min_ready = "10s" }`.
-fn read_rolling(table: &Table<'_>, instances: u64, report: &mut Report<'_>) -> Rolling {
-    const EXAMPLE: &str = "rolling = { max_unavailable = 2, min_ready = \"10s\" }";
-    let mut rolling = Rolling::default();
-    let Some(table) = table.get("rolling").and_then(|field| field.table(EXAMPLE, report)) else {
-        return rolling;
-    };
-    table.allow(&["max_unavailable", "min_ready"], report);
-    if let Some(field) = table.get("max_unavailable") {
-        let number = field.integer(1..=instances, report).and_then(|number| u32::try_from(number).ok());
-        rolling.max_unavailable = number.unwrap_or(rolling.max_unavailable);
-    }
-    if let Some(field) = table.get("min_ready") {
-        rolling.min_ready_ms =
-            value::duration_ms(&field, MAX_MIN_READY_MS, report).unwrap_or(rolling.min_ready_ms);
-    }
-    rolling
 }
 
 /// A list of names, each with its place; a name that stands twice is reported.

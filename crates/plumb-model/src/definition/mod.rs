@@ -22,6 +22,7 @@ mod content;
 mod diagnostic;
 mod machine;
 mod oci;
+mod operate;
 mod probe;
 mod script;
 mod service;
@@ -36,7 +37,7 @@ use serde::{Serialize, Serializer};
 use toml::de::DeTable;
 
 use crate::check::Check;
-use crate::release::Rolling;
+use crate::release::{Rolling, Watch};
 use crate::{AppName, ChannelName, CheckName, Digest, MachineName, ServiceName, VolumeName};
 use diagnostic::{Report, quoted};
 use machine::Draft;
@@ -161,6 +162,9 @@ pub struct Machine {
     /// How instances are replaced.
     #[serde(skip_serializing_if = "Rolling::is_default")]
     pub rolling: Rolling,
+    /// What is done about an instance that is not well.
+    #[serde(skip_serializing_if = "Watch::is_default")]
+    pub watch: Watch,
 }
 
 /// `oci`: a container image as the whole userland of a machine.

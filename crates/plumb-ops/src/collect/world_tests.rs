@@ -404,6 +404,7 @@ pub(crate) fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
         volumes: BTreeMap::new(),
         ready_timeout_ms: 1000,
         rolling: plumb_model::release::Rolling::default(),
+        watch: plumb_model::release::Watch::default(),
     };
     let release = Release {
         format: Release::FORMAT,

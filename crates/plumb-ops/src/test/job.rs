@@ -212,6 +212,7 @@ mod tests {
             volumes: BTreeMap::new(),
             ready_timeout_ms: 1,
             rolling: plumb_model::release::Rolling::default(),
+            watch: plumb_model::release::Watch::default(),
         }
     }
 

@@ -1,12 +1,14 @@
 //! What the planner decides, seen as text, and its promises on random cases.
 
+use std::collections::BTreeSet;
+
 use expect_test::{Expect, expect};
-use plumb_model::release::{Publish, Release, ReleaseMachine, Rolling};
+use plumb_model::release::{Canary, Publish, Release, ReleaseMachine, Rolling};
 use plumb_model::{Digest, InstanceName};
-use plumb_plan::{Action, Observed, Plan, PlanKind, check, plan_down};
+use plumb_plan::{Action, Observed, Plan, PlanKind, Violation, Wanted, check, plan_down, plan_repair};
 use proptest::prelude::*;
 
-use super::world::{machine, name, release, running, shop, up};
+use super::world::{addresses_for, machine, name, release, running, shop, up};
 
 fn text(plan: &Plan) -> String {
     let join = |names: &[InstanceName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -116,11 +118,126 @@ fn upgrade_replaces_what_changed_one_by_one() {
 }
 
 #[test]
+fn the_first_are_watched_before_the_others_follow() {
+    let site = |image: &str| {
+        let mut web = machine(image, 4, &[]);
+        let canary = Some(Canary { instances: 1, for_ms: 600_000 });
+        web.rolling = Rolling { max_unavailable: 2, min_ready_ms: 5_000, canary };
+        web
+    };
+    let (old, new) = (release(1, 0, vec![("web", site("w1"))]), release(2, 0, vec![("web", site("w2"))]));
+    let of = |kind, observed: &Observed, release: &Release| {
+        let text = text(&up(observed, release, kind).expect("a plan"));
+        text.lines().filter(|line| !line.starts_with("await")).collect::<Vec<_>>().join("\n")
+    };
+    expect![[r#"
+        network
+        stop web-1
+        start web-1 web-1,web-2,web-3,web-4
+        settle web-1 600000
+        stop web-2
+        stop web-3
+        start web-2 web-1,web-2,web-3,web-4
+        start web-3 web-1,web-2,web-3,web-4
+        settle web-2 web-3 5000
+        stop web-4
+        start web-4 web-1,web-2,web-3,web-4
+        settle web-4 5000
+        ports
+        commit 2"#]]
+    .assert_eq(&of(PlanKind::Upgrade, &running(&old), &new));
+    let back = of(PlanKind::Return, &running(&new), &old);
+    assert!(!back.contains("settle"), "{back}");
+}
+
+#[test]
+fn of_a_quorum_who_serves_nobody_goes_first() {
+    let (old, new) = (
+        release(1, 0, vec![("q", machine("q1", 3, &[]))]),
+        release(2, 0, vec![("q", machine("q2", 3, &[]))]),
+    );
+    let mut observed = running(&old);
+    observed.instances.get_mut(&"q-2".parse().expect("a name")).expect("it is there").ready = false;
+    let plan = up(&observed, &new, PlanKind::Upgrade).expect("a plan");
+    assert_eq!(check(&plan, &observed, Some(&new)), []);
+    let text = text(&plan);
+    let stops: Vec<&str> = text.lines().filter(|line| line.starts_with("stop")).collect();
+    assert_eq!(stops, ["stop q-2", "stop q-1", "stop q-3"]);
+    // Two of three would be away if a ready one went first.
+    let mut wrong = plan.clone();
+    let stop = |name: &str| Action::Stop { instance: name.parse().expect("a name") };
+    for action in &mut wrong.actions {
+        match action {
+            Action::Stop { instance } if instance.as_str() == "q-2" => *action = stop("q-1"),
+            Action::Stop { instance } if instance.as_str() == "q-1" => *action = stop("q-2"),
+            _ => {}
+        }
+    }
+    let violations = check(&wrong, &observed, Some(&new));
+    assert!(violations.contains(&Violation::TooManyAway("q".parse().expect("a name"))), "{violations:?}");
+}
+
+#[test]
+fn a_repair_touches_what_is_due_and_nothing_else() {
+    let release = shop(1, "1");
+    let mut observed = running(&release);
+    let stop = |observed: &mut Observed, name: &str| {
+        observed.instances.get_mut(&name.parse().expect("a name")).expect("it is there").running = false;
+    };
+    stop(&mut observed, "web-1");
+    stop(&mut observed, "db-1");
+    let repaired = |observed: &Observed, due: &[&str]| {
+        let due: BTreeSet<InstanceName> = due.iter().map(|name| name.parse().expect("a name")).collect();
+        let addresses = addresses_for(&release);
+        let wanted = Wanted { release: &release, kind: PlanKind::Repair, addresses: &addresses };
+        let plan = plan_repair(&name(), observed, (&wanted, &due), None).expect("it can be planned");
+        plan.iter().for_each(|plan| assert_eq!(check(plan, observed, Some(&release)), []));
+        plan.as_ref().map_or_else(String::new, text)
+    };
+    // What runs no longer is taken from its ports at once; `db-1` waits for its time.
+    expect![[r#"
+        network
+        ports web: web-2
+        start web-1 api-1,web-1,web-2
+        await web-1
+        ports web: web-1 web-2
+        commit 1
+    "#]]
+    .assert_eq(&repaired(&observed, &["web-1"]));
+    expect![[r#"
+        network
+        ports web: web-2
+        volume db-1/data 1073741824
+        start db-1 db-1
+        await db-1
+        start web-1 api-1,web-1,web-2
+        await web-1
+        ports web: web-1 web-2
+        commit 1
+    "#]]
+    .assert_eq(&repaired(&observed, &["db-1", "web-1"]));
+    stop(&mut observed, "api-1");
+    assert_eq!(repaired(&observed, &["web-1"]), "", "there is nothing that it could talk to");
+    // One that runs and does not answer is stopped first.
+    expect![[r#"
+        network
+        ports web: web-1 web-2
+        ports web: web-1
+        stop web-2
+        start web-2 api-1,web-1,web-2
+        await web-2
+        ports web: web-1 web-2
+        commit 1
+    "#]]
+    .assert_eq(&repaired(&running(&release), &["web-2"]));
+}
+
+#[test]
 fn batches_are_as_large_as_the_definition_allows() {
     let mut new = release(2, 0, vec![("web", machine("w2", 5, &[]))]);
     let web = new.content.machines.get_mut(&"web".parse().expect("name")).expect("a machine");
     web.publish = vec![Publish { address: [127, 0, 0, 1].into(), host_port: 8080, guest_port: 80 }];
-    web.rolling = Rolling { max_unavailable: 2, min_ready_ms: 10_000 };
+    web.rolling = Rolling { max_unavailable: 2, min_ready_ms: 10_000, canary: None };
     let mut old = new.clone();
     let web = old.content.machines.get_mut(&"web".parse().expect("name")).expect("a machine");
     web.image = Digest::of(b"w1");
@@ -238,7 +355,7 @@ fn random_release(number: u64) -> impl Strategy<Value = Release> {
                 .collect();
             let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
             let mut made = machine(&image.to_string(), instances, &needs);
-            made.rolling = Rolling { max_unavailable: away, min_ready_ms: u64::from(away) };
+            made.rolling = Rolling { max_unavailable: away, min_ready_ms: u64::from(away), canary: None };
             if publishes {
                 made.publish = vec![Publish {
                     address: [127, 0, 0, 1].into(),
@@ -255,10 +372,10 @@ fn random_release(number: u64) -> impl Strategy<Value = Release> {
 
 proptest! {
     #[test]
-    fn promises_hold_from_any_state(old in random_release(1), new in random_release(2), down in proptest::collection::vec(any::<bool>(), 20)) {
+    fn promises_hold_from_any_state(old in random_release(1), new in random_release(2), life in proptest::collection::vec(0u8..3, 20)) {
         let mut observed = running(&old);
-        for (instance, stopped) in observed.instances.values_mut().zip(down) {
-            instance.running = !stopped;
+        for (instance, life) in observed.instances.values_mut().zip(life) {
+            (instance.running, instance.ready) = (life > 0, life > 1);
         }
         let plan = up(&observed, &new, PlanKind::Upgrade).expect("a plan");
         prop_assert_eq!(check(&plan, &observed, Some(&new)), vec![]);

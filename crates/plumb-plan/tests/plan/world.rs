@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plumb_model::release::{Content, Publish, Release, ReleaseMachine, Rolling, VolumeSize};
+use plumb_model::release::{Content, Publish, Release, ReleaseMachine, Rolling, VolumeSize, Watch};
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
 use plumb_plan::{
     Addresses, Observed, ObservedInstance, Plan, PlanError, PlanKind, Wanted, allocate, boot_spec, plan_up,
@@ -19,6 +19,7 @@ pub fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
         volumes: BTreeMap::new(),
         ready_timeout_ms: 1000,
         rolling: Rolling::default(),
+        watch: Watch::default(),
     }
 }
 
@@ -66,9 +67,10 @@ pub fn running(release: &Release) -> Observed {
         let machine: MachineName =
             instance.as_str().rsplit_once('-').expect("numbered").0.parse().expect("name");
         let (boot, _) = boot_spec(release, &name(), (&machine, instance), &addresses, 1).expect("boots");
-        observed
-            .instances
-            .insert(instance.clone(), ObservedInstance { machine, running: true, boot: boot.boot });
+        observed.instances.insert(
+            instance.clone(),
+            ObservedInstance { machine, running: true, ready: true, boot: boot.boot },
+        );
     }
     observed
 }

@@ -68,7 +68,36 @@ fn rolling() {
               |
             4 | rolling = { max_unavailable = 4, min_ready = "2h", batch = 2 }
               |                                                    ^^^^^
-            hint: Known keys: max_unavailable, min_ready."#]],
+            hint: Known keys: max_unavailable, min_ready, canary."#]],
+    );
+    check_machine(
+        "instances = 3\nrolling = { canary = { instances = 4, for = \"25h\" } }\nwatch = { repair = \"pray\", unready = 3 }",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 4: `instances` in `[machine.web.rolling.canary]` is 4, but must be from 1 to 3
+              |
+            4 | rolling = { canary = { instances = 4, for = "25h" } }
+              |                                    ^
+
+            error: `shop/plumb.toml` line 5: `repair` in `[machine.web.watch]`: `pray` is nothing that is done
+              |
+            5 | watch = { repair = "pray", unready = 3 }
+              |                    ^^^^^^
+            hint: Write `"restart"` to have it started again, or `"report"` to be told.
+
+            error: `shop/plumb.toml` line 5: `unready` in `[machine.web.watch]` must be a string, not a whole number
+              |
+            5 | watch = { repair = "pray", unready = 3 }
+              |                                      ^
+            hint: Write it like `"30s"`."#]],
+    );
+    check_machine(
+        "instances = 3\nrolling = { canary = { instances = 1 } }",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 4: `for` is missing in `[machine.web.rolling.canary]`
+              |
+            4 | rolling = { canary = { instances = 1 } }
+              |             ^^^^^^
+            hint: Add `for = "10min"`."#]],
     );
 }
 
