@@ -30,71 +30,83 @@ pub enum Violation {
 /// Simulates `plan` from `observed` and lists every broken promise. `release` is the plan's wanted release.
 #[must_use]
 pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec<Violation> {
-    let mut running: BTreeSet<InstanceName> = observed
-        .instances
-        .iter()
-        .filter(|(_, instance)| instance.running)
-        .map(|(name, _)| name.clone())
-        .collect();
-    // A repair does not wait for what it is not about.
-    let mut ready: BTreeSet<InstanceName> =
-        if plan.kind == PlanKind::Repair { running.clone() } else { BTreeSet::new() };
-    let publishes = |name: &&InstanceName| {
-        let machine =
-            release.and_then(|release| release.content.machines.get(&observed.instances[*name].machine));
-        machine.is_none_or(|machine| !machine.publish.is_empty())
-    };
-    let mut published: BTreeSet<InstanceName> = running.iter().filter(publishes).cloned().collect();
-    let mut violations = Vec::new();
-    let unready = observed.instances.iter().filter(|(_, instance)| instance.running && !instance.ready);
-    let mut away = Away { release, instances: BTreeSet::new(), unready: BTreeSet::new() };
-    let unready: BTreeSet<InstanceName> =
-        unready.map(|(name, _)| name.clone()).filter(|name| away.wanted(name).is_some()).collect();
-    away.unready = unready;
-    let mut committed = false;
+    let mut simulation = Simulation::new(plan, observed, release);
     for action in &plan.actions {
+        simulation.act(action);
+    }
+    let mut violations = simulation.violations;
+    // A repair leaves alone what it is not about: one that comes back another time is no mistake of it.
+    if plan.kind == PlanKind::Repair {
+        return violations;
+    }
+    if simulation.committed != release.is_some() {
+        violations.push(Violation::WrongCommit);
+    }
+    violations.extend(wrong_at_end(&simulation.running, release));
+    violations
+}
+
+/// What would be so after each action.
+struct Simulation<'s> {
+    observed: &'s Observed,
+    release: Option<&'s Release>,
+    running: BTreeSet<InstanceName>,
+    ready: BTreeSet<InstanceName>,
+    published: BTreeSet<InstanceName>,
+    away: Away<'s>,
+    committed: bool,
+    violations: Vec<Violation>,
+}
+
+impl<'s> Simulation<'s> {
+    fn new(plan: &Plan, observed: &'s Observed, release: Option<&'s Release>) -> Self {
+        let all = observed.instances.iter().filter(|(_, instance)| instance.running);
+        let running: BTreeSet<InstanceName> = all.clone().map(|(name, _)| name.clone()).collect();
+        let publishes = |name: &&InstanceName| {
+            let machine = &observed.instances[*name].machine;
+            let machine = release.and_then(|release| release.content.machines.get(machine));
+            machine.is_none_or(|machine| !machine.publish.is_empty())
+        };
+        let mut away = Away { release, instances: BTreeSet::new(), unready: BTreeSet::new() };
+        let unready = all.filter(|(name, instance)| !instance.ready && away.wanted(name).is_some());
+        let unready: BTreeSet<InstanceName> = unready.map(|(name, _)| name.clone()).collect();
+        away.unready = unready;
+        Simulation {
+            observed,
+            release,
+            published: running.iter().filter(publishes).cloned().collect(),
+            // A repair does not wait for what it is not about.
+            ready: if plan.kind == PlanKind::Repair { running.clone() } else { BTreeSet::new() },
+            running,
+            away,
+            committed: false,
+            violations: Vec::new(),
+        }
+    }
+
+    fn act(&mut self, action: &Action) {
         match action {
-            Action::Stop { instance } => {
-                if published.contains(instance) {
-                    violations.push(Violation::StoppedWhilePublished(instance.clone()));
-                }
-                if running.remove(instance) {
-                    violations.extend(away.stopped(instance).map(Violation::TooManyAway));
-                }
-                ready.remove(instance);
-            }
-            Action::Start { boot, .. } => {
-                if !running.insert(boot.instance.clone()) {
-                    violations.push(Violation::StartedTwice(boot.instance.clone()));
-                }
-                let needs = release.and_then(|release| release.content.machines.get(&boot.machine));
-                let unmet = needs.is_some_and(|machine| {
-                    machine
-                        .needs
-                        .iter()
-                        .any(|need| !ready.iter().any(|name| machine_of(name) == need.as_str()))
-                });
-                if unmet {
-                    violations.push(Violation::StartedBeforeNeeds(boot.instance.clone()));
-                }
-            }
+            Action::Stop { instance } => self.stop(instance),
+            Action::Start { boot, .. } => self.start(&boot.instance, &boot.machine),
             Action::AwaitReady { instance, .. } => {
-                if running.contains(instance) {
-                    away.instances.remove(instance);
-                    away.unready.remove(instance);
-                    ready.insert(instance.clone());
+                if self.running.contains(instance) {
+                    self.away.instances.remove(instance);
+                    self.away.unready.remove(instance);
+                    self.ready.insert(instance.clone());
                 }
             }
-            Action::Ports { published: now } => {
-                published = now.values().flat_map(|machine| machine.instances.iter().cloned()).collect();
-                for instance in &published {
-                    let old = observed.instances.get(instance).is_some_and(|old| old.running);
-                    if !running.contains(instance) || (!ready.contains(instance) && !old) {
-                        violations.push(Violation::PublishedNotReady(instance.clone()));
+            Action::Ports { published } => {
+                self.published = published.values().flat_map(|all| all.instances.iter().cloned()).collect();
+                for instance in &self.published {
+                    let old = self.observed.instances.get(instance).is_some_and(|old| old.running);
+                    if !self.running.contains(instance) || (!self.ready.contains(instance) && !old) {
+                        self.violations.push(Violation::PublishedNotReady(instance.clone()));
                     }
                 }
             }
-            Action::Commit { .. } => committed = running.is_subset(&ready) || release.is_none(),
+            Action::Commit { .. } => {
+                self.committed = self.running.is_subset(&self.ready) || self.release.is_none();
+            }
             Action::Network
             | Action::Volume { .. }
             | Action::Settle { .. }
@@ -102,15 +114,27 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
             | Action::Teardown => {}
         }
     }
-    // A repair leaves alone what it is not about: one that comes back another time is no mistake of it.
-    if plan.kind == PlanKind::Repair {
-        return violations;
+
+    fn stop(&mut self, instance: &InstanceName) {
+        if self.published.contains(instance) {
+            self.violations.push(Violation::StoppedWhilePublished(instance.clone()));
+        }
+        if self.running.remove(instance) {
+            self.violations.extend(self.away.stopped(instance).map(Violation::TooManyAway));
+        }
+        self.ready.remove(instance);
     }
-    if committed != release.is_some() {
-        violations.push(Violation::WrongCommit);
+
+    fn start(&mut self, instance: &InstanceName, machine: &MachineName) {
+        if !self.running.insert(instance.clone()) {
+            self.violations.push(Violation::StartedTwice(instance.clone()));
+        }
+        let machine = self.release.and_then(|release| release.content.machines.get(machine));
+        let is_unmet = |need: &MachineName| !self.ready.iter().any(|name| machine_of(name) == need.as_str());
+        if machine.is_some_and(|machine| machine.needs.iter().any(is_unmet)) {
+            self.violations.push(Violation::StartedBeforeNeeds(instance.clone()));
+        }
     }
-    violations.extend(wrong_at_end(&running, release));
-    violations
 }
 
 /// Instances that serve nobody.
