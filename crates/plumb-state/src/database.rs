@@ -217,6 +217,14 @@ impl DatabaseError {
     pub fn is_lost(&self) -> bool {
         matches!(self, DatabaseError::Lost(_) | DatabaseError::Silent { .. } | DatabaseError::Gone)
     }
+
+    /// Whether another session was faster with the same key: the same once more may do.
+    pub(crate) fn is_taken(&self) -> bool {
+        use tokio_postgres::error::SqlState;
+        let DatabaseError::Postgres(error) = self else { return false };
+        let codes = [SqlState::UNIQUE_VIOLATION, SqlState::T_R_SERIALIZATION_FAILURE];
+        error.code().is_some_and(|code| codes.contains(code))
+    }
 }
 
 impl From<tokio_postgres::Error> for DatabaseError {

@@ -10,6 +10,7 @@
 //!  address(deployment, instance, address)          kept as long as the deployment's volumes may be
 //!  plan(deployment, generation, document, status, reason, started_ms, ended_ms)
 //!  step(deployment, generation, seq, status, at_ms)
+//!  event(deployment, seq, at_ms, kind, instance, generation, text, by_whom)    stays when the deployment goes
 //!  test(deployment, started_ms)                    a deployment that goes, volumes and all, when its test ends
 //! ```
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@
 mod address;
 mod database;
 mod error;
+mod event;
 mod hold;
 mod password;
 mod plan;
@@ -38,6 +40,7 @@ use plumb_plan::Addresses;
 pub use address::{AddressError, PostgresAddress};
 pub use database::DatabaseError;
 pub use error::StateError;
+pub use event::{EventFilter, EventKind, EventRecord};
 pub use hold::{Claim, Holder};
 pub use password::{Credentials, Password};
 pub use plan::{PlanRecord, PlanStatus, StepStatus};

@@ -68,6 +68,21 @@ CREATE TABLE holder (
     session    BIGINT NOT NULL
 );
 ",
+    "
+-- What happened. Not bound to the deployment: what is asked about one that is gone is why.
+CREATE TABLE event (
+    deployment TEXT NOT NULL,
+    seq        BIGINT NOT NULL,
+    at_ms      BIGINT NOT NULL,
+    kind       TEXT NOT NULL,
+    instance   TEXT,
+    generation BIGINT,
+    text       TEXT NOT NULL,
+    by_whom    TEXT NOT NULL,
+    PRIMARY KEY (deployment, seq)
+);
+CREATE INDEX event_time ON event (at_ms);
+",
 ];
 
 /// Brings the database to the newest version, each step in one transaction with its version number.

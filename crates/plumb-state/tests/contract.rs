@@ -9,13 +9,13 @@ use plumb_model::release::ReleaseName;
 use plumb_model::{AppName, DeploymentName, InstanceName};
 use plumb_plan::{Observed, Plan, plan_down};
 use plumb_state::{
-    Claim, Credentials, DatabaseError, Host, Limits, PlanStatus, PostgresAddress, State, StateError,
-    StepStatus,
+    Claim, Credentials, DatabaseError, EventFilter, EventKind, EventRecord, Host, Limits, PlanStatus,
+    PostgresAddress, State, StateError, StepStatus,
 };
 use testkit::Postgres;
 
 /// Opens one and the same database again and again.
-type Open<'a> = &'a dyn Fn() -> Result<State, StateError>;
+type Open<'a> = &'a (dyn Fn() -> Result<State, StateError> + Sync);
 
 /// A promise, by name.
 type Promise = (&'static str, fn(Open<'_>) -> Result<()>);
@@ -29,6 +29,7 @@ const PROMISES: &[Promise] = &[
     ("a_test_is_marked_until_it_is_kept_or_forgotten", tests),
     ("what_is_forgotten_is_gone_with_all_of_it", forgotten),
     ("bytes_and_texts_come_back_as_they_were", texts),
+    ("what_happened_is_kept_in_its_order_and_survives", events),
     ("many_that_open_at_once_make_the_tables_once", opened_at_once),
     ("of_two_that_record_one_generation_one_wins", raced),
 ];
@@ -51,6 +52,51 @@ fn postgres_keeps_the_contract() -> Result<()> {
         let address = server.address(name);
         promise(&|| connect(&address, &host("alpha"))).with_context(|| (*name).to_owned())?;
     }
+    Ok(())
+}
+
+fn events(open: Open<'_>) -> Result<()> {
+    let mut state = open()?;
+    let (shop, other): (DeploymentName, DeploymentName) = ("shop".parse()?, "other".parse()?);
+    let event = |deployment: &DeploymentName, at_ms: u64, kind, text: &str| EventRecord {
+        deployment: deployment.clone(),
+        at_ms,
+        kind,
+        instance: (kind == EventKind::Repair).then(|| "web-1".parse().expect("a name")),
+        generation: (kind == EventKind::PlanBegun).then_some(7),
+        text: text.to_owned(),
+        by: "alice".to_owned(),
+    };
+    state.ensure_deployment(&shop, &"shop".parse()?)?;
+    let all = [
+        event(&shop, 10, EventKind::PlanBegun, "up"),
+        event(&other, 11, EventKind::Trouble, "no server"),
+        event(&shop, 12, EventKind::Repair, "it had ended: `panic`"),
+        event(&shop, 12, EventKind::Recovered, "ready"),
+    ];
+    all.iter().try_for_each(|event| state.add_event(event))?;
+    state.forget_deployment(&shop)?;
+    let state = open()?;
+    let every = EventFilter { deployment: None, kind: None, since_ms: 0, until_ms: u64::MAX, limit: 100 };
+    assert_eq!(state.events(&every)?, all);
+    let of_shop = EventFilter { deployment: Some(&shop), ..every };
+    assert_eq!(state.events(&of_shop)?.len(), 3);
+    assert_eq!(state.events(&EventFilter { limit: 1, ..of_shop })?, all[3..], "the newest");
+    let between = EventFilter { since_ms: 11, until_ms: 12, ..every };
+    assert_eq!(state.events(&between)?, all[1..2]);
+    assert_eq!(state.events(&EventFilter { kind: Some(EventKind::Repair), ..every })?, all[2..3]);
+
+    // Many that write about one deployment at once lose nothing.
+    let written: Result<Vec<()>> = std::thread::scope(|scope| {
+        let one = |n: u64| {
+            let event = event(&other, 100 + n, EventKind::Deviation, "at once");
+            scope.spawn(move || anyhow::Ok(open()?.add_event(&event)?))
+        };
+        let all: Vec<_> = (0..4).map(one).collect();
+        all.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    written?;
+    assert_eq!(state.events(&EventFilter { deployment: Some(&other), ..every })?.len(), 5);
     Ok(())
 }
 
