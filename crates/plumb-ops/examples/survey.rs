@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         program: std::env::current_exe()?,
         signer: None,
         user: "tester".parse()?,
+        state: plumb_ops::StateOptions::default(),
         passphrase: |_| None,
     };
     let plumb = Plumb::open(Home::new(home.clone()), options, &Lines)?;

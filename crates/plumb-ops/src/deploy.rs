@@ -8,7 +8,7 @@ use plumb_plan::{
     Action, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, plan_down, plan_up,
     start_order,
 };
-use plumb_state::{PlanStatus, State};
+use plumb_state::{DeploymentRecord, PlanStatus, State, StateError};
 use plumb_store::LockGuard;
 use plumb_target::{
     Accelerator, InstanceState, InstanceTimings, Local, LocalPaths, Qemu, Target as _, accelerator,
@@ -257,6 +257,8 @@ impl Plumb<'_> {
                 outcome.timings = timings(&locked, &plan)?;
                 Ok(outcome)
             }
+            // Going back would have to be written down, too.
+            Err(OpsError::State(error)) if error.is_lost() => Err(error.into()),
             Err(error) => match before.filter(|current| *current != release.name()) {
                 Some(current) => Err(self.go_back(&mut locked, release, &current, error)),
                 None => Err(error),
@@ -337,8 +339,9 @@ impl Plumb<'_> {
             Ok(()) => (PlanStatus::Done, None),
             Err(error) => (PlanStatus::Failed, Some(error.to_string())),
         };
-        locked.state.end_plan(plan, status, reason.as_deref(), clock::now_ms())?;
-        outcome
+        let ended = locked.state.end_plan(plan, status, reason.as_deref(), clock::now_ms());
+        // What failed first is what is told.
+        outcome.and_then(|()| Ok(ended?))
     }
 
     /// What the planner must know.
@@ -403,11 +406,22 @@ impl Plumb<'_> {
     pub(crate) fn lock_deployment(&self, name: &DeploymentName, target: Local) -> Result<Locked, OpsError> {
         let guard = self.store.lock(&format!("deployment-{name}"))?;
         let cancel = Cancel::default();
-        Ok(Locked { name: name.clone(), target, state: self.state()?, cancel, _guard: guard })
+        let mut state = self.state()?;
+        state.hold(name, &self.claim())?;
+        Ok(Locked { name: name.clone(), target, state, cancel, _guard: guard })
     }
 
-    /// The deployment's record, or an error that names those that exist.
-    pub(crate) fn known(&self, name: &DeploymentName) -> Result<plumb_state::DeploymentRecord, OpsError> {
+    /// The record of a deployment of this host.
+    pub(crate) fn known(&self, name: &DeploymentName) -> Result<DeploymentRecord, OpsError> {
+        let record = self.find_deployment(name)?;
+        match record.elsewhere {
+            Some(host) => Err(StateError::OtherHost { deployment: record.name, host }.into()),
+            None => Ok(record),
+        }
+    }
+
+    /// The deployment's record, whichever host runs it, or an error that names those that exist.
+    pub(crate) fn find_deployment(&self, name: &DeploymentName) -> Result<DeploymentRecord, OpsError> {
         let all = self.state()?.deployments()?;
         match all.iter().find(|record| record.name == *name) {
             Some(record) => Ok(record.clone()),

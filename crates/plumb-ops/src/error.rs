@@ -139,6 +139,26 @@ pub enum OpsError {
     /// The state could not be read or written.
     #[error(transparent)]
     State(#[from] plumb_state::StateError),
+    /// What should be the address of a state is none.
+    #[error(transparent)]
+    StateAddress(plumb_state::AddressError),
+    /// A file of this home that says where the state is cannot be used.
+    #[error("`{path}` is damaged, or of a newer plumb")]
+    StateSetting {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The environment stands above what would be set.
+    #[error("`PLUMB_STATE` says where the state is")]
+    StateByEnvironment,
+    /// Deployments of this host would be lost from sight.
+    #[error("the other state does not know {}", deployments.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))]
+    StateNotCopied {
+        /// Where it should be from now on.
+        to: String,
+        /// Deployments of this host that it does not have.
+        deployments: Vec<DeploymentName>,
+    },
     /// The index of what releases hold could not be read or made.
     #[error("cannot {action} the index of releases `{path}`")]
     Search {

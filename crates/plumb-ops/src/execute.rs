@@ -39,8 +39,8 @@ impl Executor<'_, '_> {
         for (seq, action) in plan.actions.iter().enumerate() {
             let outcome = self.go_on().and_then(|()| self.step(action));
             let status = if outcome.is_ok() { StepStatus::Done } else { StepStatus::Failed };
-            self.locked.state.record_step(plan, seq, status, clock::now_ms())?;
-            outcome?;
+            let recorded = self.locked.state.record_step(plan, seq, status, clock::now_ms());
+            outcome.and_then(|()| Ok(recorded?))?;
         }
         Ok(())
     }

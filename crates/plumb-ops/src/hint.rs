@@ -48,6 +48,17 @@ impl OpsError {
             OpsError::Fetch(error) => error.hint(),
             OpsError::Store(error) => error.hint(),
             OpsError::State(error) => error.hint(),
+            OpsError::StateAddress(plumb_state::AddressError::Password) => Some(
+                "leave it out; it is taken from `PGPASSWORD`, `~/.pgpass`, or the file that `?passfile=FILE` names".to_owned(),
+            ),
+            OpsError::StateAddress(_) => {
+                Some("for example: postgresql://ann@db.example/plumb, or `local` for this host's file".to_owned())
+            }
+            OpsError::StateSetting { path } if path.ends_with("state.json") => {
+                Some(format!("remove `{}`, and say again where it is: `plumb state use`", path.display()))
+            }
+            OpsError::StateByEnvironment => Some("`unset PLUMB_STATE` first".to_owned()),
+            OpsError::StateNotCopied { to, .. } => Some(format!("`plumb state copy {to}` copies what is of this host")),
             OpsError::Transfer(error) => error.hint(),
             OpsError::Target(error) => error.hint(),
             OpsError::Trust(error) => error.hint(),

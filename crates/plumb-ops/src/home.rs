@@ -5,6 +5,7 @@
 //!  ├── store/               objects, images, releases (plumb-store)
 //!  ├── keys/                signing keys (0700)
 //!  ├── state.db             deployments, plans, journal (plumb-state)
+//!  ├── state.json, host-id  where a state shared with others is, and who this is among them
 //!  ├── run/<deployment>/    what a running deployment needs; gone after `down`
 //!  └── volumes/<deployment>/  data; only `down --volumes` removes it
 //! ```
@@ -54,6 +55,18 @@ impl Home {
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.root.join("state.db")
+    }
+
+    /// Where the state is, if it is not that file.
+    #[must_use]
+    pub fn state_setting(&self) -> PathBuf {
+        self.root.join("state.json")
+    }
+
+    /// What tells this home from all others that share a state.
+    #[must_use]
+    pub fn host_id(&self) -> PathBuf {
+        self.root.join("host-id")
     }
 
     /// What was found out about this host's accelerator.

@@ -32,6 +32,7 @@ mod reach;
 mod release;
 mod remote;
 mod sbom;
+mod state;
 mod subject;
 mod systemd;
 pub mod template;
@@ -44,7 +45,6 @@ mod why;
 use std::path::PathBuf;
 
 use plumb_model::SignerName;
-use plumb_state::State;
 use plumb_store::Store;
 
 pub use affected::{
@@ -81,6 +81,7 @@ pub use plumb_search::{
     Affected, AffectedApp, AffectedDeployment, AffectedMachine, AffectedRelease, Because, Component,
     FileQuery, Found, Query,
 };
+pub use plumb_state::{Credentials, Password};
 pub use plumb_target::{InstanceTimings, TimingStep, connect, keeper};
 pub use plumb_trust::policy::Standing;
 pub use plumb_trust::statement::Verdict;
@@ -93,6 +94,7 @@ pub use remote::{
     NamedRemote, Pulled, PulledBundle, Pushed, PushedBundle, Reports, Supplies, TransferError, Wanted,
 };
 pub use sbom::BillForm;
+pub use state::{CopyOutcome, SaidWhere, StateOptions, StateView};
 pub use test::{Evidence, TestOptions, Tested};
 pub use trust::{DraftView, KeyView, Said, SaidBy, TrustChange, TrustError, TrustView, TrustedKey};
 pub use verify::{Problem, Rebuilt, Verification};
@@ -121,6 +123,8 @@ pub struct Options {
     pub signer: Option<SignerName>,
     /// Whose host this is: the name of the first key.
     pub user: SignerName,
+    /// What the environment says of the state.
+    pub state: StateOptions,
     /// Asks for the passphrase of a sealed key.
     pub passphrase: fn(&SignerName) -> Option<plumb_trust::Passphrase>,
 }
@@ -143,10 +147,6 @@ impl<'a> Plumb<'a> {
             options: self.options.clone(),
             reporter: self.reporter,
         }
-    }
-
-    fn state(&self) -> Result<State, OpsError> {
-        Ok(State::open(&self.home.state())?)
     }
 
     fn report(&self, progress: Progress) {

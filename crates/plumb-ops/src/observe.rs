@@ -37,8 +37,11 @@ pub struct DeploymentView {
     pub app: String,
     /// Current release.
     pub release: Option<String>,
-    /// `ready`, `not ready`, `stopped`, `down`.
+    /// `ready`, `not ready`, `stopped`, `down`; of another host, where nothing can be seen from here, `elsewhere` or `down`.
     pub state: String,
+    /// The host that runs it, if that is another than this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// What its owner should know: an interrupted or failed plan.
     pub note: Option<String>,
     /// Its instances.
@@ -89,7 +92,7 @@ impl Plumb<'_> {
     pub fn ps(&self, only: Option<&DeploymentName>, all: bool) -> Result<Vec<DeploymentView>, OpsError> {
         self.sweep_tests()?;
         if let Some(name) = only {
-            self.known(name)?;
+            self.find_deployment(name)?;
         }
         let state = self.state()?;
         let mut views = Vec::new();
@@ -106,6 +109,17 @@ impl Plumb<'_> {
     }
 
     fn view(&self, state: &State, record: &DeploymentRecord) -> Result<DeploymentView, OpsError> {
+        if let Some(host) = &record.elsewhere {
+            return Ok(DeploymentView {
+                name: record.name.clone(),
+                app: record.app.to_string(),
+                release: record.current.as_ref().map(ToString::to_string),
+                state: if record.current.is_some() { "elsewhere" } else { "down" }.to_owned(),
+                host: Some(host.clone()),
+                note: self.note(state, record)?,
+                instances: Vec::new(),
+            });
+        }
         let target = self.bare_target(&record.name);
         // The keeper may have been killed; what it holds is restored before it is asked.
         target.ensure_keeper()?;
@@ -146,6 +160,7 @@ impl Plumb<'_> {
             app: record.app.to_string(),
             release: release.map(|release| release.name().to_string()),
             state: overall.to_owned(),
+            host: None,
             note: self.note(state, record)?,
             instances,
         })
@@ -156,6 +171,12 @@ impl Plumb<'_> {
         let Some(last) = state.last_plan(&record.name)? else { return Ok(None) };
         let to = last.plan.to.as_ref().map_or_else(|| "down".to_owned(), |release| format!("`{release}`"));
         Ok(match last.status {
+            PlanStatus::Running if record.elsewhere.is_some() => Some(format!(
+                "on the way to {to}: {} of {} steps are done; {} knows more",
+                last.steps_done,
+                last.plan.actions.len(),
+                record.elsewhere.as_deref().unwrap_or_default()
+            )),
             PlanStatus::Running => match self.store.lock(&format!("deployment-{}", record.name)) {
                 Ok(_guard) => Some(format!(
                     "the way to {to} was interrupted after step {} of {}; the same command again completes it",
@@ -190,6 +211,15 @@ impl Plumb<'_> {
             // A test that goes on beside a deployment does not make the name of its instance ambiguous.
             if deployment.is_none() && tests.contains(&record.name) {
                 continue;
+            }
+            // What runs on another host can only be seen there.
+            match &record.elsewhere {
+                Some(host) if deployment == Some(record.name.as_str()) => {
+                    let (deployment, host) = (record.name, host.clone());
+                    return Err(plumb_state::StateError::OtherHost { deployment, host }.into());
+                }
+                Some(_) => continue,
+                None => {}
             }
             let target = self.bare_target(&record.name);
             for seen in target.observe()? {

@@ -190,6 +190,12 @@ pub enum DatabaseError {
         /// Which, from 0.
         column: usize,
     },
+    /// What was copied reads back as something else; it was taken back.
+    #[error("table `{table}` reads back as something else; nothing was copied")]
+    Copy {
+        /// Which table.
+        table: &'static str,
+    },
     /// No runtime for the connection.
     #[error("cannot prepare a connection")]
     Runtime(#[source] std::io::Error),

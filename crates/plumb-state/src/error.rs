@@ -66,6 +66,14 @@ pub enum StateError {
         /// Its host.
         host: String,
     },
+    /// What would be copied is there already, or something else of this host.
+    #[error("the state in `{place}` has deployment `{deployment}` already; nothing was copied")]
+    Taken {
+        /// Where it is.
+        place: String,
+        /// Which.
+        deployment: DeploymentName,
+    },
     /// Somebody else changes the deployment at this moment.
     #[error("deployment `{deployment}` is in use by {holder}")]
     Held {
@@ -119,6 +127,9 @@ impl StateError {
             }
             StateError::Held { .. } => "wait until it has ended, then give the command again".to_owned(),
             StateError::OtherApp { .. } => "`--name` gives the deployment another name".to_owned(),
+            StateError::Taken { .. } => {
+                "a copy needs a place with nothing of this host and other names for everything".to_owned()
+            }
             StateError::Database { .. } | StateError::Damaged { .. } => return None,
         })
     }

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod copy;
 mod database;
 mod error;
 mod event;
@@ -144,6 +145,10 @@ impl State {
         });
         match database {
             Ok(database) => State { database: Box::new(database), place, host: Some(host) }.migrated(),
+            // There was no connection that could be lost.
+            Err(DatabaseError::Lost(error)) => {
+                Err(StateError::Unreachable { place, source: DatabaseError::Postgres(error) })
+            }
             Err(source) => Err(StateError::Unreachable { place, source }),
         }
     }
@@ -216,6 +221,17 @@ impl State {
         self.host.as_ref().map(|host| host.id.as_str())
     }
 
+    /// Adds this host in a transaction, where there are several.
+    pub(crate) fn insert_host(&self, database: &dyn Database) -> Result<(), DatabaseError> {
+        if let Some(host) = &self.host {
+            database.execute(
+                "INSERT INTO host (id, name) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET name = $2",
+                &[host.id.as_str().into(), host.name.as_str().into()],
+            )?;
+        }
+        Ok(())
+    }
+
     /// Adds a deployment of this host in a transaction, if there is none of its name.
     pub(crate) fn insert_deployment(
         &self,
@@ -223,12 +239,7 @@ impl State {
         name: &DeploymentName,
         app: &AppName,
     ) -> Result<bool, DatabaseError> {
-        if let Some(host) = &self.host {
-            database.execute(
-                "INSERT INTO host (id, name) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET name = $2",
-                &[host.id.as_str().into(), host.name.as_str().into()],
-            )?;
-        }
+        self.insert_host(database)?;
         let added = database.execute(
             "INSERT INTO deployment (name, app, host) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
             &[name.as_str().into(), app.as_str().into(), self.host_id().into()],

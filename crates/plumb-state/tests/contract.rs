@@ -529,6 +529,51 @@ fn a_file_that_cannot_be_used_is_told_by_what_is_wrong_with_it() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_state_is_copied_whole_and_only_to_where_nothing_of_it_is() -> Result<()> {
+    let server = Postgres::start()?;
+    server.database("copy")?;
+    let address = server.address("copy");
+    let folder = tempfile::tempdir()?;
+    let fill = |file: &str, prefix: &str| -> Result<State> {
+        let mut state = State::open(&folder.path().join(file))?;
+        let app: AppName = "shop".parse()?;
+        for number in 0..3u8 {
+            let name: DeploymentName = format!("{prefix}-{number}").parse()?;
+            state.ensure_deployment(&name, &app)?;
+            state.set_current(&name, Some(2))?;
+            state.add_addresses(&name, &[("web-1".parse()?, [10, 77, 0, number].into())].into())?;
+            let plan = plan(&name, 1, Some(2));
+            state.add_plan(&plan, 1)?;
+            state.record_step(&plan, 0, StepStatus::Done, 2)?;
+            state.end_plan(&plan, PlanStatus::Failed, Some("why"), 3)?;
+        }
+        state.add_test(&format!("{prefix}-test").parse()?, &app, 4)?;
+        Ok(state)
+    };
+    let own = fill("own.db", "shop")?;
+    let mut team = connect(&address, &host("alpha"))?;
+    ensure!(own.copy_to(&mut team)? == 3 * 4 + 2);
+    ensure!(team.deployments()? == own.deployments()?);
+    ensure!(team.tests()? == own.tests()?);
+    for record in own.deployments()? {
+        ensure!(team.last_plan(&record.name)? == own.last_plan(&record.name)?);
+        ensure!(team.addresses(&record.name)? == own.addresses(&record.name)?);
+    }
+    ensure!(matches!(own.copy_to(&mut team), Err(StateError::Taken { .. })), "twice");
+    // Another host joins, but not with a name that is taken.
+    let mut beta = connect(&address, &host("beta"))?;
+    ensure!(matches!(own.copy_to(&mut beta), Err(StateError::Taken { .. })), "of another host");
+    fill("beta.db", "other")?.copy_to(&mut beta)?;
+    ensure!(beta.deployments()?.iter().filter(|one| one.elsewhere.as_deref() == Some("alpha")).count() == 4);
+    ensure!(team.deployments()?.iter().filter(|one| one.elsewhere.as_deref() == Some("beta")).count() == 4);
+    // And back into a file.
+    let mut back = State::open(&folder.path().join("back.db"))?;
+    team.copy_to(&mut back)?;
+    ensure!(back.deployments()? == own.deployments()?);
+    Ok(())
+}
+
 /// What the database said.
 fn source<T>(result: Result<T, StateError>) -> Result<DatabaseError> {
     match result.err().context("an error")? {

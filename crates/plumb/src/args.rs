@@ -9,9 +9,11 @@ use plumb_model::{AppName, CheckName, DeploymentName, MachineName, SignerName};
 use plumb_ops::FeedName;
 
 mod remote;
+mod state;
 mod vouch;
 
 pub use remote::*;
+pub use state::*;
 pub use vouch::*;
 
 const STYLES: Styles = Styles::styled()
@@ -139,6 +141,8 @@ pub enum Command {
     Rollback(Rollback),
     /// Stop a deployment; volumes stay unless asked otherwise
     Down(Down),
+    /// Show where the state of deployments is, share it with other hosts, or copy it
+    State(State),
     /// Check what this host offers
     Doctor,
     /// Print a completion script for a shell

@@ -104,7 +104,7 @@ impl Plumb<'_> {
 
     /// What runs, what a plan leads to, and what a rollback would choose.
     fn deployed(&self, roots: &mut Roots) -> Result<(), OpsError> {
-        if !self.home.state().exists() {
+        if !self.has_state()? {
             return Ok(());
         }
         let state = self.state()?;

@@ -274,6 +274,7 @@ impl World {
             program: PathBuf::from("/nonexistent"),
             signer: None,
             user: "tester".parse().unwrap(),
+            state: crate::StateOptions::default(),
             passphrase: |_| None,
         };
         Ok(Plumb { home, store, options, reporter: &Silent })

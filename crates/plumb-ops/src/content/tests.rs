@@ -42,6 +42,7 @@ impl Setup {
             program: "plumb".into(),
             signer: None,
             user: "tester".parse().unwrap(),
+            state: crate::StateOptions::default(),
             passphrase: |_| None,
         };
         let plumb = Plumb::open(Home::new(self.path().join("home")), options, &Silent).expect("opens");

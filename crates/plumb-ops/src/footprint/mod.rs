@@ -102,7 +102,7 @@ impl Plumb<'_> {
     /// Takes in what ready instances say now.
     fn look_at_instances(&self) -> Result<(), OpsError> {
         use plumb_target::Target as _;
-        for record in self.state()?.deployments()? {
+        for record in self.state()?.deployments()?.into_iter().filter(|one| one.elsewhere.is_none()) {
             let seen = self.bare_target(&record.name).observe()?;
             self.remember_measured(record.name.as_str(), &seen);
         }

@@ -143,7 +143,7 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 /// Writes a file that appears whole, only for this user, and never replaces another.
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
     let written = fs::OpenOptions::new()
         .write(true)
@@ -159,7 +159,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// 32 bytes from the kernel.
-pub(super) fn random() -> Result<[u8; 32], OpsError> {
+pub(crate) fn random() -> Result<[u8; 32], OpsError> {
     let mut bytes = [0; 32];
     let mut filled = 0;
     while filled < bytes.len() {

@@ -11,4 +11,5 @@ pub use key::KeyView;
 pub use root::{DraftView, TrustChange, TrustView, TrustedKey};
 pub use vouch::{Said, SaidBy};
 
+pub(crate) use key::{random, write_new};
 pub(crate) use root::{FINGERPRINTS, Trust};

@@ -19,6 +19,7 @@ mod ps;
 mod release;
 mod remote;
 mod sbom;
+mod state;
 mod test;
 mod trust;
 mod up;
@@ -29,7 +30,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use plumb_model::SignerName;
-use plumb_ops::{Environment, Home, OpsError, Options, Plumb, Proxies};
+use plumb_ops::{Credentials, Environment, Home, OpsError, Options, Password, Plumb, Proxies, StateOptions};
 
 use crate::args::{Cli, Command, Global};
 use crate::render::{self, Live};
@@ -101,6 +102,7 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Ps(arguments) => ps::run(&session, arguments),
         Command::Logs(arguments) => logs::run(&session, arguments),
         Command::Console(arguments) => console::run(&session, arguments),
+        Command::State(arguments) => state::run(&session, arguments),
         Command::Doctor => ps::doctor(&session),
         Command::Init(_) | Command::Completions { .. } | Command::Man { .. } | Command::Keeper { .. } => {
             Ok(())
@@ -128,6 +130,7 @@ fn open<'a>(global: &Global, live: &'a Live) -> Result<Plumb<'a>, OpsError> {
         program,
         signer: global.key.clone(),
         user: user_name(),
+        state: state_options(),
         passphrase: render::passphrase::known,
     };
     Plumb::open(Home::new(home), options, live)
@@ -137,6 +140,24 @@ fn open<'a>(global: &Global, live: &'a Live) -> Result<Plumb<'a>, OpsError> {
 pub(crate) fn variable(name: &str) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     std::env::var(name).ok()
+}
+
+/// What the environment says of the state, with PostgreSQL's own words for passwords.
+fn state_options() -> StateOptions {
+    let own = || variable("HOME").map(|home| PathBuf::from(home).join(".pgpass"));
+    // The name of the command only; what follows may be private.
+    let command = std::env::args().nth(1).filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
+    let user = variable("USER").or_else(|| variable("LOGNAME"));
+    StateOptions {
+        address: variable("PLUMB_STATE").filter(|address| !address.is_empty()),
+        credentials: Credentials {
+            password: variable("PGPASSWORD").map(Password::new),
+            passfile: variable("PGPASSFILE").map(PathBuf::from).or_else(own),
+        },
+        user: user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        command: command.map_or_else(|| "plumb".to_owned(), |command| format!("plumb {command}")),
+    }
 }
 
 /// Whose host this is, as a name of a signer: what a first key is called.

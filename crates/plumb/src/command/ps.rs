@@ -28,7 +28,10 @@ pub(super) fn run(session: &Session<'_>, arguments: &Ps) -> Result<(), OpsError>
 
 fn print(deployment: &DeploymentView) {
     let release = deployment.release.as_deref().unwrap_or("no release");
-    out!("{}  {release}  {}", deployment.name, deployment.state);
+    match &deployment.host {
+        Some(host) => out!("{}  {release}  on {host}", deployment.name),
+        None => out!("{}  {release}  {}", deployment.name, deployment.state),
+    }
     if let Some(note) = &deployment.note {
         out!("  {note}");
     }
