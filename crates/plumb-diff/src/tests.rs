@@ -161,11 +161,16 @@ impl World {
             ready_timeout_ms: 0,
             rolling: plumb_model::release::Rolling::default(),
             watch: plumb_model::release::Watch::default(),
+            config: std::collections::BTreeSet::new(),
         };
         Side {
             name: "shop".into(),
             lock: self.lock(),
-            content: Content { fence: 0, machines: BTreeMap::from([(web.clone(), content)]) },
+            content: Content {
+                fence: 0,
+                config: std::collections::BTreeMap::new(),
+                machines: BTreeMap::from([(web.clone(), content)]),
+            },
             machines: BTreeMap::from([(web, self.machine(&definition))]),
             definition,
         }

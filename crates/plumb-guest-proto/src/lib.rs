@@ -18,6 +18,7 @@ mod line;
 mod message;
 mod spec;
 mod task;
+pub mod template;
 mod timing;
 
 pub use excerpt::Excerpt;
@@ -26,8 +27,9 @@ pub use message::{
     Activity, CheckAnswer, Event, GuestMessage, HostMessage, Listening, ServiceState, ServiceStatus, Status,
 };
 pub use spec::{
-    Command, Directory, Init, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready, Restart,
-    RootDisk, RootDiskError, ServiceKind, ServiceSpec, UnitSpec, VolumeAttachment, VolumeMount, Writable,
+    Command, ConfigFile, Directory, Init, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready,
+    Restart, RootDisk, RootDiskError, ServiceKind, ServiceSettings, ServiceSpec, UnitSpec, VolumeAttachment,
+    VolumeMount, Writable,
 };
 pub use task::{
     ANSWER_FRAMES, ANSWER_MAGIC, BUILD_TASK_PATH, BUILD_WORD, BuildFailure, BuildOutcome, BuildStep,
@@ -71,6 +73,26 @@ pub const AFTER_COMMAND: &str = "wait-active";
 
 /// Where the initramfs keeps the [`InstanceSpec`] of this boot.
 pub const INSTANCE_SPEC_PATH: &str = "/plumb/instance.json";
+
+/// Where the initramfs keeps the secrets of this boot, one file each, named as in the definition. They are in no other
+/// file of the host, and gone from the guest's initramfs before anything else runs there.
+pub const SECRET_PATH: &str = "/plumb/secret";
+
+/// Below this the image keeps the templates of [`MachineSpec::config`], each at its own path.
+pub const TEMPLATE_PATH: &str = "/usr/lib/plumb/config";
+
+/// Below this a booted machine has its filled-in files, each at its own path; the image's links lead there.
+pub const CONFIG_PATH: &str = "/run/plumb/config";
+
+/// Below this the guest writes the environment of services, `SERVICE.env`, if it refers to configuration.
+pub const SETTINGS_PATH: &str = "/run/plumb/settings";
+
+/// Below this a machine without systemd has the secrets of a service, `SERVICE/NAME`; with systemd the secrets that
+/// units load as credentials, `NAME`.
+pub const SECRETS_PATH: &str = "/run/plumb/secrets";
+
+/// Most bytes of one secret: private keys with their chain are a tenth of it.
+pub const MAX_SECRET_BYTES: usize = 64 * 1024;
 
 /// Where the initramfs keeps the kernel modules to load: one file name per line, in load order, below the same folder.
 pub const MODULE_LIST_PATH: &str = "/plumb/modules/order";

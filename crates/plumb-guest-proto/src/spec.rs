@@ -33,6 +33,37 @@ pub struct MachineSpec {
     /// `start_timeout_ms` is how long they may take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<ServiceSpec>,
+    /// Files that are filled in at boot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<ConfigFile>,
+    /// Services whose environment refers to configuration, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, ServiceSettings>,
+}
+
+/// A file that is filled in at boot: its template is below [`crate::TEMPLATE_PATH`], its result below
+/// [`crate::CONFIG_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// Absolute path at which programs look for it; the image has a link there.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// What of a service depends on the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSettings {
+    /// Variables, each a [`crate::template`].
+    pub environment: BTreeMap<String, String>,
+    /// Names of secrets that it gets as files.
+    pub secret_files: Vec<String>,
 }
 
 /// Who is PID 1 once the machine has booted.
@@ -303,6 +334,9 @@ pub struct InstanceSpec {
     pub peers: Vec<Peer>,
     /// Volumes, found by virtio-blk serial.
     pub volumes: Vec<VolumeAttachment>,
+    /// Values of the settings that the machine refers to, as text. Those that are not set are not here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
 }
 
 /// One network interface.

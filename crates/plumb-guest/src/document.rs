@@ -84,6 +84,9 @@ pub fn check(machine: &MachineSpec, instance: &InstanceSpec) -> Result<(), Error
     if let Some(peer) = instance.peers.iter().flat_map(|p| &p.names).find(|name| !is_safe_name(name)) {
         return wrong(INSTANCE_SPEC_PATH, format!("peer name `{}` is not a host name", peer.escape_debug()));
     }
+    if let Err(problem) = crate::config::check(machine) {
+        return wrong(MACHINE_SPEC_PATH, problem);
+    }
     if let Init::Systemd(units) = &machine.init {
         for unit in units {
             if let Err(problem) = check_unit(unit) {
@@ -182,6 +185,8 @@ mod tests {
             writable: plumb_guest_proto::Writable::Places,
             init: plumb_guest_proto::Init::Plumb,
             checks: vec![],
+            config: vec![],
+            settings: std::collections::BTreeMap::new(),
         }
     }
 
@@ -196,6 +201,7 @@ mod tests {
             interfaces: vec![],
             peers: vec![],
             volumes: vec![],
+            config: std::collections::BTreeMap::new(),
         }
     }
 

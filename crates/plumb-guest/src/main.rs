@@ -9,6 +9,7 @@
 mod activity;
 mod build;
 mod clock;
+mod config;
 mod console;
 mod control;
 mod disk;
@@ -94,6 +95,7 @@ fn live(reporter: &mut Reporter, mut timeline: Timeline) -> Result<(), Error> {
     reporter.say(&format!("{count} kernel modules loaded"));
     // Read only now, so that the host hears of a document that is refused.
     let instance = document::instance()?;
+    let secrets = config::take_secrets()?;
     let machine = enter_root(reporter, &mut timeline)?;
     document::check(&machine, &instance)?;
     timeline.end(BootPhase::Root);
@@ -109,6 +111,8 @@ fn live(reporter: &mut Reporter, mut timeline: Timeline) -> Result<(), Error> {
             reporter.say(&problem);
         }
     }
+    config::apply(&machine, &instance.config, &secrets)?;
+    drop(secrets);
     reporter.control.open();
     let InstanceSpec { instance: name, machine: of, release, generation, .. } = &instance;
     reporter.say(&format!("instance {name} of machine {of}, release {release}, generation {generation}"));

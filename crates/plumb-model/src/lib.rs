@@ -5,6 +5,7 @@
 
 mod canonical;
 pub mod check;
+pub mod config;
 pub mod definition;
 mod digest;
 pub mod image;

@@ -1,6 +1,6 @@
 //! The release: an immutable, numbered set of images with everything needed to run them as one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::Document;
+use crate::config::{ConfigName, Schema};
 use crate::{AppName, ChannelName, Digest, MachineName, VolumeName};
 
 /// One release.
@@ -44,6 +45,9 @@ pub struct Release {
 pub struct Content {
     /// Lowest release number that a rollback from this release may reach; 0 is no limit.
     pub fence: u64,
+    /// What a deployment of it can set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: Schema,
     /// The machines.
     pub machines: BTreeMap<MachineName, ReleaseMachine>,
 }
@@ -74,6 +78,9 @@ pub struct ReleaseMachine {
     /// What is done about an instance that is not well.
     #[serde(default, skip_serializing_if = "Watch::is_default")]
     pub watch: Watch,
+    /// What of the configuration its instances are told.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub config: BTreeSet<ConfigName>,
 }
 
 /// What who watches a deployment does about an instance that is not well.
@@ -324,7 +331,7 @@ mod tests {
             note: String::new(),
             definition: Digest::of(b""),
             lock: Digest::of(b""),
-            content: Content { fence: 0, machines: BTreeMap::new() },
+            content: Content { fence: 0, config: BTreeMap::new(), machines: BTreeMap::new() },
             checks: None,
         };
         let bytes = release.to_bytes();

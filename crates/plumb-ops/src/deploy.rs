@@ -323,7 +323,8 @@ impl Plumb<'_> {
         }
         let addresses = allocate(&locked.state.addresses(&locked.name)?, &wanted)?;
         let parent = locked.state.last_plan(&locked.name)?.map(|record| record.plan);
-        let wanted = Wanted { release, kind, addresses: &addresses };
+        let settings = self.settings(locked, release)?;
+        let wanted = Wanted { release, kind, addresses: &addresses, settings: &settings };
         let plan = plan_up(&locked.name, &observed, &wanted, parent.as_ref())?;
         Ok((plan, observed))
     }

@@ -47,6 +47,9 @@ pub enum OpsError {
         /// What differs.
         reason: String,
     },
+    /// A configuration.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
     /// A file operation failed.
     #[error("cannot {action} `{path}`")]
     Io {

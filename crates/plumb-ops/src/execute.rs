@@ -69,7 +69,9 @@ impl Executor<'_, '_> {
                 self.locked.target.remove_instance(instance.as_str())?;
                 self.tell(instance, InstanceStep::Removed);
             }
-            Action::Commit { number } => self.locked.state.set_current(&self.locked.name, Some(*number))?,
+            Action::Commit { number, .. } => {
+                self.locked.state.set_current(&self.locked.name, Some(*number))?
+            }
             Action::Teardown => {
                 self.locked.target.teardown(STOP_GRACE)?;
                 self.locked.state.set_current(&self.locked.name, None)?;

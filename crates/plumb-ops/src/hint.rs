@@ -62,6 +62,7 @@ impl OpsError {
             OpsError::Transfer(error) => error.hint(),
             OpsError::Target(error) => error.hint(),
             OpsError::Trust(error) => error.hint(),
+            OpsError::Config(error) => error.hint(),
             _ => self.of_definition().or_else(|| self.of_release()).or_else(|| self.of_deployment()),
         };
         one.into_iter().collect()

@@ -148,6 +148,8 @@ fn bare(
         writable: Writable::Places,
         init: Init::Plumb,
         checks: Vec::new(),
+        config: Vec::new(),
+        settings: BTreeMap::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use plumb_guest_proto::ServiceStatus;
 use plumb_model::release::Release;
 use plumb_model::{DeploymentName, InstanceName, MachineName};
-use plumb_plan::boot_spec;
+use plumb_plan::{PlanKind, Wanted, boot_spec};
 use plumb_state::{DeploymentRecord, PlanStatus, State};
 use plumb_target::{InstanceState, Local, ObservedInstance, Target as _};
 use serde::Serialize;
@@ -365,7 +365,9 @@ fn complete(
             let Some(observed) = seen.iter().find(|observed| observed.name == name.as_str()) else {
                 continue;
             };
-            let wanted = boot_spec(release, &record.name, (machine, &name), addresses, 0);
+            let settings = plumb_model::config::Settings::default();
+            let wanted = Wanted { release, kind: PlanKind::Up, addresses, settings: &settings };
+            let wanted = boot_spec(&record.name, (machine, &name), &wanted, 0);
             if wanted.is_ok_and(|(boot, _)| boot.boot.to_string() == observed.label) {
                 view.release = release.name().to_string();
             }

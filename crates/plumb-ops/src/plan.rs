@@ -27,7 +27,7 @@ impl Plumb<'_> {
             None => None,
         };
         let stop_ms = u64::try_from(STOP_GRACE.as_millis()).unwrap_or(u64::MAX);
-        Ok(explain(plan, Known { observed, before: before.as_ref(), after, stop_ms }))
+        Ok(explain(plan, Known { observed, before: before.as_ref(), after, settings: (None, None), stop_ms }))
     }
 
     /// The release that a deployment runs; nothing for one that is not there yet.
@@ -73,7 +73,10 @@ pub(crate) fn describe(plan: &Plan) -> Vec<String> {
                 format!("look for {for_ms} ms whether {} stay ready", names.join(", "))
             }
             Action::Remove { instance } => format!("remove {instance}"),
-            Action::Commit { number } => format!("commit release {number}"),
+            Action::Commit { number, config: None } => format!("commit release {number}"),
+            Action::Commit { number, config: Some(config) } => {
+                format!("commit release {number} with configuration {config}")
+            }
             Action::Teardown => "take the network away".to_owned(),
         })
         .collect()

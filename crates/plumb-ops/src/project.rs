@@ -11,6 +11,7 @@ use plumb_model::{Digest, MachineName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::config;
 use crate::error::{OpsError, io};
 
 /// Name of the definition in its folder.
@@ -197,6 +198,7 @@ impl Project {
             let found = self.collect((source, left_out), content, machine)?;
             files.extend(found.into_iter().map(|file| AppFile { content: number, ..file }));
         }
+        files.extend(config::files(self, machine, &definition.config, definition.app.len())?);
         files.sort_by(|a, b| a.target.cmp(&b.target));
         Ok(files)
     }
@@ -274,7 +276,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, OpsError> {
 }
 
 /// Digest and length of everything `reader` gives.
-fn digest_of(reader: &mut dyn Read) -> std::io::Result<(Digest, u64)> {
+pub(crate) fn digest_of(reader: &mut dyn Read) -> std::io::Result<(Digest, u64)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
     let mut size = 0;

@@ -215,6 +215,7 @@ pub(crate) fn content(definition: &Definition, images: &[BuiltImage], own_number
             ready_timeout_ms: image.ready_timeout_ms,
             rolling: machine.rolling,
             watch: machine.watch,
+            config: image.config.clone(),
         };
         Some((image.machine.clone(), entry))
     });
@@ -223,5 +224,5 @@ pub(crate) fn content(definition: &Definition, images: &[BuiltImage], own_number
         Some(Fence::This) => own_number,
         Some(Fence::Release(number)) => number,
     };
-    Content { fence, machines: machines.collect() }
+    Content { fence, config: definition.config.clone(), machines: machines.collect() }
 }

@@ -1,14 +1,15 @@
 //! What an image needs so that systemd runs its services and the host still sees them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_guest_proto::{AGENT_COMMAND, AGENT_PATH, Init};
+use plumb_guest_proto::{AGENT_COMMAND, AGENT_PATH, Init, ServiceSettings};
 use plumb_image::assemble::Assembled;
 use plumb_image::tree::{Entry, Layer, Objects, Origin, Tree};
 use plumb_image::unit::{self, HandedOver, Severity, TreeUnits, UnitSource};
 use plumb_model::MachineName;
 use plumb_model::definition::Machine;
 
+use crate::config;
 use crate::error::OpsError;
 use crate::guest::GUEST;
 use crate::machine::{input, siblings, untranslated};
@@ -134,7 +135,12 @@ impl Services {
     ///
     /// # Errors
     /// What keeping contents says.
-    pub(crate) fn add(&self, tree: &mut Tree, objects: &dyn Objects) -> Result<(), std::io::Error> {
+    pub(crate) fn add(
+        &self,
+        tree: &mut Tree,
+        objects: &dyn Objects,
+        settings: &BTreeMap<String, ServiceSettings>,
+    ) -> Result<(), std::io::Error> {
         let mut place = Place { tree, objects };
         place.file(AGENT_PATH, GUEST, 0o555)?;
         place.file(&format!("{PACKAGED}/{AGENT_UNIT}"), agent_unit().as_bytes(), 0o644)?;
@@ -154,6 +160,10 @@ impl Services {
         for handed in &self.handed {
             if let Some((path, text)) = &handed.text {
                 place.file(&format!("{OWN}/{path}"), text.as_bytes(), 0o644)?;
+            }
+            if let Some(settings) = settings.get(&handed.spec.name) {
+                let path = format!("{OWN}/{}.d/60-plumb-config.conf", handed.spec.unit);
+                place.file(&path, config::drop_in(&handed.spec.name, settings).as_bytes(), 0o644)?;
             }
             let own = format!("{OWN}/{}", handed.file);
             let target =

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use plumb_guest_proto::{FORMAT, InstanceSpec, Interface, Peer, VolumeAttachment};
+use plumb_model::config::ConfigName;
 use plumb_model::release::{Release, ReleaseMachine, ReleaseName};
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName, VolumeName};
 use serde::{Deserialize, Serialize};
 
-use crate::planner::PlanError;
+use crate::planner::{PlanError, Wanted};
 
 /// Address of every instance of a deployment on its private network.
 pub type Addresses = BTreeMap<InstanceName, Ipv4Addr>;
@@ -43,6 +44,9 @@ pub struct BootSpec {
     pub guest_ports: Vec<u16>,
     /// Volumes with their virtio-blk serials.
     pub volumes: BTreeMap<VolumeName, String>,
+    /// Versions of the secrets that it gets; the secrets themselves are opened at its start.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<ConfigName, Digest>,
     /// Digest of everything above and of what the guest is told, except release and generation: an instance that runs
     /// with an equal digest need not be replaced.
     pub boot: Digest,
@@ -92,13 +96,13 @@ pub(crate) fn instances(release: &Release) -> Result<Vec<(MachineName, InstanceN
 /// # Errors
 /// [`PlanError`] if the release has no such machine or an instance has no address.
 pub fn boot_spec(
-    release: &Release,
     deployment: &DeploymentName,
     instance: (&MachineName, &InstanceName),
-    addresses: &Addresses,
+    wanted: &Wanted<'_>,
     generation: u64,
 ) -> Result<(BootSpec, InstanceSpec), PlanError> {
     let (machine_name, name) = instance;
+    let Wanted { release, addresses, settings, .. } = *wanted;
     let machine = release
         .content
         .machines
@@ -119,6 +123,7 @@ pub fn boot_spec(
         }],
         peers: peers(release, machine_name, machine, addresses)?,
         volumes: Vec::new(),
+        config: told(machine, &settings.values).map(|(name, text)| (name.to_string(), text)).collect(),
     };
     let volumes: BTreeMap<VolumeName, String> =
         machine.volumes.keys().map(|volume| (volume.clone(), serial(volume))).collect();
@@ -134,7 +139,12 @@ pub fn boot_spec(
     guest_ports.sort_unstable();
     guest_ports.dedup();
     let identity = (&machine.image, machine.memory_mib, machine.cpus, &guest_ports, &volumes, &spec);
-    let boot = Digest::of(&serde_json::to_vec(&identity).expect("numbers, strings, lists and maps"));
+    let secrets: BTreeMap<ConfigName, Digest> = told(machine, &settings.secrets).collect();
+    let mut bytes = serde_json::to_vec(&identity).expect("numbers, strings, lists and maps");
+    if !secrets.is_empty() {
+        bytes.extend(serde_json::to_vec(&secrets).expect("a map of strings"));
+    }
+    let boot = Digest::of(&bytes);
     spec.release = release.name().to_string();
     spec.generation = generation;
     let boot = BootSpec {
@@ -147,9 +157,18 @@ pub fn boot_spec(
         cpus: machine.cpus,
         guest_ports,
         volumes,
+        secrets,
         boot,
     };
     Ok((boot, spec))
+}
+
+/// Of everything that is set, what the machine refers to.
+fn told<T: Clone>(
+    machine: &ReleaseMachine,
+    all: &BTreeMap<ConfigName, T>,
+) -> impl Iterator<Item = (ConfigName, T)> {
+    machine.config.iter().filter_map(|name| Some((name.clone(), all.get(name)?.clone())))
 }
 
 /// virtio-blk serials hold 20 bytes (virtio 1.2, 5.2.6.1); a digest keeps long volume names apart.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use plumb_guest_proto::InstanceSpec;
+use plumb_model::config::ConfigRef;
 use plumb_model::release::{Publish, ReleaseName};
 use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, VolumeName};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,9 @@ pub enum PlanKind {
     Up,
     /// Another, newer release.
     Upgrade,
-    /// An older release, on request.
+    /// The same release with another configuration.
+    Configure,
+    /// An older release or configuration, on request.
     Rollback,
     /// The release before, because the wanted one did not become healthy.
     Return,
@@ -87,10 +90,13 @@ pub enum Action {
         /// Instance.
         instance: InstanceName,
     },
-    /// From now on this release is the deployment's current one.
+    /// From now on this release, with this configuration, is the deployment's current one.
     Commit {
         /// The release.
         number: u64,
+        /// The configuration; none if nothing was ever set.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        config: Option<u64>,
     },
     /// Take the network and everything else of the deployment away, except its volumes.
     Teardown,
@@ -113,6 +119,9 @@ pub struct Plan {
     pub from: Option<ReleaseName>,
     /// Wanted release; `None` for [`PlanKind::Down`].
     pub to: Option<ReleaseName>,
+    /// The configuration that it brings; none if nothing was ever set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ConfigRef>,
     /// The steps, in order.
     pub actions: Vec<Action>,
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use plumb_model::config::{ConfigName, Settings};
 use plumb_model::release::{Release, ReleaseMachine, ReleaseName};
 use plumb_model::{DeploymentName, Digest, Document as _, InstanceName, MachineName, VolumeName};
 use serde::Serialize;
@@ -100,6 +101,20 @@ pub enum EffectCause {
     Ports,
     /// Instances that it needs, or others of its machine, came or went: it is told their addresses when it starts.
     Peers,
+    /// A setting has another value.
+    Setting {
+        /// Its name.
+        name: ConfigName,
+        /// Before; `None` if it was not set.
+        before: Option<String>,
+        /// After; `None` if it is not set.
+        after: Option<String>,
+    },
+    /// A secret is another one.
+    Secret {
+        /// Its name.
+        name: ConfigName,
+    },
     /// It was started in another way than the release before says.
     Otherwise,
     /// The release does not have it.
@@ -172,6 +187,8 @@ pub struct Known<'a> {
     pub before: Option<&'a Release>,
     /// The wanted release.
     pub after: Option<&'a Release>,
+    /// What instances were told, and what they will be told; as far as it is known.
+    pub settings: (Option<&'a Settings>, Option<&'a Settings>),
     /// Longest time that a guest gets to shut down, milliseconds.
     pub stop_ms: u64,
 }
@@ -302,10 +319,35 @@ fn differences(name: &MachineName, known: Known<'_>) -> Vec<EffectCause> {
     if peers(&one, known.before) != peers(&other, known.after) {
         why.push(EffectCause::Peers);
     }
+    why.extend(other_settings((&one, &other), known.settings));
     if why.is_empty() {
         why.push(EffectCause::Otherwise);
     }
     why
+}
+
+/// What a machine is told otherwise than before.
+fn other_settings(
+    (one, other): (&ReleaseMachine, &ReleaseMachine),
+    (before, after): (Option<&Settings>, Option<&Settings>),
+) -> Vec<EffectCause> {
+    let value = |machine: &ReleaseMachine, settings: Option<&Settings>, name: &ConfigName| {
+        machine.config.contains(name).then(|| settings?.values.get(name).cloned()).flatten()
+    };
+    let secret = |machine: &ReleaseMachine, settings: Option<&Settings>, name: &ConfigName| {
+        machine.config.contains(name).then(|| settings?.secrets.get(name).copied()).flatten()
+    };
+    let mut found = Vec::new();
+    for name in one.config.union(&other.config) {
+        let (was, is) = (value(one, before, name), value(other, after, name));
+        if was != is {
+            found.push(EffectCause::Setting { name: name.clone(), before: was, after: is });
+        }
+        if secret(one, before, name) != secret(other, after, name) {
+            found.push(EffectCause::Secret { name: name.clone() });
+        }
+    }
+    found
 }
 
 /// Follows the plan, and looks how many instances of each machine are left.

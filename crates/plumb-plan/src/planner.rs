@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_guest_proto::InstanceSpec;
+use plumb_model::config::Settings;
 use plumb_model::release::{Release, ReleaseMachine, ReleaseName};
 use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, NameError};
 
@@ -43,6 +44,8 @@ pub struct Wanted<'a> {
     pub kind: PlanKind,
     /// Addresses of all its instances.
     pub addresses: &'a Addresses,
+    /// What its instances are told: its schema with the wanted configuration.
+    pub settings: &'a Settings,
 }
 
 /// Why there is no plan.
@@ -108,7 +111,7 @@ pub fn plan_up(
         let mut boots = Vec::new();
         for (_, instance) in all.iter().filter(|(machine, _)| *machine == machine_name) {
             let name = (&machine_name, instance);
-            boots.push(boot_spec(release, deployment, name, wanted.addresses, sequence.generation)?);
+            boots.push(boot_spec(deployment, name, wanted, sequence.generation)?);
         }
         steps.machine(&machine_name, &boots);
     }
@@ -120,7 +123,8 @@ pub fn plan_up(
     {
         steps.actions.extend(removal(name, instance));
     }
-    steps.actions.push(Action::Commit { number: release.number });
+    let config = wanted.settings.configuration;
+    steps.actions.push(Action::Commit { number: release.number, config: config.map(|one| one.number) });
     Ok(Plan {
         format: Plan::FORMAT,
         deployment: deployment.clone(),
@@ -129,6 +133,7 @@ pub fn plan_up(
         kind: wanted.kind,
         from: observed.current.clone(),
         to: Some(release.name()),
+        config,
         actions: steps.actions,
     })
 }
@@ -164,7 +169,7 @@ pub fn plan_repair(
         let of_machine = all.iter().filter(|(machine, _)| machine == machine_name);
         for (_, instance) in of_machine.filter(|(_, instance)| due.contains(instance)) {
             let name = (machine_name, instance);
-            boots.push(boot_spec(release, deployment, name, wanted.addresses, sequence.generation)?);
+            boots.push(boot_spec(deployment, name, wanted, sequence.generation)?);
         }
         if !boots.is_empty() {
             steps.machine(machine_name, &boots);
@@ -176,7 +181,8 @@ pub fn plan_repair(
         return Ok(None);
     }
     steps.ports();
-    steps.actions.push(Action::Commit { number: release.number });
+    let config = wanted.settings.configuration;
+    steps.actions.push(Action::Commit { number: release.number, config: config.map(|one| one.number) });
     Ok(Some(Plan {
         format: Plan::FORMAT,
         deployment: deployment.clone(),
@@ -185,6 +191,7 @@ pub fn plan_repair(
         kind: PlanKind::Repair,
         from: observed.current.clone(),
         to: Some(release.name()),
+        config,
         actions: steps.actions,
     }))
 }
@@ -217,6 +224,7 @@ pub fn plan_down(
         kind: PlanKind::Down,
         from: observed.current.clone(),
         to: None,
+        config: None,
         actions,
     }
 }

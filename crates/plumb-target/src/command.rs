@@ -52,6 +52,8 @@ pub(crate) struct Launch<'a> {
     pub dir: &'a InstanceDir,
     pub accelerator: &'a Accelerator,
     pub board: Board,
+    /// Where QEMU reads the initramfs of this boot.
+    pub initrd: &'a Path,
     pub title: &'a str,
     /// Hardware address of the private interface.
     pub mac: &'a str,
@@ -85,7 +87,7 @@ pub(crate) fn arguments(launch: &Launch<'_>) -> Vec<OsString> {
     list.pair("-smp", start.cpus.to_string());
     if let Some(image) = &start.image {
         list.pair("-kernel", image.kernel.clone().into_os_string());
-        list.pair("-initrd", launch.dir.initrd().into_os_string());
+        list.pair("-initrd", launch.initrd.as_os_str());
         list.pair("-append", kernel_command_line(&image.cmdline, launch.accelerator, launch.board));
         disk(&mut list, 0, ROOT_SERIAL, &image.root, Access::SharedRead);
     } else {
@@ -255,6 +257,7 @@ mod tests {
                 interfaces: vec![],
                 peers: vec![],
                 volumes: vec![],
+                config: std::collections::BTreeMap::new(),
             },
             volumes: vec![VolumeDisk { serial: "v-data".into(), path: PathBuf::from("/v/data.raw") }],
             publish: vec![80],
@@ -270,6 +273,7 @@ mod tests {
             board,
             start: &start,
             dir: &InstanceDir(PathBuf::from("/r")),
+            initrd: Path::new("/r/initrd"),
             accelerator: &accelerator,
             title: "t",
             mac: "52:54:00:00:00:01",

@@ -11,6 +11,7 @@ use crate::error::TargetError;
 use crate::identity::Usage;
 use crate::keeper::request::Publication;
 use crate::record::{EventEntry, GuestRecord};
+use crate::secret::Secrets;
 use crate::timing::{self, HostTimes, InstanceTimings};
 
 /// The parts of an image that a boot needs.
@@ -226,7 +227,16 @@ pub trait Target {
     ///
     /// # Errors
     /// If something else runs under the name, the generation is stale, or it cannot be started.
-    fn start_instance(&self, start: &StartInstance) -> Result<Started, TargetError>;
+    fn start_instance(&self, start: &StartInstance) -> Result<Started, TargetError> {
+        self.start_with(start, &Secrets::default())
+    }
+
+    /// As [`Target::start_instance`], with secrets, which are kept nowhere: which ones it was started with, the label has to
+    /// tell.
+    ///
+    /// # Errors
+    /// As [`Target::start_instance`].
+    fn start_with(&self, start: &StartInstance, secrets: &Secrets) -> Result<Started, TargetError>;
 
     /// Stops an instance: the guest gets `grace` to shut down, then harder means follow.
     ///

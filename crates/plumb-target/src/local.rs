@@ -32,6 +32,7 @@ use crate::keeper::request::{KeeperStatus, Publication, Reply, Request};
 use crate::layout::{InstanceDir, RunDir, check_name};
 use crate::qemu::Qemu;
 use crate::record::GuestRecord;
+use crate::secret::Secrets;
 use crate::volume;
 
 /// Version of `instance.json`.
@@ -331,8 +332,8 @@ impl Target for Local {
         volume::remove(&self.paths.volumes, name)
     }
 
-    fn start_instance(&self, start: &StartInstance) -> Result<Started, TargetError> {
-        start::start(self, start)
+    fn start_with(&self, start: &StartInstance, secrets: &Secrets) -> Result<Started, TargetError> {
+        start::start(self, start, secrets)
     }
 
     fn stop_instance(&self, name: &str, grace: Duration) -> Result<Stopped, TargetError> {

@@ -105,6 +105,7 @@ fn instance(name: &str, number: u8) -> StartInstance {
             }],
             peers: vec![],
             volumes: vec![],
+            config: std::collections::BTreeMap::new(),
         },
         volumes: vec![],
         publish: vec![],

@@ -247,6 +247,7 @@ fn put_release(
             ready_timeout_ms: 1000,
             rolling: plumb_model::release::Rolling::default(),
             watch: plumb_model::release::Watch::default(),
+            config: std::collections::BTreeSet::new(),
         };
         Some((machine.clone(), entry))
     };
@@ -259,7 +260,11 @@ fn put_release(
         note: String::new(),
         definition: store.put_bytes(definition.as_bytes())?,
         lock: store.put_bytes(lock(name, machines)?.to_text().as_bytes())?,
-        content: Content { fence: 0, machines: machines.iter().filter_map(entry).collect() },
+        content: Content {
+            fence: 0,
+            config: std::collections::BTreeMap::new(),
+            machines: machines.iter().filter_map(entry).collect(),
+        },
         checks: None,
     };
     Ok(store.add_release(&name.app, name.number, &release.to_bytes())?)

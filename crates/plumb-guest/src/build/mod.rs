@@ -95,5 +95,6 @@ fn nobody() -> InstanceSpec {
         interfaces: Vec::new(),
         peers: Vec::new(),
         volumes: Vec::new(),
+        config: std::collections::BTreeMap::new(),
     }
 }

@@ -24,6 +24,8 @@ mod wait;
 pub use cgroup::is_safe_name;
 pub use check::{Probe, Progress, pause_ms};
 pub use directory::make as make_directory;
+#[cfg(test)]
+pub use environment::parse as read_environment;
 pub use expand::arguments as expand_arguments;
 pub use restart::{Exit, describe};
 pub use runtime::{Runtime, check_text, state_text};

@@ -150,7 +150,7 @@ pub(super) fn sha256(field: &Field<'_>, report: &mut Report<'_>) -> Option<Diges
     digest
 }
 
-fn source(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
+pub(super) fn source(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
     match value::relative_path(field.text("\"api/\"", report)?) {
         Ok(source) => Some(source),
         Err(reason) => {
@@ -163,7 +163,7 @@ fn source(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
 }
 
 /// `"0755"` or `0o755`.
-fn mode(field: &Field<'_>, report: &mut Report<'_>) -> Option<u32> {
+pub(super) fn mode(field: &Field<'_>, report: &mut Report<'_>) -> Option<u32> {
     let mode = if field.is_text() {
         let text = field.text("\"0755\"", report)?;
         let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));

@@ -11,7 +11,8 @@ use super::diagnostic::{Report, Span, quoted};
 use super::service::Userland;
 use super::table::{Field, Table};
 use super::{
-    Init, Machine, Publish, Scripts, Service, Volume, check, content, oci, operate, script, service, value,
+    Init, Machine, Publish, Scripts, Service, Volume, check, config, content, oci, operate, script, service,
+    value,
 };
 use crate::{MachineName, ServiceName, VolumeName};
 
@@ -42,6 +43,7 @@ const SYSTEM_DIRECTORIES: &[&str] = &["/bin", "/boot", "/etc", "/lib", "/lib64",
 
 const KEYS: &[&str] = &[
     "app",
+    "config",
     "cpus",
     "init",
     "instances",
@@ -88,6 +90,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
     let script = script::read(table, report);
     let volumes = read_volumes(table, report);
     let app = content::read(table, &volumes, report);
+    let config = config::read_files(table, &volumes, report);
     let oci = oci::read(table, report);
     let userland = if table.get("oci").is_some() { Userland::Container } else { Userland::Packages };
     let services = read_services(table, userland, report);
@@ -107,6 +110,7 @@ pub(super) fn read(table: &Table<'_>, report: &mut Report<'_>) -> Draft {
             init,
             lockdown,
             app,
+            config,
             memory_mib: small(memory_mib, DEFAULT_MEMORY_MIB),
             cpus: small(cpus, 1),
             volumes: volumes.into_iter().map(|(name, (_, volume))| (name, volume)).collect(),

@@ -3,9 +3,11 @@
 //! ```text
 //! app, fence                              Definition
 //! [base]                                  Base
+//! [config]                                Schema     read in config.rs
 //! [channel.NAME]                          ChannelPolicy  read in channel.rs
 //! [machine.NAME]                          Machine    read in machine.rs
 //!   app.TARGET                            AppContent read in content.rs
+//!   config.TARGET                         ConfigTemplate  read in config.rs
 //!   volume.NAME                           Volume
 //!   service.NAME                          Service    read in service.rs
 //!   script.PACKAGE                        ScriptChoice  read in script.rs
@@ -18,6 +20,7 @@
 
 mod channel;
 mod check;
+mod config;
 mod content;
 mod diagnostic;
 mod machine;
@@ -37,6 +40,7 @@ use serde::{Serialize, Serializer};
 use toml::de::DeTable;
 
 use crate::check::Check;
+use crate::config::Schema;
 use crate::release::{Rolling, Watch};
 use crate::{AppName, ChannelName, CheckName, Digest, MachineName, ServiceName, VolumeName};
 use diagnostic::{Report, quoted};
@@ -44,6 +48,7 @@ use machine::Draft;
 use table::{Field, Table};
 
 pub use channel::{ChannelPolicy, Requirement};
+pub use config::{ConfigTemplate, check_template, has_secret};
 pub use diagnostic::{DefinitionErrors, Diagnostic};
 
 /// Largest definition that is read. One of a hundred machines has some 30 KiB; a file beyond this is not a definition.
@@ -78,6 +83,9 @@ pub struct Definition {
     /// What a test of a release checks.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<CheckName, Check>,
+    /// What a deployment can set.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: Schema,
 }
 
 /// The release below which a rollback is refused.
@@ -145,6 +153,9 @@ pub struct Machine {
     pub lockdown: bool,
     /// The user's own files, in the order of their targets; no target twice.
     pub app: Vec<AppContent>,
+    /// Files that are filled in at boot, in the order of their targets; no target twice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<ConfigTemplate>,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Virtual processors.
@@ -329,6 +340,9 @@ pub struct Service {
     pub prepare: Option<String>,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
+    /// Environment variables that refer to configuration: templates, which are filled in at boot.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// Working directory.
     pub directory: Option<String>,
     /// When it counts as ready; `None` is as soon as it has started.
@@ -383,18 +397,23 @@ impl Definition {
 }
 
 fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
-    root.allow(&["app", "base", "channel", "check", "fence", "machine"], report);
+    root.allow(&["app", "base", "channel", "check", "config", "fence", "machine"], report);
     let app = root.required("app", "\"shop\"", report).and_then(|field| field.parsed("\"shop\"", report));
     let fence = root.get("fence").and_then(|field| read_fence(&field, report));
     let base = read_base(root.get("base").as_ref(), report);
     let channels = channel::read(root, report);
-    let drafts = read_machines(root, report);
+    let config = config::read_schema(root, report);
+    let mut drafts = read_machines(root, report);
     check::machines(&drafts, report);
     let probes = probe::read_all(root, report);
     check::probes(&probes, &drafts, report);
+    config::check_environments(root, &config, report);
+    if !config.is_empty() {
+        drafts.values_mut().for_each(|draft| config::split(&mut draft.machine));
+    }
     let machines = drafts.into_iter().map(|(name, draft)| (name, draft.machine)).collect();
     let checks = probes.into_iter().map(|(name, draft)| (name, draft.check)).collect();
-    Some(Definition { app: app?, base: base?, machines, fence, channels, checks })
+    Some(Definition { app: app?, base: base?, machines, fence, channels, checks, config })
 }
 
 fn read_fence(field: &Field<'_>, report: &mut Report<'_>) -> Option<Fence> {

@@ -94,6 +94,7 @@ pub(super) fn read(
         group: table.get("group").and_then(|field| account(&field, report)),
         prepare: table.get("prepare").and_then(|field| command_text(&field, report)),
         environment: read_environment(table, report),
+        settings: BTreeMap::new(),
         directory: table.get("directory").and_then(|field| absolute(&field, report)),
         ready,
         ready_timeout_ms,

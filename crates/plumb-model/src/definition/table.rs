@@ -9,11 +9,17 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Report, Span, quoted};
+use crate::config::Value;
 
 /// Words that people bring from other tools, and ours.
 const SYNONYMS: &[(&str, &str)] = &[
     ("checks", "check"),
     ("command", "exec"),
+    ("configuration", "config"),
+    ("description", "about"),
+    ("enum", "one_of"),
+    ("secrets", "config"),
+    ("settings", "config"),
     ("cmd", "exec"),
     ("count", "instances"),
     ("cores", "cpus"),
@@ -211,6 +217,39 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// A plain value, without a report otherwise.
+    pub(super) fn value(&self) -> Option<Value> {
+        match self.value {
+            DeValue::Boolean(value) => Some(Value::Boolean(*value)),
+            DeValue::String(text) => Some(Value::Text(text.to_string())),
+            DeValue::Integer(written) => {
+                i64::from_str_radix(written.as_str(), written.radix()).ok().map(Value::Integer)
+            }
+            _ => None,
+        }
+    }
+
+    /// The table if it is one, without a report otherwise: for those who look again at what was read.
+    pub(super) fn peek_table(&self) -> Option<Table<'a>> {
+        match self.value {
+            DeValue::Table(map) => Some(Table { map, label: self.path(), at: self.key.clone() }),
+            _ => None,
+        }
+    }
+
+    /// The string if it is one, without a report otherwise.
+    pub(super) fn peek_text(&self) -> Option<&'a str> {
+        match self.value {
+            DeValue::String(text) => Some(text.as_ref()),
+            _ => None,
+        }
+    }
+
+    /// Its name as that of a table.
+    fn path(&self) -> String {
+        if self.label.is_empty() { self.name.clone() } else { format!("{}.{}", self.label, self.name) }
+    }
+
     pub(super) fn is_true(&self) -> bool {
         matches!(self.value, DeValue::Boolean(true))
     }
@@ -238,14 +277,7 @@ impl<'a> Field<'a> {
     /// The table, known in messages by its path.
     pub(super) fn table(&self, example: &str, report: &mut Report<'_>) -> Option<Table<'a>> {
         match self.value {
-            DeValue::Table(map) => {
-                let label = if self.label.is_empty() {
-                    self.name.clone()
-                } else {
-                    format!("{}.{}", self.label, self.name)
-                };
-                Some(Table { map, label, at: self.key.clone() })
-            }
+            DeValue::Table(map) => Some(Table { map, label: self.path(), at: self.key.clone() }),
             _ => self.mismatch("a table", example, report),
         }
     }

@@ -26,6 +26,7 @@ use plumb_image::image as parts;
 use plumb_image::inventory::Inventory;
 use plumb_image::rule::plugin;
 use plumb_image::tree::{Kind, Layer, Tree};
+use plumb_model::config::ConfigName;
 use plumb_model::definition::{Machine, OciSource, Scripts};
 use plumb_model::image::{Image, LayerSize, Part};
 use plumb_model::lock::{Lock, LockedPackage};
@@ -40,6 +41,7 @@ pub(crate) use self::recipe::{Job, Recorded, guest_digest};
 pub use self::rehearse::Rehearsal;
 use self::supply::Supply;
 use crate::Plumb;
+use crate::config;
 use crate::content;
 use crate::contents::StoreObjects;
 use crate::error::OpsError;
@@ -80,6 +82,9 @@ pub struct BuiltImage {
     /// How long the machine may take to become ready, milliseconds.
     #[serde(skip)]
     pub ready_timeout_ms: u64,
+    /// What of the configuration its instances are told.
+    #[serde(skip)]
+    pub config: BTreeSet<ConfigName>,
 }
 
 /// A tree and what it runs.
@@ -170,7 +175,7 @@ impl Plumb<'_> {
                 // A lock made anew does not know the ids that the image was made with; its recipe does.
                 Some((image, remembered)) => {
                     let given = self.recorded(&image)?.accounts;
-                    Ok((built_image(job.name, &image, &remembered, true), given))
+                    Ok((built_image(job, &image, &remembered, true), given))
                 }
                 None => self.build_one(job, &supply),
             })
@@ -249,7 +254,7 @@ impl Plumb<'_> {
         for recipe in BTreeSet::from([made.image.recipe, job.recipe()]) {
             self.store.remember(IMAGES, &recipe.hex(), &entry)?;
         }
-        Ok((built_image(job.name, &made.image, &remembered, false), made.accounts))
+        Ok((built_image(job, &made.image, &remembered, false), made.accounts))
     }
 
     /// Makes one image: kernel and initramfs are objects, the root is a file outside. `recipe` is that of an image which
@@ -274,10 +279,13 @@ impl Plumb<'_> {
             Some(source) => self.contained(job, source)?,
             None => self.packaged(job, supply, &packages)?,
         };
-        let Made { mut assembled, specified, mut notices, scripts } = made;
+        let Made { mut assembled, mut specified, mut notices, scripts } = made;
+        config::add_specs(&mut specified.spec, job, &assembled, &self.store)?;
         add_spec(&mut assembled.tree, &specified.spec, &objects).map_err(|error| failed(Box::new(error)))?;
         if let Some(services) = &specified.systemd {
-            services.add(&mut assembled.tree, &objects).map_err(|error| failed(Box::new(error)))?;
+            services
+                .add(&mut assembled.tree, &objects, &specified.spec.settings)
+                .map_err(|error| failed(Box::new(error)))?;
         }
         if job.machine.oci.is_none() {
             let executed = executed(&specified);
@@ -406,21 +414,23 @@ impl Plumb<'_> {
 
 /// One job for every machine.
 fn jobs<'p>(project: &'p Project, lock: &'p Lock) -> Result<Vec<Job<'p>>, OpsError> {
-    let job = |(name, machine): (&'p MachineName, &'p Machine)| {
+    let mut used = config::used(project)?;
+    let mut job = |(name, machine): (&'p MachineName, &'p Machine)| {
         let locked = lock.machines.get(name).ok_or_else(|| OpsError::StaleLock {
             path: project.lock_path(),
             reason: format!("it has no machine `{name}`"),
         })?;
         let (files, remotes) = (project.app_files(name)?, content::remotes(project, name, machine, lock)?);
         let choices = choice::choices(project, name, machine, locked)?;
-        Ok(Job { project, lock, name, machine, locked, files, remotes, choices })
+        let config = used.remove(name).unwrap_or_default();
+        Ok(Job { project, lock, name, machine, locked, files, remotes, choices, config })
     };
-    project.definition.machines.iter().map(job).collect()
+    project.definition.machines.iter().map(&mut job).collect()
 }
 
-fn built_image(machine: &MachineName, image: &Image, remembered: &Remembered, cached: bool) -> BuiltImage {
+fn built_image(job: &Job<'_>, image: &Image, remembered: &Remembered, cached: bool) -> BuiltImage {
     BuiltImage {
-        machine: machine.clone(),
+        machine: job.name.clone(),
         image: remembered.image,
         size_bytes: image.size(),
         root_bytes: image.root.size,
@@ -431,6 +441,7 @@ fn built_image(machine: &MachineName, image: &Image, remembered: &Remembered, ca
         cached,
         notices: remembered.notices.clone(),
         ready_timeout_ms: remembered.ready_timeout_ms,
+        config: job.config.clone(),
     }
 }
 

@@ -7,7 +7,8 @@ use plumb_debian::PackageName;
 use plumb_image::assemble::{Choice, PackageInput};
 use plumb_image::deb::PackageContent;
 use plumb_image::tree::Layer;
-use plumb_model::definition::{Init, Machine, Service};
+use plumb_model::config::ConfigName;
+use plumb_model::definition::{ConfigTemplate, Init, Machine, Service};
 use plumb_model::image::ImagePackage;
 use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
 use plumb_model::{Digest, MachineName, ServiceName, VolumeName};
@@ -32,6 +33,8 @@ pub(crate) struct Job<'a> {
     pub(crate) remotes: Vec<Remote<'a>>,
     /// What the definition says about scripts that no rule covers.
     pub(crate) choices: BTreeMap<String, Choice>,
+    /// What of the configuration it refers to.
+    pub(crate) config: BTreeSet<ConfigName>,
 }
 
 /// Everything an image is made from. Its digest names the result.
@@ -67,6 +70,9 @@ struct Recipe<'a> {
     /// Checks that run inside.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     checks: InsideChecks<'a>,
+    /// Files that are filled in at boot.
+    #[serde(skip_serializing_if = "<[ConfigTemplate]>::is_empty")]
+    config: &'a [ConfigTemplate],
     /// Package and rule; nothing for one that is skipped.
     choices: Vec<(&'a str, Option<&'a str>)>,
     date: i64,
@@ -148,6 +154,7 @@ impl Job<'_> {
             remotes: &self.remotes,
             oci: self.machine.oci.as_ref().map(|oci| (oci.digest, content::ready_port(self.machine))),
             checks: self.inside(),
+            config: &self.machine.config,
             choices: self.choices.iter().map(|(package, choice)| (package.as_str(), rule(choice))).collect(),
             date: self.newest_source(),
         };

@@ -56,6 +56,7 @@ impl Plumb<'_> {
                     files: Vec::new(),
                     remotes: Vec::new(),
                     choices: BTreeMap::new(),
+                    config: std::collections::BTreeSet::new(),
                 })
             })
             .collect();

@@ -354,6 +354,7 @@ fn package() -> Vec<u8> {
 }
 
 /// Makes release `number` as a build and a release do, in the same order; it may be there.
+#[expect(clippy::too_many_lines, reason = "one release, with all that belongs to it")]
 pub(crate) fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
     let store = &plumb.store;
     let deb = package();
@@ -406,6 +407,7 @@ pub(crate) fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
         ready_timeout_ms: 1000,
         rolling: plumb_model::release::Rolling::default(),
         watch: plumb_model::release::Watch::default(),
+        config: std::collections::BTreeSet::new(),
     };
     let release = Release {
         format: Release::FORMAT,
@@ -416,7 +418,11 @@ pub(crate) fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
         note: String::new(),
         definition,
         lock,
-        content: Content { fence: 0, machines: [("web".parse().unwrap(), machine)].into() },
+        content: Content {
+            fence: 0,
+            config: std::collections::BTreeMap::new(),
+            machines: [("web".parse().unwrap(), machine)].into(),
+        },
         checks: None,
     };
     match store.add_release(&release.app, number, &release.to_bytes()) {

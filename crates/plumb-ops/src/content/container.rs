@@ -285,6 +285,7 @@ fn empty() -> Service {
         group: None,
         prepare: None,
         environment: BTreeMap::new(),
+        settings: BTreeMap::new(),
         directory: None,
         ready: None,
         ready_timeout_ms: None,

@@ -213,13 +213,15 @@ mod tests {
             ready_timeout_ms: 1,
             rolling: plumb_model::release::Rolling::default(),
             watch: plumb_model::release::Watch::default(),
+            config: std::collections::BTreeSet::new(),
         }
     }
 
     fn shop() -> (Release, Checks) {
         let web = ("web".parse().expect("name"), machine(2, &[(8080, 80), (8081, 80), (8443, 443)]));
         let db = ("db".parse().expect("name"), machine(1, &[]));
-        let content = Content { fence: 0, machines: [web, db].into() };
+        let content =
+            Content { fence: 0, config: std::collections::BTreeMap::new(), machines: [web, db].into() };
         let release = Release {
             format: Release::FORMAT,
             app: "shop".parse().expect("name"),

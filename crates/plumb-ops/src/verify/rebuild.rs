@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use plumb_fetch::FileRef;
+use plumb_guest_proto::TEMPLATE_PATH;
 use plumb_image::compare::compare;
 use plumb_model::definition::{AppContent, Machine, Source};
 use plumb_model::image::Image;
@@ -58,7 +59,11 @@ fn numbered(recorded: Recorded, machine: &Machine) -> Vec<AppFile> {
     let mut files = recorded.files;
     for file in &mut files {
         let number = machine.app.iter().rposition(|content| leads(content, &file.target));
-        file.content = number.unwrap_or_default();
+        let is_config = machine.config.iter().any(|template| {
+            file.target == template.target
+                || file.target.strip_prefix(TEMPLATE_PATH) == Some(&template.target)
+        });
+        file.content = if is_config { machine.app.len() } else { number.unwrap_or_default() };
     }
     files
 }
@@ -108,7 +113,18 @@ impl Plumb<'_> {
                     fresh.take_over(self, &digest)?;
                 }
             }
-            let job = Job { project: &project, lock: &lock, name, machine, locked, files, remotes, choices };
+            let config = std::collections::BTreeSet::new();
+            let job = Job {
+                project: &project,
+                lock: &lock,
+                name,
+                machine,
+                locked,
+                files,
+                remotes,
+                choices,
+                config,
+            };
             rebuilt.push(self.rebuild_machine(&fresh, &job, image, (&rules, guest))?);
         }
         Ok(rebuilt)

@@ -16,7 +16,7 @@ fn change(release: &mut Release, machine: &str, change: impl FnOnce(&mut Release
 
 fn upgrade(observed: &Observed, before: Option<&Release>, after: &Release) -> Explanation {
     let plan = up(observed, after, PlanKind::Upgrade).expect("a plan");
-    explain(&plan, Known { observed, before, after: Some(after), stop_ms: STOP_MS })
+    explain(&plan, Known { observed, before, after: Some(after), settings: (None, None), stop_ms: STOP_MS })
 }
 
 fn text(explanation: &Explanation) -> String {
@@ -171,7 +171,13 @@ fn down_stops_everything() {
     let observed = running(&release);
     let order = start_order(&release.content.machines).expect("no cycle");
     let plan = plan_down(&name(), &observed, &order, None);
-    let known = Known { observed: &observed, before: Some(&release), after: None, stop_ms: STOP_MS };
+    let known = Known {
+        observed: &observed,
+        before: Some(&release),
+        after: None,
+        settings: (None, None),
+        stop_ms: STOP_MS,
+    };
     expect_text(
         &explain(&plan, known),
         &expect![[r#"

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use expect_test::{Expect, expect};
+use plumb_model::config::{ConfigRef, Settings};
 use plumb_model::release::{Canary, Publish, Release, ReleaseMachine, Rolling};
 use plumb_model::{Digest, InstanceName};
 use plumb_plan::{Action, Observed, Plan, PlanKind, Violation, Wanted, check, plan_down, plan_repair};
 use proptest::prelude::*;
 
-use super::world::{addresses_for, machine, name, release, running, shop, up};
+use super::world::{addresses_for, machine, name, release, running, running_with, shop, up, up_with};
 
 fn text(plan: &Plan) -> String {
     let join = |names: &[InstanceName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -34,7 +35,7 @@ fn text(plan: &Plan) -> String {
             }
             Action::Settle { instances, for_ms } => format!("settle {} {for_ms}\n", join(instances)),
             Action::Remove { instance } => format!("remove {instance}\n"),
-            Action::Commit { number } => format!("commit {number}\n"),
+            Action::Commit { number, .. } => format!("commit {number}\n"),
             Action::Teardown => "teardown\n".to_owned(),
         })
         .collect()
@@ -189,7 +190,9 @@ fn a_repair_touches_what_is_due_and_nothing_else() {
     let repaired = |observed: &Observed, due: &[&str]| {
         let due: BTreeSet<InstanceName> = due.iter().map(|name| name.parse().expect("a name")).collect();
         let addresses = addresses_for(&release);
-        let wanted = Wanted { release: &release, kind: PlanKind::Repair, addresses: &addresses };
+        let settings = Settings::default();
+        let wanted =
+            Wanted { release: &release, kind: PlanKind::Repair, addresses: &addresses, settings: &settings };
         let plan = plan_repair(&name(), observed, (&wanted, &due), None).expect("it can be planned");
         plan.iter().for_each(|plan| assert_eq!(check(plan, observed, Some(&release)), []));
         plan.as_ref().map_or_else(String::new, text)
@@ -297,6 +300,51 @@ fn a_crashed_instance_is_started_and_a_lost_machine_removed() {
         commit 2
     "#]]
     .assert_eq(&text(&plan));
+}
+
+/// The shop with a setting of the api, a secret of api and database, and what is told of them.
+fn configured(level: &str, version: &str) -> (Release, Settings) {
+    let mut release = shop(1, "1");
+    let names = |names: &[&str]| names.iter().map(|name| name.parse().expect("a name")).collect();
+    for (machine, told) in [("api", &["level", "password"][..]), ("db", &["password"])] {
+        let machine = machine.parse().expect("a name");
+        release.content.machines.get_mut(&machine).expect("a machine").config = names(told);
+    }
+    let settings = Settings {
+        configuration: Some(ConfigRef { number: 2, digest: Digest::of(b"2") }),
+        values: [("level".parse().expect("a name"), level.to_owned())].into(),
+        secrets: [("password".parse().expect("a name"), Digest::of(version.as_bytes()))].into(),
+    };
+    (release, settings)
+}
+
+#[test]
+fn only_those_restart_that_are_told_what_changed() {
+    let (release, before) = configured("info", "a");
+    let observed = running_with(&release, &before);
+    let replaced = |level: &str, version: &str| {
+        let (_, after) = configured(level, version);
+        let plan = up_with(&observed, (&release, &after), PlanKind::Configure).expect("a plan");
+        assert_eq!(check(&plan, &observed, Some(&release)), []);
+        assert_eq!(plan.config, after.configuration);
+        assert_eq!(plan.actions.last(), Some(&Action::Commit { number: 1, config: Some(2) }));
+        let starts = plan.actions.iter().filter_map(|action| match action {
+            Action::Start { boot, spec } => {
+                Some((boot.instance.to_string(), spec.config.clone(), boot.secrets.len()))
+            }
+            _ => None,
+        });
+        starts.collect::<Vec<_>>()
+    };
+    assert_eq!(replaced("info", "a"), []);
+    let told = |level: &str| std::collections::BTreeMap::from([("level".to_owned(), level.to_owned())]);
+    assert_eq!(replaced("warn", "a"), [("api-1".to_owned(), told("warn"), 1)]);
+    // Those that others need come first.
+    let nothing = std::collections::BTreeMap::new();
+    assert_eq!(
+        replaced("info", "b"),
+        [("db-1".to_owned(), nothing, 1), ("api-1".to_owned(), told("info"), 1)]
+    );
 }
 
 #[test]

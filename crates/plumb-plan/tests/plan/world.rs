@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plumb_model::config::Settings;
 use plumb_model::release::{Content, Publish, Release, ReleaseMachine, Rolling, VolumeSize, Watch};
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
 use plumb_plan::{
@@ -20,6 +21,7 @@ pub fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
         ready_timeout_ms: 1000,
         rolling: Rolling::default(),
         watch: Watch::default(),
+        config: std::collections::BTreeSet::new(),
     }
 }
 
@@ -36,6 +38,7 @@ pub fn release(number: u64, fence: u64, machines: Vec<(&str, ReleaseMachine)>) -
         checks: None,
         content: Content {
             fence,
+            config: std::collections::BTreeMap::new(),
             machines: machines
                 .into_iter()
                 .map(|(name, machine)| (name.parse().expect("name"), machine))
@@ -60,13 +63,19 @@ pub fn addresses_for(release: &Release) -> Addresses {
 
 /// Everything of `release` runs.
 pub fn running(release: &Release) -> Observed {
+    running_with(release, &Settings::default())
+}
+
+/// Everything of `release` runs, and was told `settings`.
+pub fn running_with(release: &Release, settings: &Settings) -> Observed {
     let addresses = addresses_for(release);
     let mut observed =
         Observed { current: Some(release.name()), fence: release.content.fence, ..Observed::default() };
     for instance in addresses.keys() {
         let machine: MachineName =
             instance.as_str().rsplit_once('-').expect("numbered").0.parse().expect("name");
-        let (boot, _) = boot_spec(release, &name(), (&machine, instance), &addresses, 1).expect("boots");
+        let wanted = Wanted { release, kind: PlanKind::Up, addresses: &addresses, settings };
+        let (boot, _) = boot_spec(&name(), (&machine, instance), &wanted, 1).expect("boots");
         observed.instances.insert(
             instance.clone(),
             ObservedInstance { machine, running: true, ready: true, boot: boot.boot },
@@ -85,9 +94,17 @@ pub fn shop(number: u64, version: &str) -> Release {
 }
 
 pub fn up(observed: &Observed, release: &Release, kind: PlanKind) -> Result<Plan, PlanError> {
+    up_with(observed, (release, &Settings::default()), kind)
+}
+
+pub fn up_with(
+    observed: &Observed,
+    (release, settings): (&Release, &Settings),
+    kind: PlanKind,
+) -> Result<Plan, PlanError> {
     let mut addresses = addresses_for(release);
     for instance in observed.instances.keys() {
         addresses = allocate(&addresses, std::slice::from_ref(instance)).expect("addresses");
     }
-    plan_up(&name(), observed, &Wanted { release, kind, addresses: &addresses }, None)
+    plan_up(&name(), observed, &Wanted { release, kind, addresses: &addresses, settings }, None)
 }

@@ -5,7 +5,9 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,7 @@ use crate::keeper::request::{Attachment, Request};
 use crate::layout::{InstanceDir, check_name};
 use crate::qemu::Qemu;
 use crate::qmp;
+use crate::secret::Secrets;
 use crate::switch::Mac;
 use crate::volume;
 
@@ -51,7 +54,7 @@ pub const PUBLISH_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 /// Its prefix length.
 const PUBLISH_PREFIX: u8 = 24;
 
-pub(super) fn start(local: &Local, start: &StartInstance) -> Result<Started, TargetError> {
+pub(super) fn start(local: &Local, start: &StartInstance, secrets: &Secrets) -> Result<Started, TargetError> {
     let private = check(start)?;
     let engine = engine(local)?;
     file::make_dir(&local.run().instances())?;
@@ -83,7 +86,7 @@ pub(super) fn start(local: &Local, start: &StartInstance) -> Result<Started, Tar
     let mut tries = 0;
     loop {
         tries += 1;
-        match launch(local, engine, board, start, &private) {
+        match launch(local, engine, board, (start, secrets), &private) {
             Err(TargetError::QemuStart { output, .. }) if tries < START_TRIES && is_passing(&output) => {}
             Err(TargetError::QemuStart { output, .. }) if board == Board::Microvm && has_no(&output) => {
                 board = Board::Q35;
@@ -160,13 +163,13 @@ fn launch(
     local: &Local,
     (qemu, accelerator): Engine<'_>,
     board: Board,
-    start: &StartInstance,
+    (start, secrets): (&StartInstance, &Secrets),
     private: &Mac,
 ) -> Result<InstanceRecord, TargetError> {
     let dir = local.dir(&start.instance)?;
     let free = free_ports(start.publish.len()).at("find free ports for", dir.path())?;
     let forwards = start.publish.iter().copied().zip(free).collect();
-    prepare(&dir, start, *private)?;
+    let initrd = prepare(&dir, (start, secrets), *private)?;
     let now = unix_ms();
     let mut record = InstanceRecord {
         format: FORMAT,
@@ -184,13 +187,16 @@ fn launch(
         dir: &dir,
         accelerator,
         board,
+        initrd: &initrd.path(&dir),
         title: &title(start),
         mac: &private.to_string(),
         publish_mac: &publish_mac(*private).to_string(),
         forwards: &record.forwards,
     });
     let log = file::append(&dir.qemu_log())?;
-    let mut child = spawn(qemu, &arguments, &dir, &log)?;
+    let mut child = spawn(qemu, &arguments, (&dir, &initrd), &log)?;
+    // QEMU has its own.
+    drop(initrd);
     record.process = process_record(child.id());
     let up = file::write_json(&dir.record(), &record).and_then(|()| wait_up(&mut child, start, &dir));
     if let Err(error) = up {
@@ -208,7 +214,11 @@ fn launch(
 }
 
 /// Clears what an earlier start left and writes what this one is told.
-fn prepare(dir: &InstanceDir, start: &StartInstance, private: Mac) -> Result<(), TargetError> {
+fn prepare(
+    dir: &InstanceDir,
+    (start, secrets): (&StartInstance, &Secrets),
+    private: Mac,
+) -> Result<Initrd, TargetError> {
     for path in dir.sockets().iter().chain([&dir.pid(), &dir.status(), &dir.qemu_log()]) {
         file::remove(path)?;
     }
@@ -216,10 +226,31 @@ fn prepare(dir: &InstanceDir, start: &StartInstance, private: Mac) -> Result<(),
     if console.exists() {
         fs::rename(&console, console.with_extension("log.1")).at("set aside", &console)?;
     }
-    if let Some(image) = &start.image {
+    let Some(image) = &start.image else { return Ok(Initrd::File) };
+    if secrets.is_empty() {
         initrd::write(&image.initrd, &told(start, private), &dir.initrd())?;
+        return Ok(Initrd::File);
     }
-    Ok(())
+    file::remove(&dir.initrd())?;
+    initrd::in_memory(&image.initrd, &told(start, private), secrets).map(Initrd::Memory)
+}
+
+/// Where the initramfs of a boot is.
+enum Initrd {
+    /// In the instance's folder.
+    File,
+    /// In memory.
+    Memory(File),
+}
+
+impl Initrd {
+    /// The path by which QEMU opens it.
+    fn path(&self, dir: &InstanceDir) -> PathBuf {
+        match self {
+            Initrd::File => dir.initrd(),
+            Initrd::Memory(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+        }
+    }
 }
 
 /// The spec with what only the target knows.
@@ -255,7 +286,7 @@ pub fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
 fn spawn(
     qemu: &Qemu,
     arguments: &[std::ffi::OsString],
-    dir: &InstanceDir,
+    (dir, initrd): (&InstanceDir, &Initrd),
     log: &File,
 ) -> Result<Child, TargetError> {
     let mut command = Command::new(&qemu.path);
@@ -265,11 +296,22 @@ fn spawn(
         .stdin(Stdio::null())
         .stdout(log.try_clone().at("open", &dir.qemu_log())?)
         .stderr(log.try_clone().at("open", &dir.qemu_log())?);
-    // SAFETY: between fork and exec only setsid(2) is called, a bare system call that is async-signal-safe.
+    let inherited = match initrd {
+        Initrd::File => None,
+        Initrd::Memory(file) => Some(file.as_raw_fd()),
+    };
+    // SAFETY: between fork and exec only setsid(2), setrlimit(2) and fcntl(2) are called, bare system calls that are
+    // async-signal-safe; the descriptor is open in the parent until the child was made.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             // A new child never leads a group, so this cannot fail; if it did, QEMU would still run.
             let _ = rustix::process::setsid();
+            if let Some(fd) = inherited {
+                // The memory of this machine is in no core dump.
+                let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+                rustix::process::setrlimit(rustix::process::Resource::Core, none)?;
+                rustix::io::fcntl_setfd(BorrowedFd::borrow_raw(fd), rustix::io::FdFlags::empty())?;
+            }
             Ok(())
         });
     }

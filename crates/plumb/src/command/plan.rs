@@ -95,6 +95,11 @@ fn cause(cause: &EffectCause) -> String {
         EffectCause::Volumes => "other volumes".to_owned(),
         EffectCause::Ports => "other ports".to_owned(),
         EffectCause::Peers => "those that it talks to come or go".to_owned(),
+        EffectCause::Setting { name, before, after } => {
+            let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+            format!("{name} {} -> {}", shown(before), shown(after))
+        }
+        EffectCause::Secret { name } => format!("secret {name} changed"),
         EffectCause::Otherwise => "it was started in another way".to_owned(),
         EffectCause::NotInRelease => "the release does not have it".to_owned(),
         EffectCause::Down => "everything stops".to_owned(),

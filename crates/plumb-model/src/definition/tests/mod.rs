@@ -1,6 +1,7 @@
 //! One test per shape and per error. A new error gets its message here, as people will read it.
 #![expect(clippy::too_many_lines, reason = "what is said stands beside the text that it is said about")]
 
+mod config;
 mod content;
 mod machine;
 mod probe;
@@ -476,7 +477,7 @@ fn unknown_keys() {
               |
             4 | qwertz = 1
               | ^^^^^^
-            hint: Known keys: app, cpus, init, instances, keep, lockdown, memory, middleware, needs, oci, os, publish, rolling, script, scripts, service, volume, watch, without."#]],
+            hint: Known keys: app, config, cpus, init, instances, keep, lockdown, memory, middleware, needs, oci, os, publish, rolling, script, scripts, service, volume, watch, without."#]],
     );
     check_machine(
         "service.nginx = { ready = { htp = \":80\" }, user = \"a\", command = \"x\" }",
