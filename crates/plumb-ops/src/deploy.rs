@@ -8,7 +8,7 @@ use plumb_plan::{
     Action, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, plan_down, plan_up,
     start_order,
 };
-use plumb_state::{DeploymentRecord, PlanStatus, State, StateError};
+use plumb_state::{DeploymentRecord, EventKind, PlanStatus, State, StateError};
 use plumb_store::LockGuard;
 use plumb_target::{
     Accelerator, InstanceState, InstanceTimings, Local, LocalPaths, Qemu, Target as _, accelerator,
@@ -334,6 +334,7 @@ impl Plumb<'_> {
         locked.state.add_addresses(&locked.name, &plan.addresses())?;
         locked.state.add_plan(plan, clock::now_ms())?;
         let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
+        self.note_plan(locked, plan, EventKind::PlanBegun, &format!("{} steps", plan.actions.len()))?;
         self.report(Progress::Planned { actions: plan.actions.len(), to });
         let outcome = Executor { plumb: self, locked }.run(plan);
         let (status, reason) = match &outcome {
@@ -341,8 +342,12 @@ impl Plumb<'_> {
             Err(error) => (PlanStatus::Failed, Some(error.to_string())),
         };
         let ended = locked.state.end_plan(plan, status, reason.as_deref(), clock::now_ms());
+        let noted = match &outcome {
+            Ok(()) => self.note_plan(locked, plan, EventKind::PlanDone, ""),
+            Err(error) => self.note_plan(locked, plan, EventKind::PlanFailed, &error.in_one_line()),
+        };
         // What failed first is what is told.
-        outcome.and_then(|()| Ok(ended?))
+        outcome.and_then(|()| Ok(ended?)).and(noted)
     }
 
     /// What the planner must know.
@@ -386,7 +391,7 @@ impl Plumb<'_> {
     }
 
     /// A target that can also start.
-    fn target(&self, name: &DeploymentName) -> Result<Local, OpsError> {
+    pub(crate) fn target(&self, name: &DeploymentName) -> Result<Local, OpsError> {
         let (qemu, accelerator) = self.engine()?;
         Ok(self.bare_target(name).with_engine(qemu, accelerator))
     }
@@ -404,8 +409,27 @@ impl Plumb<'_> {
         Ok((qemu, accelerator))
     }
 
+    /// One that is being repaired is waited for: with somebody who watches a command works as without. Of two commands one is
+    /// refused.
+    fn deployment_lock(&self, name: &DeploymentName) -> Result<LockGuard, OpsError> {
+        let lock = format!("deployment-{name}");
+        let busy = match self.store.lock(&lock) {
+            Err(busy @ plumb_store::Error::Busy { .. }) => busy,
+            other => return Ok(other?),
+        };
+        match self.store.lock(&repair_lock(name)) {
+            Err(plumb_store::Error::Busy { .. }) => Ok(self.store.lock_waiting(&lock, &mut |holder| {
+                self.report(Progress::AwaitingRepair { holder: holder.to_string() });
+            })?),
+            guard => {
+                drop(guard?);
+                Err(busy.into())
+            }
+        }
+    }
+
     pub(crate) fn lock_deployment(&self, name: &DeploymentName, target: Local) -> Result<Locked, OpsError> {
-        let guard = self.store.lock(&format!("deployment-{name}"))?;
+        let guard = self.deployment_lock(name)?;
         let cancel = Cancel::default();
         let mut state = self.state()?;
         state.hold(name, &self.claim())?;
@@ -437,6 +461,11 @@ impl Plumb<'_> {
 fn deployment_of(release: &Release) -> Result<DeploymentName, OpsError> {
     let name = release.app.as_str();
     name.parse().map_err(|error| OpsError::Plan(plumb_plan::PlanError::Name(error)))
+}
+
+/// Held by who repairs a deployment, besides the deployment itself.
+pub(crate) fn repair_lock(name: &DeploymentName) -> String {
+    format!("repair-{name}")
 }
 
 /// Where the time of each start of the plan went, in its order.

@@ -235,7 +235,7 @@ impl Executor<'_, '_> {
 }
 
 /// How often services of an instance were started again.
-fn restarts(seen: &ObservedInstance) -> u64 {
+pub(crate) fn restarts(seen: &ObservedInstance) -> u64 {
     let status = seen.guest.as_ref().and_then(|guest| guest.status.as_ref());
     status.into_iter().flat_map(|status| &status.services).map(|service| u64::from(service.restarts)).sum()
 }

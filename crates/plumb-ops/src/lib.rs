@@ -41,6 +41,7 @@ mod test;
 mod trust;
 mod universe;
 mod verify;
+mod watch;
 mod why;
 
 use std::path::PathBuf;
@@ -55,7 +56,7 @@ pub use affected::{
 pub use build::{BuiltImage, Rehearsal};
 pub use cancel::Cancel;
 pub use channel::{ChannelView, Promote, PromoteOutcome, PromotionView};
-pub use clock::utc;
+pub use clock::{local, now_s, parse as parse_time, utc};
 pub use collect::{CollectedRelease, Collection, Documents, Kind, KindRow, Mode, Policy, Reason};
 pub use config::ConfigError;
 pub use deploy::{DownOutcome, Endpoint, KeptVolume, Start, UpOutcome};
@@ -100,6 +101,7 @@ pub use state::{CopyOutcome, SaidWhere, StateOptions, StateView};
 pub use test::{Evidence, TestOptions, Tested};
 pub use trust::{DraftView, KeyView, Said, SaidBy, TrustChange, TrustError, TrustView, TrustedKey};
 pub use verify::{Problem, Rebuilt, Verification};
+pub use watch::{Bond, EventView, JournalWanted, Tell, WatchWanted};
 pub use why::{Why, WhyKind, WhyLink, WhyUse};
 
 /// Everything a use case works with.
@@ -149,6 +151,12 @@ impl<'a> Plumb<'a> {
             options: self.options.clone(),
             reporter: self.reporter,
         }
+    }
+
+    /// The folder of everything.
+    #[must_use]
+    pub fn home_path(&self) -> &std::path::Path {
+        self.home.root()
     }
 
     fn report(&self, progress: Progress) {

@@ -167,6 +167,11 @@ pub enum Progress {
         /// Why it is still there.
         trouble: Option<String>,
     },
+    /// Who watches repairs the deployment, and is waited for.
+    AwaitingRepair {
+        /// Who that is.
+        holder: String,
+    },
     /// The wanted release did not become healthy; the set goes back.
     Returning {
         /// From this release.

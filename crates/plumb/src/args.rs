@@ -11,10 +11,12 @@ use plumb_ops::FeedName;
 mod remote;
 mod state;
 mod vouch;
+mod watch;
 
 pub use remote::*;
 pub use state::*;
 pub use vouch::*;
+pub use watch::*;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -129,6 +131,12 @@ pub enum Command {
     Up(Up),
     /// Show what runs
     Ps(Ps),
+    /// Keep deployments alive: notice what crashed, hangs or was changed, tell it and repair it
+    Watch(Watch),
+    /// Watch as a service of this user's systemd
+    Agent(Agent),
+    /// Show what happened to deployments, and when
+    Journal(Journal),
     /// Print what the services of an instance said
     Logs(Logs),
     /// Show an instance's console and type into it

@@ -24,13 +24,17 @@ mod test;
 mod trust;
 mod up;
 mod verify;
+mod watch;
 mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use plumb_model::SignerName;
-use plumb_ops::{Credentials, Environment, Home, OpsError, Options, Password, Plumb, Proxies, StateOptions};
+use plumb_ops::{
+    Cancel, Credentials, Environment, Home, OpsError, Options, Password, Plumb, Proxies, StateOptions,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::args::{Cli, Command, Global};
 use crate::render::{self, Live};
@@ -100,6 +104,9 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Rollback(arguments) => up::rollback(&session, arguments),
         Command::Down(arguments) => down::run(&session, arguments),
         Command::Ps(arguments) => ps::run(&session, arguments),
+        Command::Watch(arguments) => watch::watch(&session, arguments),
+        Command::Agent(arguments) => watch::agent(&session, arguments),
+        Command::Journal(arguments) => watch::journal(&session, arguments),
         Command::Logs(arguments) => logs::run(&session, arguments),
         Command::Console(arguments) => console::run(&session, arguments),
         Command::State(arguments) => state::run(&session, arguments),
@@ -134,6 +141,21 @@ fn open<'a>(global: &Global, live: &'a Live) -> Result<Plumb<'a>, OpsError> {
         passphrase: render::passphrase::known,
     };
     Plumb::open(Home::new(home), options, live)
+}
+
+/// The first signal asks a command to come to its end; the second ends this process at once, and the next command takes
+/// away what is left.
+pub(crate) fn listen(cancel: &Cancel) -> Result<(), OpsError> {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let both = signal_hook::flag::register_conditional_default(signal, cancel.flag())
+            .and_then(|_| signal_hook::flag::register(signal, cancel.flag()));
+        both.map_err(|source| OpsError::Io {
+            action: "listen to signals of",
+            path: PathBuf::from("this process"),
+            source,
+        })?;
+    }
+    Ok(())
 }
 
 /// The door to the environment.

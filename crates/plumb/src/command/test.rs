@@ -1,12 +1,9 @@
 //! `plumb test`.
 
-use std::path::PathBuf;
-
 use plumb_model::outcome::{CheckResult, Verdict};
 use plumb_ops::{Cancel, Evidence, OpsError, Start, TestOptions, Tested};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::{Session, variable};
+use super::{Session, listen, variable};
 use crate::args::Test;
 use crate::output::{err, out};
 use crate::render::{self, duration, table, tell};
@@ -33,21 +30,6 @@ pub(super) fn run(session: &Session<'_>, arguments: &Test) -> Result<(), OpsErro
     }
     let (failed, skipped) = tested.troubles();
     Err(OpsError::ChecksFailed { release, failed, skipped, all: tested.outcome.results.len() })
-}
-
-/// The first signal asks the test to take everything away; the second ends this process at once, and the next command
-/// takes away what is left.
-fn listen(cancel: &Cancel) -> Result<(), OpsError> {
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        let both = signal_hook::flag::register_conditional_default(signal, cancel.flag())
-            .and_then(|_| signal_hook::flag::register(signal, cancel.flag()));
-        both.map_err(|source| OpsError::Io {
-            action: "listen to signals of",
-            path: PathBuf::from("this process"),
-            source,
-        })?;
-    }
-    Ok(())
 }
 
 fn print(tested: &Tested) {

@@ -380,6 +380,7 @@ impl Reporter for Live {
             Progress::TestRemoved { deployment, trouble } => {
                 self.note(&removed(deployment.as_str(), trouble))
             }
+            Progress::AwaitingRepair { holder } => self.note(&format!("waiting for a repair by {holder}")),
             Progress::Returning { from, to } => {
                 self.note(&format!("{from} did not become healthy; going back to {to}"))
             }

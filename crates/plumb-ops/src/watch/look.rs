@@ -1,0 +1,348 @@
+//! One look at one deployment, and what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_model::config::Settings;
+use plumb_model::release::{Release, ReleaseName};
+use plumb_model::{DeploymentName, InstanceName};
+use plumb_plan::{
+    Addresses, Case, Deviation, Expected, Health, PlanKind, Verdict, Wanted, allocate, boot_spec, judge,
+    plan_repair,
+};
+use plumb_state::{EventFilter, EventKind, PlanStatus, State};
+use plumb_store::LockGuard;
+use plumb_target::{ObservedInstance, Target as _};
+
+use super::memory::Memory;
+use super::{EventView, Tell};
+use crate::cancel::Cancel;
+use crate::collect::Mode;
+use crate::deploy::repair_lock;
+use crate::error::OpsError;
+use crate::{Plumb, clock};
+
+/// Lines of a console that explain an end.
+const CONSOLE_LINES: usize = 3;
+
+/// Earlier repairs that are looked up: more than are in a row before the longest pause.
+const REPAIRS: u64 = 200;
+
+/// What a look came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// There is more to watch.
+    On,
+    /// The deployment is gone, or another host's.
+    Gone,
+}
+
+/// Who watches one deployment.
+pub(super) struct Watcher<'w, 'p> {
+    plumb: &'w Plumb<'p>,
+    name: DeploymentName,
+    mode: Mode,
+    cancel: &'w Cancel,
+    tell: Tell<'w>,
+    memory: Memory,
+    /// What was wanted at the last look.
+    known: Option<Known>,
+    /// The number of a plan of which it was told that nobody carries it out any more.
+    interrupted: Option<u64>,
+    _one: LockGuard,
+}
+
+/// A release with what its instances should be.
+struct Known {
+    release: Release,
+    addresses: Addresses,
+    settings: Settings,
+    expected: BTreeMap<InstanceName, Expected>,
+}
+
+impl<'w, 'p> Watcher<'w, 'p> {
+    /// `None` if somebody else watches the deployment.
+    pub(super) fn new(
+        plumb: &'w Plumb<'p>,
+        name: &DeploymentName,
+        mode: Mode,
+        cancel: &'w Cancel,
+        tell: Tell<'w>,
+    ) -> Result<Option<Self>, OpsError> {
+        let one = match plumb.store.lock(&format!("watch-{name}")) {
+            Err(plumb_store::Error::Busy { .. }) => return Ok(None),
+            other => other?,
+        };
+        let mut memory = Memory::default();
+        let filter = EventFilter {
+            deployment: Some(name),
+            kind: Some(EventKind::Repair),
+            since_ms: 0,
+            until_ms: u64::MAX,
+            limit: REPAIRS,
+        };
+        for event in plumb.state()?.events(&filter)? {
+            if let Some(instance) = &event.instance {
+                memory.repaired(instance, event.at_ms);
+            }
+        }
+        let name = name.clone();
+        let watcher =
+            Watcher { plumb, name, mode, cancel, tell, memory, known: None, interrupted: None, _one: one };
+        Ok(Some(watcher))
+    }
+
+    /// Looks once, tells what is new, and repairs what is due.
+    pub(super) fn look(&mut self) -> Result<Looked, OpsError> {
+        let mut state = self.plumb.state()?;
+        let Some(record) = state.deployment(&self.name)?.filter(|record| record.elsewhere.is_none()) else {
+            return Ok(Looked::Gone);
+        };
+        let Some(current) = record.current else {
+            self.memory.forget();
+            return Ok(Looked::On);
+        };
+        let is_settled = match self.standing(&mut state)? {
+            Standing::InProgress => return Ok(Looked::On),
+            Standing::Settled => true,
+            Standing::Unsettled => false,
+        };
+        self.keeper(&mut state)?;
+        self.learn(&state, &current)?;
+        let seen = self.plumb.bare_target(&self.name).observe()?;
+        let now_ms = clock::now_ms();
+        for (instance, times) in self.memory.restarted(&seen) {
+            let text = format!("services were started again inside it, {times} times");
+            self.event(&mut state, EventKind::ServiceRestarted, Some(&instance), &text)?;
+        }
+        let health = self.memory.health(&seen, now_ms);
+        let cases = self.judged(&health, now_ms);
+        let news = self.memory.news(&cases, &health, now_ms);
+        for case in &news.deviating {
+            let text = self.described(case, &seen, is_settled);
+            self.event(&mut state, EventKind::Deviation, Some(&case.instance), &text)?;
+        }
+        for (instance, after_ms) in news.recovered {
+            let text = format!("it is well again, after {} s", after_ms.div_ceil(1000));
+            self.event(&mut state, EventKind::Recovered, Some(&instance), &text)?;
+        }
+        if is_settled && self.mode == Mode::Do && cases.iter().any(|case| case.verdict == Verdict::Repair) {
+            self.repair(&current)?;
+        }
+        Ok(Looked::On)
+    }
+
+    /// Whether the last plan came to its end, so that what is wanted is clear.
+    fn standing(&mut self, state: &mut State) -> Result<Standing, OpsError> {
+        let Some(last) = state.last_plan(&self.name)? else { return Ok(Standing::Settled) };
+        let to = last.plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
+        match last.status {
+            PlanStatus::Done | PlanStatus::Superseded => Ok(Standing::Settled),
+            // Only of what was to be repaired: the next one is about what is wrong then.
+            PlanStatus::Failed if last.plan.kind == PlanKind::Repair => Ok(Standing::Settled),
+            // Half of a set may be of one release and half of another, and only a person knows which is wanted.
+            PlanStatus::Failed => Ok(Standing::Unsettled),
+            PlanStatus::Running => {
+                match self.plumb.store.lock(&format!("deployment-{}", self.name)) {
+                    Err(plumb_store::Error::Busy { .. }) => return Ok(Standing::InProgress),
+                    guard => drop(guard?),
+                }
+                if last.plan.kind == PlanKind::Repair {
+                    return Ok(Standing::Settled);
+                }
+                if self.interrupted != Some(last.plan.generation) {
+                    self.interrupted = Some(last.plan.generation);
+                    let text = format!(
+                        "the way to {to} was interrupted after step {} of {}; nothing is repaired until a command completes it",
+                        last.steps_done,
+                        last.plan.actions.len()
+                    );
+                    self.event(state, EventKind::PlanInterrupted, None, &text)?;
+                }
+                Ok(Standing::Unsettled)
+            }
+        }
+    }
+
+    /// Sees to it that somebody holds the network.
+    fn keeper(&self, state: &mut State) -> Result<(), OpsError> {
+        let target = self.plumb.bare_target(&self.name);
+        if target.keeper_status().is_none() && target.ensure_keeper()?.is_some() {
+            let text = "the process that holds the network was gone; it is there again";
+            self.event(state, EventKind::KeeperRestarted, None, text)?;
+        }
+        Ok(())
+    }
+
+    /// Looks up what the instances of a release should be.
+    fn learn(&mut self, state: &State, current: &ReleaseName) -> Result<(), OpsError> {
+        let known = state.addresses(&self.name)?;
+        let release = self.plumb.read_release(current)?;
+        let mut names = Vec::new();
+        for (machine, entry) in &release.content.machines {
+            for number in 1..=entry.instances {
+                let instance = InstanceName::of(machine, number).map_err(plumb_plan::PlanError::Name)?;
+                names.push((machine.clone(), instance));
+            }
+        }
+        let instances: Vec<InstanceName> = names.iter().map(|(_, instance)| instance.clone()).collect();
+        let addresses = allocate(&known, &instances)?;
+        let settings = self.plumb.settings_of(state, &self.name, &release)?;
+        let wanted =
+            Wanted { release: &release, kind: PlanKind::Repair, addresses: &addresses, settings: &settings };
+        let mut expected = BTreeMap::new();
+        for (machine, instance) in names {
+            let (boot, _) = boot_spec(&self.name, (&machine, &instance), &wanted, 0)?;
+            let entry = &release.content.machines[&machine];
+            let one =
+                Expected { boot: boot.boot, ready_timeout_ms: entry.ready_timeout_ms, watch: entry.watch };
+            expected.insert(instance, one);
+        }
+        self.known = Some(Known { release, addresses, settings, expected });
+        Ok(())
+    }
+
+    fn judged(&self, health: &BTreeMap<InstanceName, Health>, now_ms: u64) -> Vec<Case> {
+        let none = BTreeMap::new();
+        let expected = self.known.as_ref().map_or(&none, |known| &known.expected);
+        judge(expected, health, &self.memory.repairs, now_ms)
+    }
+
+    /// What is wrong, why as far as is known, and what follows.
+    fn described(&self, case: &Case, seen: &[ObservedInstance], is_settled: bool) -> String {
+        let what = match case.deviation {
+            Deviation::Missing => "it is not there".to_owned(),
+            Deviation::Ended => self.end_of(&case.instance, seen),
+            Deviation::HostRestarted => "it ended with the host, which was started again".to_owned(),
+            Deviation::Changed => "it was started in another way than the release says".to_owned(),
+            Deviation::Unready => "it is not ready any more".to_owned(),
+            Deviation::Unwanted => "the release does not have it".to_owned(),
+        };
+        let then = match case.verdict {
+            _ if !is_settled => "it is left alone: the last plan did not come to its end".to_owned(),
+            _ if self.mode == Mode::DryRun => "it is left alone: nothing is to be repaired".to_owned(),
+            Verdict::Repair => "it is started again".to_owned(),
+            Verdict::NotBefore(at_ms) => {
+                let left_ms = at_ms.saturating_sub(clock::now_ms());
+                format!("something is done in {} s", left_ms.div_ceil(1000))
+            }
+            Verdict::Report => "it is left alone".to_owned(),
+        };
+        format!("{what}; {then}")
+    }
+
+    /// How an instance ended, by what its guest or its console said last.
+    fn end_of(&self, instance: &InstanceName, seen: &[ObservedInstance]) -> String {
+        let found = seen.iter().find(|seen| seen.name == instance.as_str());
+        let fatal = found.and_then(|seen| seen.guest.as_ref()?.fatal.clone());
+        let said = fatal.or_else(|| {
+            let lines = self.plumb.bare_target(&self.name).console_tail(instance.as_str(), CONSOLE_LINES);
+            lines.ok()?.into_iter().rfind(|line| !line.trim().is_empty())
+        });
+        match said {
+            Some(said) => format!("its virtual machine has ended; its last word was `{}`", said.trim()),
+            None => "its virtual machine has ended".to_owned(),
+        }
+    }
+
+    /// Repairs what is due, if nobody else works on the deployment.
+    fn repair(&mut self, current: &ReleaseName) -> Result<(), OpsError> {
+        let plumb = self.plumb;
+        // Taken first: who finds the deployment busy sees why.
+        let _repairing = plumb.store.lock(&repair_lock(&self.name))?;
+        let mut locked = match plumb.lock_deployment(&self.name, plumb.target(&self.name)?) {
+            Err(OpsError::Store(plumb_store::Error::Busy { .. })) => return Ok(()),
+            other => other?,
+        };
+        locked.cancel = self.cancel.clone();
+        // As it is now that nobody else changes it.
+        if locked.state.deployment(&self.name)?.and_then(|record| record.current).as_ref() != Some(current) {
+            return Ok(());
+        }
+        let health = self.memory.health(&locked.target.observe()?, clock::now_ms());
+        let cases = self.judged(&health, clock::now_ms());
+        let due = cases.into_iter().filter(|case| case.verdict == Verdict::Repair);
+        let due: BTreeSet<InstanceName> = due.map(|case| case.instance).collect();
+        let Some(known) = &self.known else { return Ok(()) };
+        let (release, addresses, settings) = (&known.release, &known.addresses, &known.settings);
+        plumb.insist_signed(release)?;
+        plumb.check_images(release)?;
+        let observed = plumb.observed(&locked)?;
+        let parent = locked.state.last_plan(&self.name)?.map(|record| record.plan);
+        let wanted = Wanted { release, kind: PlanKind::Repair, addresses, settings };
+        let Some(plan) = plan_repair(&self.name, &observed, (&wanted, &due), parent.as_ref())? else {
+            return Ok(());
+        };
+        let started: BTreeSet<InstanceName> = plan
+            .actions
+            .iter()
+            .filter_map(|action| match action {
+                plumb_plan::Action::Start { boot, .. } => Some(boot.instance.clone()),
+                _ => None,
+            })
+            .collect();
+        for instance in &started {
+            // Before it is tried: whoever comes after a crash of the watcher knows of this one.
+            let again = self.memory.repairs.get(instance).map_or(0, Vec::len);
+            let text = match again {
+                0 => "it is being started".to_owned(),
+                again => format!("it is being started, for the {}. time", again + 1),
+            };
+            self.event(&mut locked.state, EventKind::Repair, Some(instance), &text)?;
+            self.memory.repaired(instance, clock::now_ms());
+        }
+        match plumb.execute(&mut locked, &plan) {
+            Ok(()) => Ok(()),
+            // The plan says so, and the pause until the next one has begun.
+            Err(OpsError::NotReady { .. } | OpsError::Interrupted) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn event(
+        &self,
+        state: &mut State,
+        kind: EventKind,
+        instance: Option<&InstanceName>,
+        text: &str,
+    ) -> Result<(), OpsError> {
+        let event = self.plumb.note_event(state, (&self.name, kind), (instance, None), text)?;
+        (self.tell)(&event);
+        Ok(())
+    }
+
+    /// Writes down that somebody watches: that nobody did is an answer, too.
+    pub(super) fn begin(&self) {
+        self.say(EventKind::WatchBegun, &format!("process {} watches", std::process::id()));
+    }
+
+    /// Writes down that nobody watches any more.
+    pub(super) fn end(&self) {
+        self.say(EventKind::WatchEnded, &format!("process {} watches no more", std::process::id()));
+    }
+
+    /// Tells what hinders watching.
+    pub(super) fn trouble(&self, text: &str) {
+        self.say(EventKind::Trouble, text);
+    }
+
+    /// Tells, and writes it down if that is possible.
+    fn say(&self, kind: EventKind, text: &str) {
+        let event = EventView::now(&self.name, kind, text, &self.plumb.claim().who);
+        (self.tell)(&event);
+        if let Ok(mut state) = self.plumb.state() {
+            // It may well be the state that hinders watching, and this was told.
+            let _ = self.plumb.note_event(&mut state, (&self.name, kind), (None, None), text);
+        }
+    }
+}
+
+/// What becomes of a deployment's last plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Somebody carries it out.
+    InProgress,
+    /// What is wanted is clear.
+    Settled,
+    /// Nobody can tell what is wanted.
+    Unsettled,
+}
