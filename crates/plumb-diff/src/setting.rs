@@ -67,6 +67,14 @@ pub(crate) fn of_machine(pair: &Pair<'_>) -> Vec<Change> {
     let timeouts = (one.ready_timeout_ms, other.ready_timeout_ms);
     found.add("ready.timeout", timeouts, |machine| machine.services.clone());
     found.add("rolling", (one.rolling, other.rolling), |machine| machine.rolling);
+    let names: BTreeSet<_> = one.tasks.keys().chain(other.tasks.keys()).cloned().collect();
+    for name in names {
+        let text = |machine: &ReleaseMachine| {
+            machine.tasks.get(&name).map_or("none".to_owned(), ToString::to_string)
+        };
+        let key = format!("task.{name}");
+        found.add(&key, (text(one), text(other)), |machine| machine.tasks.get(&name).cloned());
+    }
     found.add("watch", (one.watch, other.watch), |machine| machine.watch);
     found.found
 }

@@ -161,6 +161,7 @@ impl World {
             ready_timeout_ms: 0,
             rolling: plumb_model::release::Rolling::default(),
             watch: plumb_model::release::Watch::default(),
+            tasks: std::collections::BTreeMap::new(),
             config: std::collections::BTreeSet::new(),
         };
         Side {

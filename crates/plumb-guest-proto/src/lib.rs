@@ -29,7 +29,7 @@ pub use message::{
 pub use spec::{
     Command, ConfigFile, Directory, Init, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready,
     Restart, RootDisk, RootDiskError, ServiceKind, ServiceSettings, ServiceSpec, UnitSpec, VolumeAttachment,
-    VolumeMount, Writable,
+    VolumeMount, Writable, task_check,
 };
 pub use task::{
     ANSWER_FRAMES, ANSWER_MAGIC, BUILD_TASK_PATH, BUILD_WORD, BuildFailure, BuildOutcome, BuildStep,

@@ -334,9 +334,18 @@ pub struct InstanceSpec {
     pub peers: Vec<Peer>,
     /// Volumes, found by virtio-blk serial.
     pub volumes: Vec<VolumeAttachment>,
+    /// It is there for tasks: no service is started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
     /// Values of the settings that the machine refers to, as text. Those that are not set are not here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+}
+
+/// Name among [`MachineSpec::checks`] of the command of a task. No check has a colon in its name.
+#[must_use]
+pub fn task_check(task: &str) -> String {
+    format!("task:{task}")
 }
 
 /// One network interface.

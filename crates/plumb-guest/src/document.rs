@@ -201,6 +201,7 @@ mod tests {
             interfaces: vec![],
             peers: vec![],
             volumes: vec![],
+            idle: false,
             config: std::collections::BTreeMap::new(),
         }
     }

@@ -53,6 +53,7 @@ mod tests {
             interfaces: vec![],
             peers: vec![Peer { names: vec!["db-1".into(), "db".into()], address: [10, 0, 0, 2].into() }],
             volumes: vec![],
+            idle: false,
             config: std::collections::BTreeMap::new(),
         };
         let start = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";

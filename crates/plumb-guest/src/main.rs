@@ -96,8 +96,11 @@ fn live(reporter: &mut Reporter, mut timeline: Timeline) -> Result<(), Error> {
     // Read only now, so that the host hears of a document that is refused.
     let instance = document::instance()?;
     let secrets = config::take_secrets()?;
-    let machine = enter_root(reporter, &mut timeline)?;
+    let mut machine = enter_root(reporter, &mut timeline)?;
     document::check(&machine, &instance)?;
+    if instance.idle {
+        machine.services.clear();
+    }
     timeline.end(BootPhase::Root);
     identity::write(&instance)?;
     for line in network::configure(&instance.interfaces)? {

@@ -83,6 +83,7 @@ name!(/** Name of a machine of an application. */ MachineName, "machine name");
 name!(/** Name of a service of a machine. */ ServiceName, "service name");
 name!(/** Name of a volume of a machine. */ VolumeName, "volume name");
 name!(/** Name of a check of an application. */ CheckName, "check name");
+name!(/** Name of a task of a machine. */ TaskName, "task name");
 name!(/** Name of a deployment on this host. */ DeploymentName, "deployment name");
 name!(/** Name of a channel of an application. */ ChannelName, "channel name");
 name!(/** Name of a kind of evidence. */ EvidenceName, "name of evidence");
@@ -97,6 +98,14 @@ impl InstanceName {
     /// [`NameError`] if the result is longer than a name may be.
     pub fn of(machine: &MachineName, number: u32) -> Result<Self, NameError> {
         format!("{machine}-{number}").parse()
+    }
+
+    /// The one that carries out the tasks of `machine` and is gone afterwards; its number is 0.
+    ///
+    /// # Errors
+    /// [`NameError`] if the result is longer than a name may be.
+    pub fn of_tasks(machine: &MachineName) -> Result<Self, NameError> {
+        InstanceName::of(machine, 0)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canonical::Document;
 use crate::config::{ConfigName, Schema};
-use crate::{AppName, ChannelName, Digest, MachineName, VolumeName};
+use crate::{AppName, ChannelName, Digest, MachineName, TaskName, VolumeName};
 
 /// One release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,9 +78,42 @@ pub struct ReleaseMachine {
     /// What is done about an instance that is not well.
     #[serde(default, skip_serializing_if = "Watch::is_default")]
     pub watch: Watch,
+    /// What an upgrade to the release carries out once. The commands are part of the image.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<TaskName, Task>,
     /// What of the configuration its instances are told.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub config: BTreeSet<ConfigName>,
+}
+
+/// Something that an upgrade carries out once, in a virtual machine of the new image that runs nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// When.
+    pub when: When,
+    /// How long it may take, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// When a task is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// Before the first instance of its machine is started or replaced; what the machine needs is ready.
+    Before,
+    /// When the whole set is ready.
+    After,
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let when = match self.when {
+            When::Before => "before",
+            When::After => "after",
+        };
+        write!(f, "{when}, within {} ms", self.timeout_ms)
+    }
 }
 
 /// What who watches a deployment does about an instance that is not well.

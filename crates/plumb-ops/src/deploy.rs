@@ -6,7 +6,7 @@ use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, InstanceName};
 use plumb_plan::{
     Action, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, plan_down, plan_up,
-    start_order,
+    start_order, task_instances,
 };
 use plumb_state::{DeploymentRecord, EventKind, PlanStatus, State, StateError};
 use plumb_store::LockGuard;
@@ -321,6 +321,7 @@ impl Plumb<'_> {
                 wanted.push(instance);
             }
         }
+        wanted.extend(task_instances(release)?);
         let addresses = allocate(&locked.state.addresses(&locked.name)?, &wanted)?;
         let parent = locked.state.last_plan(&locked.name)?.map(|record| record.plan);
         let settings = self.settings(locked, release)?;

@@ -6,7 +6,7 @@ use plumb_debian::PackageName;
 use plumb_model::definition::DefinitionErrors;
 use plumb_model::lock::LockError;
 use plumb_model::release::ReleaseName;
-use plumb_model::{AppName, CheckName, DeploymentName, DocumentError, InstanceName, MachineName};
+use plumb_model::{AppName, CheckName, DeploymentName, DocumentError, InstanceName, MachineName, TaskName};
 
 /// Why a use case failed. `Display` never prints the source; the CLI prints the chain.
 #[derive(Debug, thiserror::Error)]
@@ -589,6 +589,18 @@ pub enum OpsError {
         reason: String,
         /// End of its console.
         console: Vec<String>,
+    },
+    /// A task failed.
+    #[error("task `{task}` failed in `{instance}`: {reason}")]
+    TaskFailed {
+        /// Instance.
+        instance: InstanceName,
+        /// Task.
+        task: TaskName,
+        /// Why.
+        reason: String,
+        /// The end of what it wrote.
+        output: Vec<String>,
     },
     /// The user wanted no more; what had been begun was taken away.
     #[error("interrupted")]

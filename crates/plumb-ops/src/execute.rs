@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use plumb_guest_proto::{Event, InstanceSpec, ServiceState};
-use plumb_model::{InstanceName, MachineName, VolumeName};
+use plumb_guest_proto::{Event, InstanceSpec, ServiceState, task_check};
+use plumb_model::{InstanceName, MachineName, TaskName, VolumeName};
 use plumb_plan::{Action, BootSpec, Plan, Published};
 use plumb_state::StepStatus;
 use plumb_target::{
-    ImagePaths, ObservedInstance, Publication, Readiness, StartInstance, Target as _, VolumeDisk,
+    Checked, ImagePaths, ObservedInstance, Publication, Readiness, StartInstance, Target as _, VolumeDisk,
 };
 
 use crate::deploy::Locked;
@@ -23,6 +23,9 @@ pub(crate) const STOP_GRACE: Duration = Duration::from_secs(90);
 
 /// How often instances that settle are looked at.
 const SETTLE_LOOK: Duration = Duration::from_millis(200);
+
+/// How long the answer of a task may take after its own limit: the guest ends it, and says so.
+const TASK_MARGIN: Duration = Duration::from_secs(30);
 
 /// Lines of the console of an instance that did not stay ready.
 const CONSOLE_LINES: usize = 20;
@@ -64,6 +67,9 @@ impl Executor<'_, '_> {
             }
             Action::Start { boot, spec } => self.start(boot, spec)?,
             Action::AwaitReady { instance, timeout_ms } => self.await_ready(instance, *timeout_ms)?,
+            Action::Task { instance, task, timeout_ms } => {
+                self.task(instance, task, Duration::from_millis(*timeout_ms))?;
+            }
             Action::Settle { instances, for_ms } => self.settle(instances, Duration::from_millis(*for_ms))?,
             Action::Remove { instance } => {
                 self.locked.target.remove_instance(instance.as_str())?;
@@ -185,6 +191,28 @@ impl Executor<'_, '_> {
         }
     }
 
+    /// Has the guest carry out a command of its image.
+    fn task(&self, instance: &InstanceName, task: &TaskName, limit: Duration) -> Result<(), OpsError> {
+        self.tell(instance, InstanceStep::Task(task.clone()));
+        // Minutes, maybe; what this deployment needs is reached by its plan.
+        self.plumb.store.leave();
+        let failed = |reason: String, output: Vec<String>| {
+            self.tell(instance, InstanceStep::Failed);
+            OpsError::TaskFailed { instance: instance.clone(), task: task.clone(), reason, output }
+        };
+        let goes_on = || !self.locked.cancel.is_set();
+        let name = task_check(task.as_str());
+        match self.locked.target.check(instance.as_str(), &name, limit + TASK_MARGIN, &goes_on)? {
+            Checked::Answered(answer) => match answer.failure {
+                None => Ok(()),
+                Some(reason) => Err(failed(reason, last_lines(&answer.output))),
+            },
+            Checked::Lost => Err(failed("the guest went away meanwhile".to_owned(), Vec::new())),
+            Checked::Silent => Err(failed("the guest did not answer in time".to_owned(), Vec::new())),
+            Checked::Cancelled => Err(OpsError::Interrupted),
+        }
+    }
+
     /// Looks whether instances stay ready, and none of their services is started again.
     fn settle(&self, instances: &[InstanceName], time: Duration) -> Result<(), OpsError> {
         for instance in instances {
@@ -238,6 +266,13 @@ impl Executor<'_, '_> {
 pub(crate) fn restarts(seen: &ObservedInstance) -> u64 {
     let status = seen.guest.as_ref().and_then(|guest| guest.status.as_ref());
     status.into_iter().flat_map(|status| &status.services).map(|service| u64::from(service.restarts)).sum()
+}
+
+/// The last lines of what a task wrote.
+fn last_lines(output: &str) -> Vec<String> {
+    let lines: Vec<&str> = output.lines().collect();
+    let skipped = lines.len().saturating_sub(CONSOLE_LINES);
+    lines[skipped..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 /// Why a service did not stay up, if that is what happened.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_guest_proto::{FORMAT, Init, MachineSpec, Ready, ServiceKind, ServiceSpec, VolumeMount, Writable};
+use plumb_guest_proto::{
+    FORMAT, Init, MachineSpec, Ready, ServiceKind, ServiceSpec, VolumeMount, Writable, task_check,
+};
 use plumb_image::assemble::Assembled;
 use plumb_image::closure;
 use plumb_image::rule::account::Accounts;
@@ -10,7 +12,7 @@ use plumb_image::tree::{Objects, Tree};
 use plumb_image::unit::{self, ServiceInput, Severity, Sibling, TreeUnits, UnitError};
 use plumb_model::check::{ExecProbe, Probe};
 use plumb_model::definition::{Definition, Machine, Service};
-use plumb_model::{AppName, CheckName, MachineName, ServiceName};
+use plumb_model::{AppName, MachineName, ServiceName};
 
 use crate::error::OpsError;
 use crate::systemd;
@@ -31,7 +33,7 @@ pub(crate) struct Specified {
 pub(crate) fn specify(
     (app, name): (&AppName, &MachineName),
     machine: &Machine,
-    inside: &InsideChecks<'_>,
+    inside: &InsideChecks,
     assembled: &Assembled,
     objects: &dyn Objects,
 ) -> Result<Specified, OpsError> {
@@ -52,28 +54,36 @@ pub(crate) fn specify(
     Ok(specified)
 }
 
-/// Checks that run in a machine, by name: the command, and how long it may take.
-pub(crate) type InsideChecks<'d> = BTreeMap<&'d CheckName, (&'d ExecProbe, u64)>;
+/// Checks and tasks that run in a machine, by name: the command, and how long it may take.
+pub(crate) type InsideChecks = BTreeMap<String, (ExecProbe, u64)>;
 
 /// Those of `definition` for `machine`.
-pub(crate) fn inside<'d>(definition: &'d Definition, machine: &MachineName) -> InsideChecks<'d> {
+pub(crate) fn inside(definition: &Definition, machine: &MachineName) -> InsideChecks {
     let own = definition.checks.iter().filter_map(|(name, check)| match &check.probe {
-        Probe::Exec(exec) if exec.machine == *machine => Some((name, (exec, check.timeout_ms))),
+        Probe::Exec(exec) if exec.machine == *machine => {
+            Some((name.to_string(), (exec.clone(), check.timeout_ms)))
+        }
         _ => None,
     });
-    own.collect()
+    let tasks = definition.machines.get(machine).into_iter().flat_map(|machine| &machine.tasks);
+    let tasks = tasks.map(|(name, task)| {
+        let (command, user) = (task.exec.clone(), task.user.clone());
+        let probe = ExecProbe { command, machine: machine.clone(), user };
+        (task_check(name.as_str()), (probe, task.task.timeout_ms))
+    });
+    own.chain(tasks).collect()
 }
 
 /// Makes commands of the image out of checks: one-shots that nothing starts but the host's question.
 pub(crate) fn checks(
     machine: &MachineName,
-    inside: &InsideChecks<'_>,
+    inside: &InsideChecks,
     assembled: &Assembled,
     resolve: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<ServiceSpec>, OpsError> {
-    let make = |(name, (exec, timeout_ms)): (&&CheckName, &(&ExecProbe, u64))| {
+    let make = |(name, (exec, timeout_ms)): (&String, &(ExecProbe, u64))| {
         let input = ServiceInput {
-            name: name.to_string(),
+            name: name.clone(),
             exec: Some(exec.command.clone()),
             prepare: None,
             user: exec.user.clone(),

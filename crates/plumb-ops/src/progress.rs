@@ -2,7 +2,7 @@
 
 use plumb_guest_proto::{Event, ServiceState};
 use plumb_model::outcome::{CheckPlace, Verdict};
-use plumb_model::{CheckName, DeploymentName, Digest, InstanceName, MachineName};
+use plumb_model::{CheckName, DeploymentName, Digest, InstanceName, MachineName, TaskName};
 
 /// What is done with the store as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,6 +254,8 @@ pub enum InstanceStep {
     },
     /// It is ready.
     Ready,
+    /// It carries out a task.
+    Task(TaskName),
     /// It must stay ready for a time now.
     Settling,
     /// It did.

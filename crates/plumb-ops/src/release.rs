@@ -215,6 +215,7 @@ pub(crate) fn content(definition: &Definition, images: &[BuiltImage], own_number
             ready_timeout_ms: image.ready_timeout_ms,
             rolling: machine.rolling,
             watch: machine.watch,
+            tasks: machine.tasks.iter().map(|(name, task)| (name.clone(), task.task)).collect(),
             config: image.config.clone(),
         };
         Some((image.machine.clone(), entry))

@@ -123,6 +123,7 @@ pub fn boot_spec(
         }],
         peers: peers(release, machine_name, machine, addresses)?,
         volumes: Vec::new(),
+        idle: false,
         config: told(machine, &settings.values).map(|(name, text)| (name.to_string(), text)).collect(),
     };
     let volumes: BTreeMap<VolumeName, String> =

@@ -23,6 +23,8 @@ pub enum Violation {
     WrongAtEnd(InstanceName),
     /// More instances of the machine were away at once than it allows.
     TooManyAway(MachineName),
+    /// A task is carried out by what is not ready for it, or is not there for tasks.
+    TaskNotReady(InstanceName),
     /// The release was committed before all of its instances were ready, or never.
     WrongCommit,
 }
@@ -107,6 +109,11 @@ impl<'s> Simulation<'s> {
             Action::Commit { .. } => {
                 self.committed = self.running.is_subset(&self.ready) || self.release.is_none();
             }
+            Action::Task { instance, .. } => {
+                if !self.ready.contains(instance) || !is_for_tasks(instance) {
+                    self.violations.push(Violation::TaskNotReady(instance.clone()));
+                }
+            }
             Action::Network
             | Action::Volume { .. }
             | Action::Settle { .. }
@@ -152,7 +159,7 @@ impl<'r> Away<'r> {
         let (name, number) = instance.as_str().rsplit_once('-')?;
         let mut machines = self.release?.content.machines.iter();
         let (name, machine) = machines.find(|(other, _)| other.as_str() == name)?;
-        (number.parse::<u32>().ok()? <= machine.instances).then_some((name, machine))
+        (1..=machine.instances).contains(&number.parse().ok()?).then_some((name, machine))
     }
 
     /// The machine of the instance, if too many of it are away now.
@@ -165,6 +172,11 @@ impl<'r> Away<'r> {
         let away = all.filter(|other| machine_of(other) == name.as_str()).count();
         (was_ready && away > machine.rolling.max_unavailable as usize).then(|| name.clone())
     }
+}
+
+/// It has number 0.
+fn is_for_tasks(instance: &InstanceName) -> bool {
+    instance.as_str().ends_with("-0")
 }
 
 fn machine_of(instance: &InstanceName) -> &str {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plumb_guest_proto::InstanceSpec;
 use plumb_model::config::ConfigRef;
 use plumb_model::release::{Publish, ReleaseName};
-use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, VolumeName};
+use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, TaskName, VolumeName};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::{Addresses, BootSpec};
@@ -75,6 +75,15 @@ pub enum Action {
     AwaitReady {
         /// Instance.
         instance: InstanceName,
+        /// Limit in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Carry out a task of the instance's image; otherwise the plan has failed.
+    Task {
+        /// Instance.
+        instance: InstanceName,
+        /// Task.
+        task: TaskName,
         /// Limit in milliseconds.
         timeout_ms: u64,
     },
@@ -155,6 +164,7 @@ impl Action {
             Action::Volume { instance, .. }
             | Action::Stop { instance }
             | Action::AwaitReady { instance, .. }
+            | Action::Task { instance, .. }
             | Action::Remove { instance } => Some(instance),
             Action::Start { boot, .. } => Some(&boot.instance),
             Action::Network

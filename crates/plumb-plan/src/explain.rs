@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::config::{ConfigName, Settings};
 use plumb_model::release::{Release, ReleaseMachine, ReleaseName};
-use plumb_model::{DeploymentName, Digest, Document as _, InstanceName, MachineName, VolumeName};
+use plumb_model::{DeploymentName, Digest, Document as _, InstanceName, MachineName, TaskName, VolumeName};
 use serde::Serialize;
 
 use crate::document::{Action, Plan, PlanKind};
@@ -29,6 +29,8 @@ pub struct Explanation {
     pub digest: Digest,
     /// Instances in the order in which something happens to them; those that stay as they are first.
     pub instances: Vec<Effect>,
+    /// Tasks, in the order in which they are carried out.
+    pub tasks: Vec<TaskEffect>,
     /// Machines of which instances stop.
     pub outages: Vec<Outage>,
     /// Volumes that are made or grow.
@@ -38,6 +40,17 @@ pub struct Explanation {
     /// Which machine comes before which.
     pub order: Vec<Order>,
     /// Longest time that all waiting together takes, milliseconds; then the plan has failed.
+    pub at_most_ms: u64,
+}
+
+/// A task that is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaskEffect {
+    /// The instance that is there for it.
+    pub instance: InstanceName,
+    /// Task.
+    pub task: TaskName,
+    /// Longest time, milliseconds.
     pub at_most_ms: u64,
 }
 
@@ -216,6 +229,7 @@ pub fn explain(plan: &Plan, known: Known<'_>) -> Explanation {
         generation: plan.generation,
         digest: plan.digest(),
         instances: effects(plan, known),
+        tasks: tasks(plan),
         outages: outages(plan, known),
         volumes,
         irreversible,
@@ -229,13 +243,33 @@ fn duration_ms(action: &Action, stop_ms: u64) -> u64 {
         Action::Stop { .. } => stop_ms,
         Action::AwaitReady { timeout_ms, .. } => *timeout_ms,
         Action::Settle { for_ms, .. } => *for_ms,
+        Action::Task { timeout_ms, .. } => *timeout_ms,
         _ => 0,
     }
 }
 
+fn tasks(plan: &Plan) -> Vec<TaskEffect> {
+    let tasks = plan.actions.iter().filter_map(|action| match action {
+        Action::Task { instance, task, timeout_ms } => {
+            Some(TaskEffect { instance: instance.clone(), task: task.clone(), at_most_ms: *timeout_ms })
+        }
+        _ => None,
+    });
+    tasks.collect()
+}
+
+/// Instances that are there for tasks: they come and go within the plan, and serve nobody.
+fn for_tasks(plan: &Plan) -> BTreeSet<&InstanceName> {
+    let idle = plan.actions.iter().filter_map(|action| match action {
+        Action::Start { boot, spec } if spec.idle => Some(&boot.instance),
+        _ => None,
+    });
+    idle.collect()
+}
+
 fn effects(plan: &Plan, known: Known<'_>) -> Vec<Effect> {
     let (mut stopped, mut seen) = (BTreeSet::new(), BTreeSet::new());
-    let started = started(plan);
+    let (started, for_tasks) = (started(plan), for_tasks(plan));
     let mut touched: Vec<&InstanceName> = Vec::new();
     for action in &plan.actions {
         let instance = match action {
@@ -246,7 +280,7 @@ fn effects(plan: &Plan, known: Known<'_>) -> Vec<Effect> {
             Action::Start { boot, .. } => &boot.instance,
             _ => continue,
         };
-        if seen.insert(instance) {
+        if seen.insert(instance) && !for_tasks.contains(instance) {
             touched.push(instance);
         }
     }
@@ -368,8 +402,11 @@ fn outages(plan: &Plan, known: Known<'_>) -> Vec<Outage> {
         .map(|(name, _)| name)
         .collect();
     let mut found: BTreeMap<&MachineName, Outage> = BTreeMap::new();
+    let for_tasks = for_tasks(plan);
     for action in &plan.actions {
         match action {
+            Action::Stop { instance } | Action::AwaitReady { instance, .. }
+                if for_tasks.contains(instance) => {}
             Action::Stop { instance } => {
                 ready.remove(instance);
                 let Some(machine) = machine_of.get(instance) else { continue };

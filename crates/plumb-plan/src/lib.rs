@@ -11,13 +11,16 @@ mod explain;
 mod keep;
 mod order;
 mod planner;
+mod task;
 
 pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
 pub use check::{Violation, check};
 pub use document::{Action, Plan, PlanKind, Published};
 pub use explain::{
-    Effect, EffectCause, Explanation, Irreversible, Known, Order, Outage, VolumeEffect, What, explain,
+    Effect, EffectCause, Explanation, Irreversible, Known, Order, Outage, TaskEffect, VolumeEffect, What,
+    explain,
 };
 pub use keep::{Case, Deviation, Expected, Health, Life, Verdict, judge};
 pub use order::{NeedsCycle, start_order};
 pub use planner::{Observed, ObservedInstance, PlanError, Wanted, plan_down, plan_repair, plan_up};
+pub use task::task_instances;

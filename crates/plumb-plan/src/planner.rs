@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_guest_proto::InstanceSpec;
 use plumb_model::config::Settings;
-use plumb_model::release::{Release, ReleaseMachine, ReleaseName};
+use plumb_model::release::{Release, ReleaseMachine, ReleaseName, When};
 use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, NameError};
 
 use crate::boot::{Addresses, BootSpec, boot_spec, instances};
 use crate::document::{Action, Plan, PlanKind, Published};
 use crate::order::{NeedsCycle, start_order};
+use crate::task;
 
 /// What the target and the state say about a deployment.
 #[derive(Debug, Clone, Default)]
@@ -107,22 +108,27 @@ pub fn plan_up(
     let sequence = next_in_sequence(parent);
     let mut steps = Steps::new(observed, wanted);
     let all = instances(release)?;
-    for machine_name in start_order(&release.content.machines)? {
+    let order = start_order(&release.content.machines)?;
+    for machine_name in &order {
+        steps.tasks(deployment, (machine_name, When::Before), sequence.generation)?;
         let mut boots = Vec::new();
-        for (_, instance) in all.iter().filter(|(machine, _)| *machine == machine_name) {
-            let name = (&machine_name, instance);
+        for (_, instance) in all.iter().filter(|(machine, _)| machine == machine_name) {
+            let name = (machine_name, instance);
             boots.push(boot_spec(deployment, name, wanted, sequence.generation)?);
         }
-        steps.machine(&machine_name, &boots);
+        steps.machine(machine_name, &boots);
     }
     // Machines and instances that the release does not have go last, when nothing needs them any more.
     let wanted_names: BTreeSet<&InstanceName> = all.iter().map(|(_, instance)| instance).collect();
     steps.serving.values_mut().for_each(|instances| instances.retain(|name| wanted_names.contains(name)));
     steps.ports();
-    for (name, instance) in observed.instances.iter().rev().filter(|(name, _)| !wanted_names.contains(*name))
-    {
-        steps.actions.extend(removal(name, instance));
+    for machine_name in &order {
+        steps.tasks(deployment, (machine_name, When::After), sequence.generation)?;
     }
+    let is_gone = |name: &InstanceName| steps.gone.contains(name) || wanted_names.contains(name);
+    let going = observed.instances.iter().rev().filter(|(name, _)| !is_gone(name));
+    let going: Vec<Action> = going.flat_map(|(name, instance)| removal(name, instance)).collect();
+    steps.actions.extend(going);
     let config = wanted.settings.configuration;
     steps.actions.push(Action::Commit { number: release.number, config: config.map(|one| one.number) });
     Ok(Plan {
@@ -229,7 +235,7 @@ pub fn plan_down(
     }
 }
 
-fn removal(name: &InstanceName, instance: &ObservedInstance) -> impl Iterator<Item = Action> {
+pub(crate) fn removal(name: &InstanceName, instance: &ObservedInstance) -> impl Iterator<Item = Action> {
     let stop = instance.running.then(|| Action::Stop { instance: name.clone() });
     stop.into_iter().chain([Action::Remove { instance: name.clone() }])
 }
@@ -260,6 +266,9 @@ struct Steps<'a> {
     observed: &'a Observed,
     release: &'a Release,
     kind: PlanKind,
+    wanted: &'a Wanted<'a>,
+    /// Taken away already.
+    gone: BTreeSet<InstanceName>,
     /// Replaced even if they run as they should.
     again: &'a BTreeSet<InstanceName>,
     actions: Vec<Action>,
@@ -269,7 +278,7 @@ struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    fn new(observed: &'a Observed, wanted: &Wanted<'a>) -> Self {
+    fn new(observed: &'a Observed, wanted: &'a Wanted<'a>) -> Self {
         let Wanted { release, kind, .. } = *wanted;
         let mut serving: BTreeMap<MachineName, BTreeSet<InstanceName>> = BTreeMap::new();
         for (name, instance) in observed.instances.iter().filter(|(_, instance)| instance.running) {
@@ -280,7 +289,32 @@ impl<'a> Steps<'a> {
             }
         }
         let actions = vec![Action::Network];
-        Steps { observed, release, kind, again: &NONE, actions, serving, published: None }
+        let gone = BTreeSet::new();
+        Steps { observed, release, kind, wanted, gone, again: &NONE, actions, serving, published: None }
+    }
+
+    /// Carries out the tasks of a machine that are due at this time.
+    fn tasks(
+        &mut self,
+        deployment: &DeploymentName,
+        of: (&MachineName, When),
+        generation: u64,
+    ) -> Result<(), PlanError> {
+        let mut actions = task::steps(deployment, (self.observed, self.wanted), of, generation)?;
+        // One that an interruption left goes first.
+        if let Some(Action::Start { boot, .. }) = actions.first()
+            && let Some((name, left)) = self.observed.instances.get_key_value(&boot.instance)
+            && !self.gone.contains(name)
+        {
+            actions.splice(0..0, removal(name, left));
+        }
+        let gone = actions.iter().filter_map(|action| match action {
+            Action::Remove { instance } => Some(instance.clone()),
+            _ => None,
+        });
+        self.gone.extend(gone);
+        self.actions.extend(actions);
+        Ok(())
     }
 
     /// Says which ports are published, if that differs from what was said last.

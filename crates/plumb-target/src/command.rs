@@ -257,6 +257,7 @@ mod tests {
                 interfaces: vec![],
                 peers: vec![],
                 volumes: vec![],
+                idle: false,
                 config: std::collections::BTreeMap::new(),
             },
             volumes: vec![VolumeDisk { serial: "v-data".into(), path: PathBuf::from("/v/data.raw") }],

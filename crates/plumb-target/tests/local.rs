@@ -91,6 +91,7 @@ fn instance(name: &str, number: u8) -> StartInstance {
         memory_mib: 16,
         cpus: 1,
         spec: InstanceSpec {
+            idle: false,
             format: FORMAT,
             deployment: "shop-dev".into(),
             instance: name.into(),

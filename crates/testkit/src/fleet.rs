@@ -247,6 +247,7 @@ fn put_release(
             ready_timeout_ms: 1000,
             rolling: plumb_model::release::Rolling::default(),
             watch: plumb_model::release::Watch::default(),
+            tasks: std::collections::BTreeMap::new(),
             config: std::collections::BTreeSet::new(),
         };
         Some((machine.clone(), entry))

@@ -95,6 +95,7 @@ fn nobody() -> InstanceSpec {
         interfaces: Vec::new(),
         peers: Vec::new(),
         volumes: Vec::new(),
+        idle: false,
         config: std::collections::BTreeMap::new(),
     }
 }

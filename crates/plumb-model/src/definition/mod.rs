@@ -41,8 +41,8 @@ use toml::de::DeTable;
 
 use crate::check::Check;
 use crate::config::Schema;
-use crate::release::{Rolling, Watch};
-use crate::{AppName, ChannelName, CheckName, Digest, MachineName, ServiceName, VolumeName};
+use crate::release::{Rolling, Task, Watch};
+use crate::{AppName, ChannelName, CheckName, Digest, MachineName, ServiceName, TaskName, VolumeName};
 use diagnostic::{Report, quoted};
 use machine::Draft;
 use table::{Field, Table};
@@ -176,6 +176,20 @@ pub struct Machine {
     /// What is done about an instance that is not well.
     #[serde(skip_serializing_if = "Watch::is_default")]
     pub watch: Watch,
+    /// What an upgrade carries out once.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<TaskName, TaskCommand>,
+}
+
+/// `task.NAME`: what an upgrade carries out once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaskCommand {
+    /// Command line, words quoted as in a shell; no shell reads it.
+    pub exec: String,
+    /// User it runs as; `None` is root.
+    pub user: Option<String>,
+    /// When, and how long it may take.
+    pub task: Task,
 }
 
 /// `oci`: a container image as the whole userland of a machine.

@@ -1,9 +1,23 @@
 //! How the instances of a machine are replaced, and what is done if one is not well.
 
+use std::collections::BTreeMap;
+
 use super::diagnostic::{Report, quoted};
+use super::machine::account;
+use super::service::command_text;
 use super::table::Table;
-use super::value;
-use crate::release::{Canary, Repair, Rolling, Watch};
+use super::{TaskCommand, value};
+use crate::TaskName;
+use crate::release::{Canary, Repair, Rolling, Task, Watch, When};
+
+/// Most tasks of one machine: each is waited for in every upgrade.
+const MAX_TASKS: usize = 20;
+
+/// How long a task may take unless it says otherwise.
+const DEFAULT_TASK_MS: u64 = 10 * 60_000;
+
+/// Longest time of a task: a migration of a large database, over night.
+const MAX_TASK_MS: u64 = 24 * 3_600_000;
 
 /// Longest `min_ready`: an upgrade that waits longer between two batches is a soak, and evidence of that is recorded.
 const MAX_MIN_READY_MS: u64 = 3_600_000;
@@ -71,4 +85,62 @@ pub(super) fn read_watch(table: &Table<'_>, report: &mut Report<'_>) -> Watch {
         watch.unready_ms = value::duration_ms(&field, MAX_UNREADY_MS, report).unwrap_or(watch.unready_ms);
     }
     watch
+}
+
+/// `task.migrate = { exec = "/srv/api/migrate", user = "api", when = "before", timeout = "10min" }`.
+pub(super) fn read_tasks(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<TaskName, TaskCommand> {
+    const EXAMPLE: &str = "task.migrate = { exec = \"/srv/api/migrate\" }";
+    let mut tasks = BTreeMap::new();
+    let Some(field) = table.get("task") else { return tasks };
+    let Some(all) = field.table(EXAMPLE, report) else { return tasks };
+    for (key, why) in [
+        ("volume", "a task runs beside the instances, whose volumes it does not have"),
+        ("init", "tasks need Plumb's own PID 1: systemd starts everything"),
+    ] {
+        let is_meant = table.get(key).is_some_and(|found| key == "volume" || found.is_systemd());
+        if is_meant {
+            report
+                .add(&field.key, format!("`task` and `{key}`{}: {why}", table.inside()))
+                .hint("Give the task to a machine that talks to this one, or make one for it.");
+            return tasks;
+        }
+    }
+    let fields = all.fields();
+    if fields.len() > MAX_TASKS {
+        report.add(&all.at, format!("{} tasks, but a machine has at most {MAX_TASKS}", fields.len()));
+        return tasks;
+    }
+    for field in fields {
+        let name = field.parsed_name::<TaskName>(report);
+        let task = field.table(EXAMPLE, report).and_then(|table| read_task(&table, report));
+        if let (Some(name), Some(task)) = (name, task) {
+            tasks.insert(name, task);
+        }
+    }
+    tasks
+}
+
+fn read_task(table: &Table<'_>, report: &mut Report<'_>) -> Option<TaskCommand> {
+    table.allow(&["exec", "user", "when", "timeout"], report);
+    let exec = table.required("exec", "\"/srv/api/migrate\"", report);
+    let exec = exec.and_then(|field| command_text(&field, report));
+    let user = table.get("user").and_then(|field| account(&field, report));
+    let mut when = When::Before;
+    if let Some(field) = table.get("when") {
+        match field.text("when = \"before\"", report) {
+            Some("before") => {}
+            Some("after") => when = When::After,
+            Some(other) => {
+                report
+                    .add(&field.span, format!("{}: {} is no time of an upgrade", field.what(), quoted(other)))
+                    .hint(
+                        "Write `\"before\"` its machine is replaced, or `\"after\"` the whole set is ready.",
+                    );
+            }
+            None => {}
+        }
+    }
+    let timeout = table.get("timeout").and_then(|field| value::duration_ms(&field, MAX_TASK_MS, report));
+    let task = Task { when, timeout_ms: timeout.unwrap_or(DEFAULT_TASK_MS) };
+    Some(TaskCommand { exec: exec?, user, task })
 }

@@ -254,6 +254,10 @@ impl<'a> Field<'a> {
         matches!(self.value, DeValue::Boolean(true))
     }
 
+    pub(super) fn is_systemd(&self) -> bool {
+        matches!(self.value, DeValue::String(text) if text == "systemd")
+    }
+
     pub(super) fn is_text(&self) -> bool {
         matches!(self.value, DeValue::String(_))
     }

@@ -69,7 +69,7 @@ struct Recipe<'a> {
     oci: Option<(Digest, Option<u16>)>,
     /// Checks that run inside.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    checks: InsideChecks<'a>,
+    checks: InsideChecks,
     /// Files that are filled in at boot.
     #[serde(skip_serializing_if = "<[ConfigTemplate]>::is_empty")]
     config: &'a [ConfigTemplate],
@@ -162,7 +162,7 @@ impl Job<'_> {
     }
 
     /// Checks that run in the machine.
-    pub(crate) fn inside(&self) -> InsideChecks<'_> {
+    pub(crate) fn inside(&self) -> InsideChecks {
         machine::inside(&self.project.definition, self.name)
     }
 

@@ -407,6 +407,7 @@ pub(crate) fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
         ready_timeout_ms: 1000,
         rolling: plumb_model::release::Rolling::default(),
         watch: plumb_model::release::Watch::default(),
+        tasks: std::collections::BTreeMap::new(),
         config: std::collections::BTreeSet::new(),
     };
     let release = Release {

@@ -213,6 +213,7 @@ mod tests {
             ready_timeout_ms: 1,
             rolling: plumb_model::release::Rolling::default(),
             watch: plumb_model::release::Watch::default(),
+            tasks: std::collections::BTreeMap::new(),
             config: std::collections::BTreeSet::new(),
         }
     }

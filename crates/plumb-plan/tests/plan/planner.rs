@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use expect_test::{Expect, expect};
 use plumb_model::config::{ConfigRef, Settings};
-use plumb_model::release::{Canary, Publish, Release, ReleaseMachine, Rolling};
+use plumb_model::release::{Canary, Publish, Release, ReleaseMachine, Rolling, Task, When};
 use plumb_model::{Digest, InstanceName};
-use plumb_plan::{Action, Observed, Plan, PlanKind, Violation, Wanted, check, plan_down, plan_repair};
+use plumb_plan::{
+    Action, Observed, ObservedInstance, Plan, PlanKind, Violation, Wanted, check, plan_down, plan_repair,
+};
 use proptest::prelude::*;
 
 use super::world::{addresses_for, machine, name, release, running, running_with, shop, up, up_with};
@@ -33,6 +35,7 @@ fn text(plan: &Plan) -> String {
                     .map(|(machine, ports)| format!(" {machine}: {}", join(&ports.instances)));
                 format!("ports{}\n", all.collect::<String>())
             }
+            Action::Task { instance, task, .. } => format!("task {task} in {instance}\n"),
             Action::Settle { instances, for_ms } => format!("settle {} {for_ms}\n", join(instances)),
             Action::Remove { instance } => format!("remove {instance}\n"),
             Action::Commit { number, .. } => format!("commit {number}\n"),
@@ -176,6 +179,73 @@ fn of_a_quorum_who_serves_nobody_goes_first() {
     }
     let violations = check(&wrong, &observed, Some(&new));
     assert!(violations.contains(&Violation::TooManyAway("q".parse().expect("a name"))), "{violations:?}");
+}
+
+#[test]
+fn tasks_run_once_in_the_new_image_before_and_after() {
+    let task = |when| Task { when, timeout_ms: 60_000 };
+    let with_tasks = |number, version: &str| {
+        let mut release = shop(number, version);
+        let api = release.content.machines.get_mut(&"api".parse().expect("a name")).expect("it is there");
+        api.tasks.insert("migrate".parse().expect("a name"), task(When::Before));
+        api.tasks.insert("check".parse().expect("a name"), task(When::Before));
+        api.tasks.insert("tidy".parse().expect("a name"), task(When::After));
+        release
+    };
+    let (old, new) = (with_tasks(1, "1"), with_tasks(2, "2"));
+    let planned = |kind, observed: &Observed, release: &Release| {
+        let plan = up(observed, release, kind).expect("a plan");
+        assert_eq!(check(&plan, observed, Some(release)), []);
+        text(&plan)
+    };
+    expect![[r#"
+        network
+        volume db-1/data 1073741824
+        await db-1
+        start api-0 api-1,db-1
+        await api-0
+        task check in api-0
+        task migrate in api-0
+        stop api-0
+        remove api-0
+        stop api-1
+        start api-1 api-1,db-1
+        await api-1
+        ports web: web-2
+        stop web-1
+        start web-1 api-1,web-1,web-2
+        await web-1
+        ports web: web-1 web-2
+        ports web: web-1
+        stop web-2
+        start web-2 api-1,web-1,web-2
+        await web-2
+        ports web: web-1 web-2
+        start api-0 api-1,db-1
+        await api-0
+        task tidy in api-0
+        stop api-0
+        remove api-0
+        commit 2
+    "#]]
+    .assert_eq(&planned(PlanKind::Upgrade, &running(&old), &new));
+    // One that an interruption left goes first.
+    let mut left = running(&old);
+    let of_old = left.instances.values().next().expect("one").clone();
+    let api = ObservedInstance { machine: "api".parse().expect("a name"), ..of_old };
+    left.instances.insert("api-0".parse().expect("a name"), api);
+    let again = planned(PlanKind::Upgrade, &left, &new);
+    assert!(again.contains("stop api-0\nremove api-0\nstart api-0"), "{again}");
+    assert_eq!(again.matches("remove api-0").count(), 3, "{again}");
+    // Not for what is committed, nor on a way back; what was left goes all the same.
+    for (kind, observed, release) in [
+        (PlanKind::Up, running(&new), &new),
+        (PlanKind::Rollback, running(&new), &old),
+        (PlanKind::Return, running(&new), &old),
+    ] {
+        assert!(!planned(kind, &observed, release).contains("-0"), "{kind:?}");
+    }
+    assert!(planned(PlanKind::Return, &left, &old).contains("remove api-0"));
 }
 
 #[test]

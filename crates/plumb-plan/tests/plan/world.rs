@@ -7,6 +7,7 @@ use plumb_model::release::{Content, Publish, Release, ReleaseMachine, Rolling, V
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
 use plumb_plan::{
     Addresses, Observed, ObservedInstance, Plan, PlanError, PlanKind, Wanted, allocate, boot_spec, plan_up,
+    task_instances,
 };
 
 pub fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
@@ -21,6 +22,7 @@ pub fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
         ready_timeout_ms: 1000,
         rolling: Rolling::default(),
         watch: Watch::default(),
+        tasks: std::collections::BTreeMap::new(),
         config: std::collections::BTreeSet::new(),
     }
 }
@@ -52,12 +54,13 @@ pub fn name() -> DeploymentName {
 }
 
 pub fn addresses_for(release: &Release) -> Addresses {
-    let names: Vec<InstanceName> = release
+    let mut names: Vec<InstanceName> = release
         .content
         .machines
         .iter()
         .flat_map(|(name, machine)| (1..=machine.instances).map(|n| InstanceName::of(name, n).expect("name")))
         .collect();
+    names.extend(task_instances(release).expect("names"));
     allocate(&Addresses::new(), &names).expect("addresses")
 }
 
@@ -71,7 +74,7 @@ pub fn running_with(release: &Release, settings: &Settings) -> Observed {
     let addresses = addresses_for(release);
     let mut observed =
         Observed { current: Some(release.name()), fence: release.content.fence, ..Observed::default() };
-    for instance in addresses.keys() {
+    for instance in addresses.keys().filter(|name| !name.as_str().ends_with("-0")) {
         let machine: MachineName =
             instance.as_str().rsplit_once('-').expect("numbered").0.parse().expect("name");
         let wanted = Wanted { release, kind: PlanKind::Up, addresses: &addresses, settings };

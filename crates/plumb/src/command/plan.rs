@@ -40,6 +40,11 @@ pub(super) fn print(outcome: &UpOutcome, with_steps: bool) {
         }
         out!("\n{rows}");
     }
+    let tasks = plan
+        .tasks
+        .iter()
+        .map(|one| format!("{} in {}, for at most {}", one.task, one.instance, span(one.at_most_ms)));
+    section("tasks, once", tasks);
     section("meanwhile", plan.outages.iter().map(outage));
     section("volumes", plan.volumes.iter().map(volume));
     section("cannot be undone", plan.irreversible.iter().map(irreversible));

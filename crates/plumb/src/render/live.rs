@@ -231,6 +231,7 @@ impl Live {
                 self.busy(name, &format!("{service}: {}", service_state(state)));
             }
             InstanceStep::Ready => self.done(name, '✔', "ready"),
+            InstanceStep::Task(task) => self.busy(name, &format!("carrying out task {task}")),
             InstanceStep::Settling => self.busy(name, "looking whether it stays ready"),
             InstanceStep::Settled => self.done(name, '✔', "stayed ready"),
             InstanceStep::Failed => self.done(name, '✘', "not ready"),

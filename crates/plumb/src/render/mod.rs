@@ -92,6 +92,7 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
 fn console_of(error: &OpsError) -> Option<Vec<String>> {
     match error {
         OpsError::NotReady { console, .. } => Some(console.clone()),
+        OpsError::TaskFailed { output, .. } => Some(output.clone()),
         OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => console_of(source),
         _ => None,
     }

@@ -102,6 +102,60 @@ fn rolling() {
 }
 
 #[test]
+fn tasks() {
+    check_machine(
+        "volume.data = { size = \"1GiB\", mount = \"/srv\" }\ntask.migrate = { exec = \"/bin/true\" }",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 4: `task` and `volume` in `[machine.web]`: a task runs beside the instances, whose volumes it does not have
+              |
+            4 | task.migrate = { exec = "/bin/true" }
+              | ^^^^
+            hint: Give the task to a machine that talks to this one, or make one for it."#]],
+    );
+    check_machine(
+        "init = \"systemd\"\ntask.migrate = { exec = \"/bin/true\" }",
+        &expect![[r#"
+        error: `shop/plumb.toml` line 4: `task` and `init` in `[machine.web]`: tasks need Plumb's own PID 1: systemd starts everything
+          |
+        4 | task.migrate = { exec = "/bin/true" }
+          | ^^^^
+        hint: Give the task to a machine that talks to this one, or make one for it."#]],
+    );
+    check_machine(
+        "task.migrate = { when = \"soon\", timeout = \"2d\" }\ntask.Bad = { exec = \"'\" }",
+        &expect![[r#"
+            error: `shop/plumb.toml` line 3: `exec` is missing in `[machine.web.task.migrate]`
+              |
+            3 | task.migrate = { when = "soon", timeout = "2d" }
+              |      ^^^^^^^
+            hint: Add `exec = "/srv/api/migrate"`.
+
+            error: `shop/plumb.toml` line 3: `when` in `[machine.web.task.migrate]`: `soon` is no time of an upgrade
+              |
+            3 | task.migrate = { when = "soon", timeout = "2d" }
+              |                         ^^^^^^
+            hint: Write `"before"` its machine is replaced, or `"after"` the whole set is ready.
+
+            error: `shop/plumb.toml` line 3: `timeout` in `[machine.web.task.migrate]`: `2d` is not a duration
+              |
+            3 | task.migrate = { when = "soon", timeout = "2d" }
+              |                                           ^^^^
+            hint: A duration is a whole number and `ms`, `s`, `min` or `h`, like `30s`.
+
+            error: `shop/plumb.toml` line 4: `Bad` is not a valid task name: 1 to 40 of a-z, 0-9 and `-`, starting with a letter, not ending in `-`
+              |
+            4 | task.Bad = { exec = "'" }
+              |      ^^^
+
+            error: `shop/plumb.toml` line 4: `exec` in `[machine.web.task.Bad]` has a quote that is not closed
+              |
+            4 | task.Bad = { exec = "'" }
+              |                     ^^^
+            hint: Words are quoted as in a shell; a quote inside a word is written `\'`."#]],
+    );
+}
+
+#[test]
 fn sizes() {
     check_machine(
         "memory = \"256MB\"",

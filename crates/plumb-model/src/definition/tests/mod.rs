@@ -477,7 +477,7 @@ fn unknown_keys() {
               |
             4 | qwertz = 1
               | ^^^^^^
-            hint: Known keys: app, config, cpus, init, instances, keep, lockdown, memory, middleware, needs, oci, os, publish, rolling, script, scripts, service, volume, watch, without."#]],
+            hint: Known keys: app, config, cpus, init, instances, keep, lockdown, memory, middleware, needs, oci, os, publish, rolling, script, scripts, service, task, volume, watch, without."#]],
     );
     check_machine(
         "service.nginx = { ready = { htp = \":80\" }, user = \"a\", command = \"x\" }",
