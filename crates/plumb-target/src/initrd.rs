@@ -122,6 +122,7 @@ mod tests {
         let image = folder.path().join("image");
         fs::write(&image, b"image").unwrap();
         let spec = InstanceSpec {
+            idle: false,
             format: 1,
             deployment: "shop".into(),
             instance: "web-1".into(),
