@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, InstanceName};
+use plumb_plan::lease::{Excess, Origin};
 use plumb_plan::{
-    Action, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, WayBack, allocate, carry_out,
-    plan_down, plan_up, start_order, task_instances, way_back,
+    Action, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, plan_down, plan_up,
+    start_order, task_instances,
 };
 use plumb_state::{DeploymentRecord, EventKind, PlanStatus, State, StateError};
 use plumb_store::LockGuard;
@@ -45,6 +46,11 @@ pub struct UpOutcome {
     pub steps: Vec<String>,
     /// Where its ports are.
     pub published: Vec<Endpoint>,
+    /// What would be more than its owner may have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exceeds: Vec<Excess>,
+    /// When its lease stops it, milliseconds since 1970; without, never.
+    pub stops_ms: Option<u64>,
     /// Where the time of each start went.
     #[serde(skip)]
     pub timings: Vec<InstanceTimings>,
@@ -128,7 +134,11 @@ impl Plumb<'_> {
             Some(name) => name.clone(),
             None => deployment_of(&release)?,
         };
-        self.deploy(&name, &release, dry_run)
+        let origin = match start {
+            Start::Folder(_) => Origin::Folder,
+            Start::Release(wanted) => origin_of(wanted),
+        };
+        self.deploy(&name, (&release, origin), dry_run)
     }
 
     /// Replaces what runs by `release`, or by the newest.
@@ -142,11 +152,12 @@ impl Plumb<'_> {
         dry_run: bool,
     ) -> Result<UpOutcome, OpsError> {
         let record = self.known(name)?;
+        let origin = release.map_or(Origin::Release, origin_of);
         let release = match release {
             Some(release) => self.read_release(&self.named(release)?)?,
             None => self.newest_release(&record.app)?,
         };
-        self.deploy(name, &release, dry_run)
+        self.deploy(name, (&release, origin), dry_run)
     }
 
     /// Goes back to `release`, or to the one that ran healthily before the current one.
@@ -173,7 +184,7 @@ impl Plumb<'_> {
                 })?
             }
         };
-        self.deploy(name, &self.read_release(&wanted)?, dry_run)
+        self.deploy(name, (&self.read_release(&wanted)?, Origin::Release), dry_run)
     }
 
     /// Stops a deployment; with `volumes` also destroys its data.
@@ -183,7 +194,24 @@ impl Plumb<'_> {
     pub fn down(&self, name: &DeploymentName, volumes: bool, dry_run: bool) -> Result<DownOutcome, OpsError> {
         let record = self.known(name)?;
         let mut locked = self.lock_deployment(name, self.bare_target(name))?;
-        let observed = self.observed(&locked)?;
+        if !dry_run {
+            return self.take_down(&mut locked, &record, volumes);
+        }
+        let (_, mut steps) = self.plan_of_down(&locked, &record)?;
+        let kept = locked.target.volumes()?;
+        steps.extend(kept.iter().filter(|_| volumes).map(|volume| format!("destroy volume {}", volume.name)));
+        let kept = if volumes { Vec::new() } else { kept.iter().filter_map(kept_volume).collect() };
+        Ok(DownOutcome { deployment: name.clone(), steps, kept })
+    }
+
+    /// The plan that stops a deployment, and its steps.
+    fn plan_of_down(
+        &self,
+        locked: &Locked,
+        record: &DeploymentRecord,
+    ) -> Result<(Plan, Vec<String>), OpsError> {
+        let name = &record.name;
+        let observed = self.observed(locked)?;
         let order = match &record.current {
             Some(current) => self.read_release(current).ok().map(|release| release.content.machines),
             None => None,
@@ -191,20 +219,29 @@ impl Plumb<'_> {
         let order = order.and_then(|machines| start_order(&machines).ok()).unwrap_or_default();
         let parent = locked.state.last_plan(name)?.map(|record| record.plan);
         let plan = plan_down(name, &observed, &order, parent.as_ref());
-        let mut steps = describe(&plan);
+        let steps = describe(&plan);
+        Ok((plan, steps))
+    }
+
+    /// Stops a deployment that is held; with `volumes` also destroys its data.
+    pub(crate) fn take_down(
+        &self,
+        locked: &mut Locked,
+        record: &DeploymentRecord,
+        volumes: bool,
+    ) -> Result<DownOutcome, OpsError> {
+        let name = &record.name;
+        let (plan, mut steps) = self.plan_of_down(locked, record)?;
+        self.execute(locked, &plan)?;
+        self.lease_stopped(locked)?;
         let kept = locked.target.volumes()?;
         if volumes {
-            steps.extend(kept.iter().map(|volume| format!("destroy volume {}", volume.name)));
-        }
-        if !dry_run {
-            self.execute(&mut locked, &plan)?;
-            if volumes {
-                for volume in &kept {
-                    locked.target.remove_volume(&volume.name)?;
-                }
-                self.remove_empty(&self.home.volumes(name))?;
-                locked.state.forget_deployment(name)?;
+            for volume in &kept {
+                locked.target.remove_volume(&volume.name)?;
+                steps.push(format!("destroy volume {}", volume.name));
             }
+            self.remove_empty(&self.home.volumes(name))?;
+            locked.state.forget_deployment(name)?;
         }
         let kept = if volumes { Vec::new() } else { kept.iter().filter_map(kept_volume).collect() };
         Ok(DownOutcome { deployment: name.clone(), steps, kept })
@@ -222,7 +259,12 @@ impl Plumb<'_> {
     }
 
     /// Leads a deployment to a release, whatever is there now.
-    fn deploy(&self, name: &DeploymentName, release: &Release, dry_run: bool) -> Result<UpOutcome, OpsError> {
+    fn deploy(
+        &self,
+        name: &DeploymentName,
+        (release, origin): (&Release, Origin<'_>),
+        dry_run: bool,
+    ) -> Result<UpOutcome, OpsError> {
         if !dry_run {
             // Whatever can be found wrong with the release and this host is found before anything is stopped.
             self.insist_signed(release)?;
@@ -230,9 +272,11 @@ impl Plumb<'_> {
         }
         let target = if dry_run { self.bare_target(name) } else { self.target(name)? };
         let mut locked = self.lock_deployment(name, target)?;
+        let wanted = self.wanted_lease(&locked.state, name, (release, origin))?;
         let before = if dry_run {
             self.current_of(&locked, &release.app)?
         } else {
+            self.insist_on_quota(&locked.state, name, &wanted)?;
             locked.state.ensure_deployment(name, &release.app)?.current
         };
         let kind = match &before {
@@ -247,11 +291,14 @@ impl Plumb<'_> {
             plan: self.explained(&plan, &observed, Some(release))?,
             steps: describe(&plan),
             published: endpoints(release),
+            exceeds: self.excess(&locked.state, name, &wanted)?,
+            stops_ms: wanted.lease.run_end_ms(),
             timings: Vec::new(),
         };
         if dry_run {
             return Ok(outcome);
         }
+        self.reserve(&mut locked, &wanted)?;
         match self.execute(&mut locked, &plan) {
             Ok(()) => {
                 outcome.timings = timings(&locked, &plan)?;
@@ -259,15 +306,21 @@ impl Plumb<'_> {
             }
             // Going back would have to be written down, too.
             Err(OpsError::State(error)) if error.is_lost() => Err(error.into()),
-            Err(error) => match way_back(release, before.as_ref()) {
-                WayBack::None => Err(error),
-                way => Err(self.go_back(&mut locked, release, &way, error)),
+            Err(error) => match before.filter(|current| *current != release.name()) {
+                Some(current) => Err(self.go_back(&mut locked, release, &current, error)),
+                None => Err(error),
             },
         }
     }
 
-    /// Returns the whole set to the release it ran before, if there is a way. The result is the error to report.
-    fn go_back(&self, locked: &mut Locked, failed: &Release, way: &WayBack, error: OpsError) -> OpsError {
+    /// Returns the whole set to the release it ran before. The result is the error to report.
+    fn go_back(
+        &self,
+        locked: &mut Locked,
+        failed: &Release,
+        current: &ReleaseName,
+        error: OpsError,
+    ) -> OpsError {
         let deployment = locked.name.clone();
         let to = failed.name();
         let stranded = |why: String, error: OpsError| OpsError::Stranded {
@@ -276,16 +329,10 @@ impl Plumb<'_> {
             why,
             source: Box::new(error),
         };
-        let current = match way {
-            WayBack::None => return error,
-            WayBack::Fenced { before, fence } => {
-                return stranded(
-                    format!("`{to}` sets the fence at release {fence}, above `{before}`"),
-                    error,
-                );
-            }
-            WayBack::To(current) => current,
-        };
+        if failed.content.fence > current.number {
+            let why = format!("`{to}` sets the fence at release {}, above `{current}`", failed.content.fence);
+            return stranded(why, error);
+        }
         self.report(Progress::Returning { from: to.to_string(), to: current.to_string() });
         let returned = self.read_release(current).and_then(|release| {
             let plan = self.plan(locked, &release, PlanKind::Return)?;
@@ -337,7 +384,7 @@ impl Plumb<'_> {
         let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
         self.note_plan(locked, plan, EventKind::PlanBegun, &format!("{} steps", plan.actions.len()))?;
         self.report(Progress::Planned { actions: plan.actions.len(), to });
-        let outcome = carry_out(plan, &mut Executor { plumb: self, locked });
+        let outcome = Executor { plumb: self, locked }.run(plan);
         let (status, reason) = match &outcome {
             Ok(()) => (PlanStatus::Done, None),
             Err(error) => (PlanStatus::Failed, Some(error.to_string())),
@@ -456,6 +503,14 @@ impl Plumb<'_> {
                 Err(OpsError::NoDeployment { deployment: name.clone(), known })
             }
         }
+    }
+}
+
+/// What a first lease follows from.
+fn origin_of(wanted: &ReleaseRef) -> Origin<'_> {
+    match wanted {
+        ReleaseRef::Release(_) => Origin::Release,
+        ReleaseRef::Channel { channel, .. } => Origin::Channel(channel.as_str()),
     }
 }
 

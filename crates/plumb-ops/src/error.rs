@@ -151,11 +151,31 @@ pub enum OpsError {
         /// The file.
         path: PathBuf,
     },
+    /// The owner of a deployment would have more than he may.
+    #[error("`{owner}` would have more than the quota allows: {}", excess.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    OverQuota {
+        /// Whose it is.
+        owner: String,
+        /// Of what, and by how much.
+        excess: Vec<plumb_plan::lease::Excess>,
+    },
+    /// The clock cannot be believed, and leases go by it.
+    #[error("the clock says {now}, {by} {way} {seen}, when leases were last looked at; nothing was done")]
+    Clock {
+        /// What it says.
+        now: String,
+        /// How far it is off.
+        by: String,
+        /// `behind` or `ahead of`.
+        way: &'static str,
+        /// What it said last.
+        seen: String,
+    },
     /// The environment stands above what would be set.
     #[error("`PLUMB_STATE` says where the state is")]
     StateByEnvironment,
     /// Deployments of this host would be lost from sight.
-    #[error("the other state does not know {}", deployments.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))]
+    #[error("the other state does not know {} as it is now", deployments.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))]
     StateNotCopied {
         /// Where it should be from now on.
         to: String,

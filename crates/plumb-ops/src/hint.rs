@@ -57,7 +57,16 @@ impl OpsError {
             OpsError::StateSetting { path } if path.ends_with("state.json") => {
                 Some(format!("remove `{}`, and say again where it is: `plumb state use`", path.display()))
             }
+            OpsError::OverQuota { owner, .. } => Some(format!(
+                "`plumb lease` shows what `{owner}` has; `plumb quota set {owner}` changes what that may be"
+            )),
+            OpsError::Clock { .. } => {
+                Some("look at `date`; if it is right, `plumb reap --clock-is-right`".to_owned())
+            }
             OpsError::StateByEnvironment => Some("`unset PLUMB_STATE` first".to_owned()),
+            OpsError::StateNotCopied { to, .. } if to == "local" => Some(
+                "move the home's old `state.db` aside, if there is one, then `plumb state copy local`".to_owned(),
+            ),
             OpsError::StateNotCopied { to, .. } => Some(format!("`plumb state copy {to}` copies what is of this host")),
             OpsError::Transfer(error) => error.hint(),
             OpsError::Target(error) => error.hint(),

@@ -22,6 +22,7 @@ mod guest;
 mod hint;
 mod home;
 mod init;
+mod lease;
 mod lock;
 mod machine;
 mod observe;
@@ -68,6 +69,7 @@ pub use footprint::{Baseline, FootprintView, MachineFootprint, Measured, Suggest
 pub use fsck::{Checkup, Damage, DamageKind, Outcome};
 pub use home::Home;
 pub use init::init;
+pub use lease::{ClockWord, LeaseChange, LeaseClock, LeaseView, QuotaView, Reaped, ReapedWhat, Term};
 pub use lock::{LockChange, LockOutcome, Update};
 pub use observe::{Console, DeploymentView, InstanceView, LogLine};
 pub use plumb_diff::{
@@ -77,6 +79,7 @@ pub use plumb_fetch::Proxies;
 pub use plumb_image::compare::{Difference, What as DifferenceKind};
 pub use plumb_image::footprint::Share;
 pub use plumb_image::usage::How;
+pub use plumb_plan::lease::{Counted, Excess, Quota};
 pub use plumb_plan::{Effect, EffectCause, Explanation, Irreversible, Outage, VolumeEffect, What};
 pub use plumb_remote::Environment;
 pub use plumb_search::advisory::{Form as FeedForm, Urgency};

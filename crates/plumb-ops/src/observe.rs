@@ -9,6 +9,7 @@ use std::time::Duration;
 use plumb_guest_proto::ServiceStatus;
 use plumb_model::release::Release;
 use plumb_model::{DeploymentName, InstanceName, MachineName};
+use plumb_plan::lease::Life;
 use plumb_plan::{PlanKind, Wanted, boot_spec};
 use plumb_state::{DeploymentRecord, PlanStatus, State};
 use plumb_target::{InstanceState, Local, ObservedInstance, Target as _};
@@ -42,6 +43,8 @@ pub struct DeploymentView {
     /// The host that runs it, if that is another than this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// Whose it is, and until when.
+    pub lease: crate::LeaseView,
     /// What its owner should know: an interrupted or failed plan.
     pub note: Option<String>,
     /// Its instances.
@@ -109,6 +112,7 @@ impl Plumb<'_> {
     }
 
     fn view(&self, state: &State, record: &DeploymentRecord) -> Result<DeploymentView, OpsError> {
+        let life = if record.current.is_some() { Life::Runs } else { Life::Stopped };
         if let Some(host) = &record.elsewhere {
             return Ok(DeploymentView {
                 name: record.name.clone(),
@@ -116,6 +120,7 @@ impl Plumb<'_> {
                 release: record.current.as_ref().map(ToString::to_string),
                 state: if record.current.is_some() { "elsewhere" } else { "down" }.to_owned(),
                 host: Some(host.clone()),
+                lease: self.lease_view(state, record, life)?,
                 note: self.note(state, record)?,
                 instances: Vec::new(),
             });
@@ -161,6 +166,7 @@ impl Plumb<'_> {
             release: release.map(|release| release.name().to_string()),
             state: overall.to_owned(),
             host: None,
+            lease: self.lease_view(state, record, life)?,
             note: self.note(state, record)?,
             instances,
         })

@@ -31,6 +31,8 @@ pub struct StateOptions {
     pub user: String,
     /// What people call this host.
     pub host: String,
+    /// What leases take for the time.
+    pub clock: crate::LeaseClock,
     /// Which command this is, for others who want the same deployment.
     pub command: String,
 }
@@ -205,11 +207,18 @@ impl Plumb<'_> {
             return Err(OpsError::StateByEnvironment);
         }
         let place = self.parse_place(text)?;
-        let known: Vec<DeploymentName> = own(&self.open_state(&place)?)?;
-        let lost: Vec<DeploymentName> = match self.has_state()? {
-            true => own(&self.state()?)?.into_iter().filter(|name| !known.contains(name)).collect(),
-            false => Vec::new(),
-        };
+        let other = self.open_state(&place)?;
+        let mut lost = Vec::new();
+        if self.has_state()? {
+            let state = self.state()?;
+            for name in own(&state)? {
+                // An old copy would lead back to what was.
+                if standing(&state, &name)? != standing(&other, &name)? {
+                    lost.push(name);
+                }
+            }
+        }
+        drop(other);
         if !lost.is_empty() {
             return Err(OpsError::StateNotCopied { to: text.to_owned(), deployments: lost });
         }
@@ -259,6 +268,18 @@ fn own(state: &State) -> Result<Vec<DeploymentName>, OpsError> {
     let own = state.deployments()?.into_iter().filter(|record| record.elsewhere.is_none());
     Ok(own.map(|record| record.name).collect())
 }
+
+/// What of a deployment has to be the same in two states: its release and its newest plan.
+fn standing(state: &State, name: &DeploymentName) -> Result<Option<Standing>, OpsError> {
+    let Some(record) = state.deployment(name)?.filter(|record| record.elsewhere.is_none()) else {
+        return Ok(None);
+    };
+    let generation = state.last_plan(name)?.map(|last| last.plan.generation);
+    Ok(Some((record.current, generation)))
+}
+
+/// Release and generation.
+type Standing = (Option<plumb_model::release::ReleaseName>, Option<u64>);
 
 fn read(path: &Path) -> Result<Option<String>, OpsError> {
     let file = match fs::File::open(path) {

@@ -5,17 +5,16 @@
 #![forbid(unsafe_code)]
 
 mod boot;
-mod carry;
 mod check;
 mod document;
 mod explain;
 mod keep;
+pub mod lease;
 mod order;
 mod planner;
 mod task;
 
 pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
-pub use carry::{Hands, WayBack, carry_out, way_back};
 pub use check::{Violation, check};
 pub use document::{Action, Plan, PlanKind, Published};
 pub use explain::{

@@ -66,11 +66,42 @@ const TABLES: &[Table] = &[
         scope: Scope::Deployment("deployment"),
         columns: &[("deployment", Kind::Text), ("started_ms", Kind::Number)],
     },
+    Table {
+        name: "event",
+        scope: Scope::Deployment("deployment"),
+        columns: &[
+            ("deployment", Kind::Text),
+            ("seq", Kind::Number),
+            ("at_ms", Kind::Number),
+            ("kind", Kind::Text),
+            ("instance", Kind::Text),
+            ("generation", Kind::Number),
+            ("text", Kind::Text),
+            ("by_whom", Kind::Text),
+        ],
+    },
+    Table {
+        name: "lease",
+        scope: Scope::Deployment("deployment"),
+        columns: &[
+            ("deployment", Kind::Text),
+            ("owner", Kind::Text),
+            ("purpose", Kind::Text),
+            ("run_for_ms", Kind::Number),
+            ("renewed_ms", Kind::Number),
+            ("keep_for_ms", Kind::Number),
+            ("stopped_ms", Kind::Number),
+            ("noticed_ms", Kind::Number),
+            ("instances", Kind::Number),
+            ("memory_mib", Kind::Number),
+            ("disk_bytes", Kind::Number),
+        ],
+    },
 ];
 
-/// Tables that say something about sessions and hosts, not about deployments.
+/// Tables that say something about sessions, hosts and owners, not about deployments: a team has its own quotas.
 #[cfg(test)]
-const NOT_COPIED: &[&str] = &["host", "holder"];
+const NOT_COPIED: &[&str] = &["host", "holder", "clock", "quota"];
 
 /// A value that was read. Ordered, so that rows can be compared whatever order a database has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

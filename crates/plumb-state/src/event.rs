@@ -38,12 +38,18 @@ pub enum EventKind {
     WatchEnded,
     /// Watching is hindered.
     Trouble,
+    /// Owner, purpose or end of a deployment changed.
+    LeaseChanged,
+    /// It was recorded that its data is about to go.
+    LeaseNotice,
+    /// Its lease has ended, and what follows was done.
+    LeaseEnded,
     /// A kind that a newer Plumb knows.
     Other,
 }
 
 impl EventKind {
-    const ALL: [(EventKind, &'static str); 13] = [
+    const ALL: [(EventKind, &'static str); 16] = [
         (EventKind::PlanBegun, "plan-begun"),
         (EventKind::PlanDone, "plan-done"),
         (EventKind::PlanFailed, "plan-failed"),
@@ -56,6 +62,9 @@ impl EventKind {
         (EventKind::WatchBegun, "watch-begun"),
         (EventKind::WatchEnded, "watch-ended"),
         (EventKind::Trouble, "trouble"),
+        (EventKind::LeaseChanged, "lease-changed"),
+        (EventKind::LeaseNotice, "lease-notice"),
+        (EventKind::LeaseEnded, "lease-ended"),
         (EventKind::Other, "other"),
     ];
 

@@ -11,6 +11,9 @@
 //!  plan(deployment, generation, document, status, reason, started_ms, ended_ms)
 //!  step(deployment, generation, seq, status, at_ms)
 //!  event(deployment, seq, at_ms, kind, instance, generation, text, by_whom)    stays when the deployment goes
+//!  lease(deployment, owner, purpose, run_for_ms, renewed_ms, keep_for_ms, stopped_ms, noticed_ms, …)
+//!  quota(owner, instances, memory_mib, disk_bytes)
+//!  clock(host, seen_ms)
 //!  test(deployment, started_ms)                    a deployment that goes, volumes and all, when its test ends
 //! ```
 #![forbid(unsafe_code)]
@@ -21,6 +24,7 @@ mod database;
 mod error;
 mod event;
 mod hold;
+mod lease;
 mod password;
 mod plan;
 mod postgres;
@@ -43,6 +47,7 @@ pub use database::DatabaseError;
 pub use error::StateError;
 pub use event::{EventFilter, EventKind, EventRecord};
 pub use hold::{Claim, Holder};
+pub use lease::Reservation;
 pub use password::{Credentials, Password};
 pub use plan::{PlanRecord, PlanStatus, StepStatus};
 

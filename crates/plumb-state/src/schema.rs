@@ -83,6 +83,33 @@ CREATE TABLE event (
 );
 CREATE INDEX event_time ON event (at_ms);
 ",
+    "
+-- Whose a deployment is, until when, and what it takes. Times that are not there mean for ever, or not yet.
+CREATE TABLE lease (
+    deployment  TEXT PRIMARY KEY REFERENCES deployment (name) ON DELETE CASCADE,
+    owner       TEXT NOT NULL,
+    purpose     TEXT NOT NULL,
+    run_for_ms  BIGINT,
+    renewed_ms  BIGINT NOT NULL,
+    keep_for_ms BIGINT,
+    stopped_ms  BIGINT,
+    noticed_ms  BIGINT,
+    instances   BIGINT NOT NULL,
+    memory_mib  BIGINT NOT NULL,
+    disk_bytes  BIGINT NOT NULL
+);
+CREATE TABLE quota (
+    owner      TEXT PRIMARY KEY,
+    instances  BIGINT,
+    memory_mib BIGINT,
+    disk_bytes BIGINT
+);
+-- What the clock of a host was when leases were last looked at.
+CREATE TABLE clock (
+    host    TEXT PRIMARY KEY,
+    seen_ms BIGINT NOT NULL
+);
+",
 ];
 
 /// Brings the database to the newest version, each step in one transaction with its version number.

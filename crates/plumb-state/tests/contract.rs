@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use plumb_model::release::ReleaseName;
 use plumb_model::{AppName, DeploymentName, InstanceName};
+use plumb_plan::lease::{Counted, Excess, Lease, Origin, Quota, Usage};
 use plumb_plan::{Observed, Plan, plan_down};
 use plumb_state::{
     Claim, Credentials, DatabaseError, EventFilter, EventKind, EventRecord, Host, Limits, PlanStatus,
-    PostgresAddress, State, StateError, StepStatus,
+    PostgresAddress, Reservation, State, StateError, StepStatus,
 };
 use testkit::Postgres;
 
@@ -30,6 +31,8 @@ const PROMISES: &[Promise] = &[
     ("what_is_forgotten_is_gone_with_all_of_it", forgotten),
     ("bytes_and_texts_come_back_as_they_were", texts),
     ("what_happened_is_kept_in_its_order_and_survives", events),
+    ("a_lease_and_what_it_takes_come_back_and_go_with_the_deployment", leases),
+    ("of_two_that_ask_for_what_is_left_one_gets_it", quotas),
     ("many_that_open_at_once_make_the_tables_once", opened_at_once),
     ("of_two_that_record_one_generation_one_wins", raced),
 ];
@@ -97,6 +100,67 @@ fn events(open: Open<'_>) -> Result<()> {
     });
     written?;
     assert_eq!(state.events(&EventFilter { deployment: Some(&other), ..every })?.len(), 5);
+    Ok(())
+}
+
+fn lease(owner: &str) -> Lease {
+    Lease { keep_for_ms: Some(9), ..Lease::first(owner, Origin::Folder, 5) }
+}
+
+fn leases(open: Open<'_>) -> Result<()> {
+    let mut state = open()?;
+    let (name, app) = names();
+    state.ensure_deployment(&name, &app)?;
+    ensure!(state.lease(&name)?.is_none() && state.clock_seen()?.is_none());
+    let wanted = Usage { instances: 2, memory_mib: 256, disk_bytes: 1 << 30 };
+    ensure!(state.reserve(&name, &lease("ann"), wanted)? == Reservation::Made);
+    ensure!(state.lease(&name)? == Some(lease("ann")));
+    ensure!(state.usage("ann")? == wanted && state.usage("bob")? == Usage::default());
+    // What is stopped takes its volumes only.
+    let stopped = Lease { stopped_ms: Some(7), noticed_ms: Some(8), run_for_ms: None, ..lease("ann") };
+    state.set_lease(&name, &stopped)?;
+    ensure!(state.lease(&name)? == Some(stopped));
+    ensure!(state.usage("ann")? == Usage { disk_bytes: 1 << 30, ..Usage::default() });
+    state.see_clock(3)?;
+    state.see_clock(4)?;
+    let mut state = open()?;
+    ensure!(state.clock_seen()? == Some(4) && state.owners()? == ["ann"]);
+    state.forget_deployment(&name)?;
+    ensure!(state.lease(&name)?.is_none() && state.usage("ann")? == Usage::default());
+    Ok(())
+}
+
+fn quotas(open: Open<'_>) -> Result<()> {
+    let mut state = open()?;
+    let app: AppName = "shop".parse()?;
+    let deployments: Vec<DeploymentName> = (0..4).filter_map(|n| format!("shop-{n}").parse().ok()).collect();
+    for name in &deployments {
+        state.ensure_deployment(name, &app)?;
+    }
+    let quota = Quota { instances: Some(5), ..Quota::default() };
+    state.set_quota("ann", &quota)?;
+    ensure!(state.quota("ann")? == quota && state.quota("bob")? == Quota::default());
+    ensure!(state.quotas()? == [("ann".to_owned(), quota)]);
+    let wanted = Usage { instances: 3, memory_mib: 1, disk_bytes: 0 };
+    // Four at once want three of five each.
+    let asked: Result<Vec<Reservation>> = std::thread::scope(|scope| {
+        let ask = |name| scope.spawn(move || anyhow::Ok(open()?.reserve(name, &lease("ann"), wanted)?));
+        let all: Vec<_> = deployments.iter().map(ask).collect();
+        all.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    let asked = asked?;
+    ensure!(asked.iter().filter(|one| **one == Reservation::Made).count() == 1, "{asked:?}");
+    let refused = asked.iter().find(|one| **one != Reservation::Made);
+    let excess = vec![Excess { what: Counted::Instances, limit: 5, would_be: 6 }];
+    ensure!(refused == Some(&Reservation::Refused(excess)), "{refused:?}");
+    ensure!(state.usage("ann")? == wanted);
+    // The same again is not more, and somebody else has a quota of his own.
+    let made = deployments.iter().zip(&asked).find(|(_, one)| **one == Reservation::Made).context("one")?.0;
+    ensure!(state.reserve(made, &lease("ann"), wanted)? == Reservation::Made);
+    ensure!(
+        state.reserve(&deployments[0], &lease("bob"), Usage { instances: 99, ..wanted })?
+            == Reservation::Made
+    );
     Ok(())
 }
 
@@ -549,16 +613,30 @@ fn a_state_is_copied_whole_and_only_to_where_nothing_of_it_is() -> Result<()> {
             state.end_plan(&plan, PlanStatus::Failed, Some("why"), 3)?;
         }
         state.add_test(&format!("{prefix}-test").parse()?, &app, 4)?;
+        let name: DeploymentName = format!("{prefix}-0").parse()?;
+        state.set_lease(&name, &lease("ann"))?;
+        let (kind, by) = (EventKind::LeaseChanged, "ann".to_owned());
+        let event = EventRecord {
+            deployment: name,
+            at_ms: 6,
+            kind,
+            instance: None,
+            generation: None,
+            text: "of ann".to_owned(),
+            by,
+        };
+        state.add_event(&event)?;
         Ok(state)
     };
     let own = fill("own.db", "shop")?;
     let mut team = connect(&address, &host("alpha"))?;
-    ensure!(own.copy_to(&mut team)? == 3 * 4 + 2);
+    ensure!(own.copy_to(&mut team)? == 3 * 4 + 2 + 2);
     ensure!(team.deployments()? == own.deployments()?);
     ensure!(team.tests()? == own.tests()?);
     for record in own.deployments()? {
         ensure!(team.last_plan(&record.name)? == own.last_plan(&record.name)?);
         ensure!(team.addresses(&record.name)? == own.addresses(&record.name)?);
+        ensure!(team.lease(&record.name)? == own.lease(&record.name)?);
     }
     ensure!(matches!(own.copy_to(&mut team), Err(StateError::Taken { .. })), "twice");
     // Another host joins, but not with a name that is taken.

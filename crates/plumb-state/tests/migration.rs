@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use plumb_model::{AppName, DeploymentName};
-use plumb_state::{Credentials, Host, Limits, PlanStatus, PostgresAddress, State, StateError, StepStatus};
+use plumb_state::{
+    Credentials, EventFilter, Host, Limits, PlanStatus, PostgresAddress, State, StateError, StepStatus,
+};
 use testkit::Postgres;
 
 /// How the tables of SQLite came to be, word for word; entry `n` leads from version `n` to `n + 1`.
@@ -30,6 +32,17 @@ const SQLITE: &[&str] = &[
      CREATE TABLE holder (
          deployment TEXT PRIMARY KEY, who TEXT NOT NULL, pid BIGINT NOT NULL, what TEXT NOT NULL,
          since_ms BIGINT NOT NULL, session BIGINT NOT NULL);",
+    "CREATE TABLE event (
+         deployment TEXT NOT NULL, seq BIGINT NOT NULL, at_ms BIGINT NOT NULL, kind TEXT NOT NULL, instance TEXT,
+         generation BIGINT, text TEXT NOT NULL, by_whom TEXT NOT NULL, PRIMARY KEY (deployment, seq));
+     CREATE INDEX event_time ON event (at_ms);",
+    "CREATE TABLE lease (
+         deployment TEXT PRIMARY KEY REFERENCES deployment (name) ON DELETE CASCADE, owner TEXT NOT NULL,
+         purpose TEXT NOT NULL, run_for_ms BIGINT, renewed_ms BIGINT NOT NULL, keep_for_ms BIGINT,
+         stopped_ms BIGINT, noticed_ms BIGINT, instances BIGINT NOT NULL, memory_mib BIGINT NOT NULL,
+         disk_bytes BIGINT NOT NULL);
+     CREATE TABLE quota (owner TEXT PRIMARY KEY, instances BIGINT, memory_mib BIGINT, disk_bytes BIGINT);
+     CREATE TABLE clock (host TEXT PRIMARY KEY, seen_ms BIGINT NOT NULL);",
 ];
 
 /// The tables of PostgreSQL at its first version, 4.
@@ -60,6 +73,21 @@ CREATE TABLE plumb_schema (version BIGINT NOT NULL);
 INSERT INTO plumb_schema (version) VALUES (4);
 "#;
 
+/// What became of them, from version 4 to 5 and so on.
+const POSTGRES_LATER: &[&str] = &[
+    r#"CREATE TABLE event (
+         deployment TEXT COLLATE "C" NOT NULL, seq BIGINT NOT NULL, at_ms BIGINT NOT NULL, kind TEXT COLLATE "C" NOT NULL, instance TEXT COLLATE "C",
+         generation BIGINT, text TEXT COLLATE "C" NOT NULL, by_whom TEXT COLLATE "C" NOT NULL, PRIMARY KEY (deployment, seq));
+     CREATE INDEX event_time ON event (at_ms);"#,
+    r#"CREATE TABLE lease (
+         deployment TEXT COLLATE "C" PRIMARY KEY REFERENCES deployment (name) ON DELETE CASCADE, owner TEXT COLLATE "C" NOT NULL,
+         purpose TEXT COLLATE "C" NOT NULL, run_for_ms BIGINT, renewed_ms BIGINT NOT NULL, keep_for_ms BIGINT,
+         stopped_ms BIGINT, noticed_ms BIGINT, instances BIGINT NOT NULL, memory_mib BIGINT NOT NULL,
+         disk_bytes BIGINT NOT NULL);
+     CREATE TABLE quota (owner TEXT COLLATE "C" PRIMARY KEY, instances BIGINT, memory_mib BIGINT, disk_bytes BIGINT);
+     CREATE TABLE clock (host TEXT COLLATE "C" PRIMARY KEY, seen_ms BIGINT NOT NULL);"#,
+];
+
 /// A plan as it was written then.
 const DOCUMENT: &str = concat!(
     r#"{"format":1,"deployment":"shop","generation":1,"parent":null,"kind":"down","from":null,"to":"shop@2","#,
@@ -84,6 +112,17 @@ const ROWS: &[(usize, &str)] = &[
         2,
         "INSERT INTO deployment (name, app, current) VALUES ('shop-test-1', 'shop', NULL);
          INSERT INTO test (deployment, started_ms) VALUES ('shop-test-1', 5000);",
+    ),
+    (
+        5,
+        "INSERT INTO event (deployment, seq, at_ms, kind, instance, generation, text, by_whom)
+         VALUES ('shop', 1, 5500, 'repair', 'web-1', 2, 'it had ended', 'ann@alpha');",
+    ),
+    (
+        6,
+        "INSERT INTO lease (deployment, owner, purpose, renewed_ms, instances, memory_mib, disk_bytes)
+         VALUES ('shop', 'ann', 'a demo', 5600, 2, 256, 1024);
+         INSERT INTO quota (owner, instances) VALUES ('ann', 20);",
     ),
 ];
 
@@ -111,6 +150,12 @@ fn check(version: usize, open: &dyn Fn() -> Result<State, StateError>) -> Result
     let last = state.last_plan(&name)?.context("a plan")?;
     ensure!((last.status, last.reason.as_deref()) == (PlanStatus::Failed, Some("a reason")));
     ensure!((last.started_ms, last.ended_ms, last.steps_done) == (3000, None, 1));
+    let every = EventFilter { deployment: None, kind: None, since_ms: 0, until_ms: u64::MAX, limit: 9 };
+    let events: Vec<String> = state.events(&every)?.into_iter().map(|event| event.text).collect();
+    ensure!(events.len() == usize::from(version >= 5) && events.iter().all(|text| text == "it had ended"));
+    let lease = state.lease(&name)?;
+    ensure!(lease.is_some() == (version >= 6) && lease.is_none_or(|lease| lease.purpose == "a demo"));
+    ensure!(state.quota("ann")?.instances == (version >= 6).then_some(20));
     let tests = state.tests()?;
     ensure!(tests.len() == usize::from(version >= 2), "{tests:?}");
     state.ensure_deployment(&name, &app)?;
@@ -146,14 +191,23 @@ fn every_former_version_of_a_file_is_brought_up_to_date() -> Result<()> {
 #[test]
 fn every_former_version_on_a_server_is_brought_up_to_date() -> Result<()> {
     let server = Postgres::start()?;
-    server.database("former")?;
-    server.sql("former", POSTGRES_FIRST)?;
-    server.sql("former", "INSERT INTO host (id, name) VALUES ('id', 'alpha')")?;
-    server.sql("former", &rows(4, &format!("'\\x{}'", hex())))?;
-    server.sql("former", "UPDATE deployment SET host = 'id'")?;
-    let address: PostgresAddress = server.address("former").parse()?;
-    let host = Host { id: "id".to_owned(), name: "alpha".to_owned() };
-    check(4, &|| State::connect(&address, &Credentials::default(), host.clone(), Limits::default()))
+    for version in 4..=SQLITE.len() {
+        let database = format!("former{version}");
+        server.database(&database)?;
+        server.sql(&database, POSTGRES_FIRST)?;
+        for later in &POSTGRES_LATER[..version - 4] {
+            server.sql(&database, later)?;
+        }
+        server.sql(&database, &format!("UPDATE plumb_schema SET version = {version}"))?;
+        server.sql(&database, "INSERT INTO host (id, name) VALUES ('id', 'alpha')")?;
+        server.sql(&database, &rows(version, &format!("'\\x{}'", hex())))?;
+        server.sql(&database, "UPDATE deployment SET host = 'id'")?;
+        let address: PostgresAddress = server.address(&database).parse()?;
+        let host = Host { id: "id".to_owned(), name: "alpha".to_owned() };
+        let open = || State::connect(&address, &Credentials::default(), host.clone(), Limits::default());
+        check(version, &open).with_context(|| format!("version {version}"))?;
+    }
+    Ok(())
 }
 
 #[test]

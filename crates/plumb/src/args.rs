@@ -8,11 +8,13 @@ use plumb_model::release::ReleaseRef;
 use plumb_model::{AppName, CheckName, DeploymentName, MachineName, SignerName};
 use plumb_ops::FeedName;
 
+mod lease;
 mod remote;
 mod state;
 mod vouch;
 mod watch;
 
+pub use lease::*;
 pub use remote::*;
 pub use state::*;
 pub use vouch::*;
@@ -149,6 +151,12 @@ pub enum Command {
     Rollback(Rollback),
     /// Stop a deployment; volumes stay unless asked otherwise
     Down(Down),
+    /// Show whose deployments are, and until when; change or renew that
+    Lease(Lease),
+    /// Stop what has reached its end, and delete data whose time, notice and grace are over
+    Reap(Reap),
+    /// Show or change what owners may have
+    Quota(Quota),
     /// Show where the state of deployments is, share it with other hosts, or copy it
     State(State),
     /// Check what this host offers

@@ -11,6 +11,7 @@ mod footprint;
 mod fsck;
 mod gc;
 mod init;
+mod lease;
 mod lock;
 mod logs;
 mod manual;
@@ -109,6 +110,9 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Journal(arguments) => watch::journal(&session, arguments),
         Command::Logs(arguments) => logs::run(&session, arguments),
         Command::Console(arguments) => console::run(&session, arguments),
+        Command::Lease(arguments) => lease::lease(&session, arguments),
+        Command::Reap(arguments) => lease::reap(&session, arguments),
+        Command::Quota(arguments) => lease::quota(&session, arguments),
         Command::State(arguments) => state::run(&session, arguments),
         Command::Doctor => ps::doctor(&session),
         Command::Init(_) | Command::Completions { .. } | Command::Man { .. } | Command::Keeper { .. } => {
@@ -177,6 +181,7 @@ fn state_options() -> StateOptions {
             passfile: variable("PGPASSFILE").map(PathBuf::from).or_else(own),
         },
         user: user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()),
+        clock: plumb_ops::LeaseClock::default(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         command: command.map_or_else(|| "plumb".to_owned(), |command| format!("plumb {command}")),
     }

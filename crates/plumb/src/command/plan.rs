@@ -53,6 +53,7 @@ pub(super) fn print(outcome: &UpOutcome, with_steps: bool) {
         format!("{} first: {} needs it", one.first, by.join(", "))
     });
     section("order", order);
+    section("more than the owner may have", outcome.exceeds.iter().map(ToString::to_string));
     if with_steps {
         section("steps", outcome.steps.iter().cloned());
     }

@@ -32,7 +32,7 @@ fn print(deployment: &DeploymentView) {
         Some(host) => out!("{}  {release}  on {host}", deployment.name),
         None => out!("{}  {release}  {}", deployment.name, deployment.state),
     }
-    if let Some(note) = &deployment.note {
+    for note in deployment.note.iter().chain(&deployment.lease.notice) {
         out!("  {note}");
     }
     if deployment.instances.is_empty() {
