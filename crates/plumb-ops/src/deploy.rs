@@ -6,8 +6,8 @@ use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, InstanceName};
 use plumb_plan::lease::{Excess, Origin};
 use plumb_plan::{
-    Action, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, plan_down, plan_up,
-    start_order, task_instances,
+    Action, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, WayBack, allocate, carry_out,
+    plan_down, plan_up, start_order, task_instances, way_back,
 };
 use plumb_state::{DeploymentRecord, EventKind, PlanStatus, State, StateError};
 use plumb_store::LockGuard;
@@ -306,21 +306,15 @@ impl Plumb<'_> {
             }
             // Going back would have to be written down, too.
             Err(OpsError::State(error)) if error.is_lost() => Err(error.into()),
-            Err(error) => match before.filter(|current| *current != release.name()) {
-                Some(current) => Err(self.go_back(&mut locked, release, &current, error)),
-                None => Err(error),
+            Err(error) => match way_back(release, before.as_ref()) {
+                WayBack::None => Err(error),
+                way => Err(self.go_back(&mut locked, release, &way, error)),
             },
         }
     }
 
-    /// Returns the whole set to the release it ran before. The result is the error to report.
-    fn go_back(
-        &self,
-        locked: &mut Locked,
-        failed: &Release,
-        current: &ReleaseName,
-        error: OpsError,
-    ) -> OpsError {
+    /// Returns the whole set to the release it ran before, if there is a way. The result is the error to report.
+    fn go_back(&self, locked: &mut Locked, failed: &Release, way: &WayBack, error: OpsError) -> OpsError {
         let deployment = locked.name.clone();
         let to = failed.name();
         let stranded = |why: String, error: OpsError| OpsError::Stranded {
@@ -329,10 +323,16 @@ impl Plumb<'_> {
             why,
             source: Box::new(error),
         };
-        if failed.content.fence > current.number {
-            let why = format!("`{to}` sets the fence at release {}, above `{current}`", failed.content.fence);
-            return stranded(why, error);
-        }
+        let current = match way {
+            WayBack::None => return error,
+            WayBack::Fenced { before, fence } => {
+                return stranded(
+                    format!("`{to}` sets the fence at release {fence}, above `{before}`"),
+                    error,
+                );
+            }
+            WayBack::To(current) => current,
+        };
         self.report(Progress::Returning { from: to.to_string(), to: current.to_string() });
         let returned = self.read_release(current).and_then(|release| {
             let plan = self.plan(locked, &release, PlanKind::Return)?;
@@ -384,7 +384,7 @@ impl Plumb<'_> {
         let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
         self.note_plan(locked, plan, EventKind::PlanBegun, &format!("{} steps", plan.actions.len()))?;
         self.report(Progress::Planned { actions: plan.actions.len(), to });
-        let outcome = Executor { plumb: self, locked }.run(plan);
+        let outcome = carry_out(plan, &mut Executor { plumb: self, locked });
         let (status, reason) = match &outcome {
             Ok(()) => (PlanStatus::Done, None),
             Err(error) => (PlanStatus::Failed, Some(error.to_string())),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use plumb_guest_proto::{Event, InstanceSpec, ServiceState, task_check};
 use plumb_model::{InstanceName, MachineName, TaskName, VolumeName};
-use plumb_plan::{Action, BootSpec, Plan, Published};
+use plumb_plan::{Action, BootSpec, Hands, Plan, Published};
 use plumb_state::StepStatus;
 use plumb_target::{
     Checked, ImagePaths, ObservedInstance, Publication, Readiness, StartInstance, Target as _, VolumeDisk,
@@ -36,18 +36,20 @@ pub(crate) struct Executor<'e, 'p> {
     pub(crate) locked: &'e mut Locked,
 }
 
-impl Executor<'_, '_> {
-    /// Executes all steps in order and journals each.
-    pub(crate) fn run(&mut self, plan: &Plan) -> Result<(), OpsError> {
-        for (seq, action) in plan.actions.iter().enumerate() {
-            let outcome = self.go_on().and_then(|()| self.step(action));
-            let status = if outcome.is_ok() { StepStatus::Done } else { StepStatus::Failed };
-            let recorded = self.locked.state.record_step(plan, seq, status, clock::now_ms());
-            outcome.and_then(|()| Ok(recorded?))?;
-        }
-        Ok(())
+impl Hands for Executor<'_, '_> {
+    type Error = OpsError;
+
+    fn act(&mut self, action: &Action) -> Result<(), OpsError> {
+        self.go_on().and_then(|()| self.step(action))
     }
 
+    fn record(&mut self, plan: &Plan, seq: usize, is_done: bool) -> Result<(), OpsError> {
+        let status = if is_done { StepStatus::Done } else { StepStatus::Failed };
+        Ok(self.locked.state.record_step(plan, seq, status, clock::now_ms())?)
+    }
+}
+
+impl Executor<'_, '_> {
     fn go_on(&self) -> Result<(), OpsError> {
         if self.locked.cancel.is_set() { Err(OpsError::Interrupted) } else { Ok(()) }
     }

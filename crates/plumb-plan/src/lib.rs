@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod carry;
 mod check;
 mod document;
 mod explain;
@@ -15,6 +16,7 @@ mod planner;
 mod task;
 
 pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
+pub use carry::{Hands, WayBack, carry_out, way_back};
 pub use check::{Violation, check};
 pub use document::{Action, Plan, PlanKind, Published};
 pub use explain::{

@@ -1,0 +1,187 @@
+//! Every step of every kind of plan fails once, is killed once before and once after its effect, and is done twice: afterwards
+//! the set is whole, at the old or the new release, at once or with the next command. The table is `docs/internals/faults.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use expect_test::expect_file;
+use plumb_model::release::{Publish, Task, VolumeSize, When};
+use plumb_model::{Digest, MachineName};
+use plumb_plan::{Action, Plan, PlanKind};
+
+use super::host::{End, Fault, Host, Trouble};
+use super::script::{plain, release};
+
+const FAULTS: [(Fault, &str); 4] = [
+    (Fault::Fails, "fails"),
+    (Fault::KilledBefore, "killed before it"),
+    (Fault::KilledAfter, "killed after it"),
+    (Fault::Twice, "done twice"),
+];
+
+/// What the operator wants.
+#[derive(Debug, Clone, Copy)]
+enum Wish {
+    Go(u64),
+    Down,
+}
+
+/// A set with everything that plans have steps for: a volume, tasks, ports, a machine that goes and one that comes.
+fn host() -> Host {
+    let mut host = Host::new("shop-prod");
+    for number in 1..=2 {
+        let image = |name: &str| format!("{name} {number}");
+        let mut db = plain(&image("db"), 1);
+        db.volumes.insert("data".parse().expect("a name"), VolumeSize { size_bytes: 1 << 30 });
+        let mut api = plain(&image("api"), 2);
+        api.needs = vec!["db".parse().expect("a name")];
+        for (name, when) in [("migrate", When::Before), ("warm", When::After)] {
+            api.tasks.insert(name.parse().expect("a name"), Task { when, timeout_ms: 60_000 });
+        }
+        let mut web = plain(&image("web"), 3);
+        web.needs = vec!["api".parse().expect("a name")];
+        web.publish = vec![Publish { address: [127, 0, 0, 1].into(), host_port: 8080, guest_port: 80 }];
+        web.rolling.min_ready_ms = 5_000;
+        let extra = if number == 1 { "old" } else { "new" };
+        let machines = [("db", db), ("api", api), ("web", web), (extra, plain(extra, 1))];
+        let machines: BTreeMap<MachineName, _> =
+            machines.into_iter().map(|(name, of)| (name.parse().expect("a name"), of)).collect();
+        host.releases.insert(number, release(number, 0, &machines));
+    }
+    assert_ne!(Digest::of(b"old"), Digest::of(b"new"));
+    host
+}
+
+fn carried_out(host: &mut Host, wish: Wish) -> Result<(), End> {
+    match wish {
+        Wish::Go(number) => host.go(number),
+        Wish::Down => host.down(),
+    }
+}
+
+fn kind_of(action: &Action) -> &'static str {
+    match action {
+        Action::Network => "network and keeper",
+        Action::Volume { .. } => "volume",
+        Action::Ports { .. } => "published ports",
+        Action::Stop { .. } => "stop",
+        Action::Start { .. } => "start",
+        Action::AwaitReady { .. } => "wait until ready",
+        Action::Task { .. } => "task",
+        Action::Settle { .. } => "stays ready",
+        Action::Remove { .. } => "remove",
+        Action::Commit { .. } => "commit",
+        Action::Teardown => "take down",
+        #[expect(
+            unreachable_patterns,
+            reason = "kinds of steps that are added later are named where they are"
+        )]
+        _ => "other",
+    }
+}
+
+fn at(host: &Host) -> String {
+    match (host.whole(), &host.current) {
+        (Some(number), _) => format!("release {number}, whole"),
+        (None, None) if host.is_empty() => "down".to_owned(),
+        (None, _) => "half-way".to_owned(),
+    }
+}
+
+/// What comes of a fault, and that the next command comes to its end, whichever it is.
+fn outcome(before: &Host, wish: Wish, step: usize, fault: Fault) -> String {
+    let mut host = before.clone();
+    host.troubles.push(Trouble::Step(step, fault));
+    let end = carried_out(&mut host, wish);
+    assert!(host.troubles.is_empty(), "the fault came");
+    let then = at(&host);
+    let story = host.trace.join("\n");
+    match (&end, wish) {
+        (Ok(()), Wish::Go(number)) => assert_eq!(host.whole(), Some(number), "{story}"),
+        (Ok(()), Wish::Down) => assert_eq!(then, "down", "{story}"),
+        // Whoever fails goes back to what ran, if anything did.
+        (Err(End::Failed(_)), Wish::Go(_)) if before.whole().is_some() => {
+            assert_eq!(host.whole(), before.whole(), "{story}");
+        }
+        _ => {}
+    }
+    // The same again, and the way back: each for itself.
+    let mut same = host.clone();
+    carried_out(&mut same, wish).unwrap_or_else(|end| panic!("{end:?}: {}", same.trace.join("\n")));
+    match wish {
+        Wish::Go(number) => assert_eq!(same.whole(), Some(number), "{}", same.trace.join("\n")),
+        Wish::Down => assert_eq!(at(&same), "down"),
+    }
+    if let Some(number) = before.whole() {
+        let mut back = host.clone();
+        back.go(number).unwrap_or_else(|end| panic!("{end:?}: {}", back.trace.join("\n")));
+        assert_eq!(back.whole(), Some(number), "{}", back.trace.join("\n"));
+    }
+    then
+}
+
+#[test]
+fn after_every_fault_the_set_is_whole_at_the_old_or_the_new_release() {
+    let nothing = host();
+    let mut old = host();
+    old.go(1).expect("it starts");
+    let mut new = old.clone();
+    new.go(2).expect("it is upgraded");
+    let wishes: [(&str, &Host, Wish); 4] = [
+        ("up, from nothing", &nothing, Wish::Go(1)),
+        ("upgrade, from release 1 to 2", &old, Wish::Go(2)),
+        ("rollback, from release 2 to 1", &new, Wish::Go(1)),
+        ("down, from release 1", &old, Wish::Down),
+    ];
+    let mut text = String::from(
+        "# What comes of every fault\n\nEvery step of every kind of plan fails once, is killed once before and once after its effect, and is done \
+         twice, in a simulation with\nthe product's own planner and loop (`cargo test -p plumb-plan --test fleet`, which writes this file with \
+         `UPDATE_EXPECT=1`). The cells say\nhow the set is when the command has ended. Where that is *half-way*, the same command again ends at its \
+         release, and the command to\nthe former release ends there, whole; the test does both for every cell. With real virtual machines \
+         [`kill_nine_at_ten_points_converges`](../../crates/plumb/tests/machines.rs)\ndoes the like.\n",
+    );
+    let mut steps = 0;
+    for (title, before, wish) in wishes {
+        let plan = planned(before, wish);
+        let mut cells: BTreeMap<(&str, usize), BTreeSet<String>> = BTreeMap::new();
+        let mut kinds: Vec<&str> = Vec::new();
+        for (step, action) in plan.actions.iter().enumerate() {
+            let kind = kind_of(action);
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+            for (column, (fault, _)) in FAULTS.iter().enumerate() {
+                cells.entry((kind, column)).or_default().insert(outcome(before, wish, step, *fault));
+                steps += 1;
+            }
+        }
+        let heads: Vec<&str> = FAULTS.iter().map(|(_, name)| *name).collect();
+        text.push_str(&format!("\n## {title}\n| step | {} |\n|---|---|---|---|---|\n", heads.join(" | ")));
+        for kind in kinds {
+            let cell = |column| cells[&(kind, column)].iter().cloned().collect::<Vec<_>>().join(" or ");
+            let row: Vec<String> = (0..FAULTS.len()).map(cell).collect();
+            text.push_str(&format!("| {kind} | {} |\n", row.join(" | ")));
+        }
+    }
+    text.push_str(&format!("\n{steps} faults.\n"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/internals/faults.md");
+    expect_file![path].assert_eq(&text);
+}
+
+fn planned(before: &Host, wish: Wish) -> Plan {
+    let mut host = before.clone();
+    match wish {
+        Wish::Go(number) => {
+            let kind = match &before.current {
+                Some(current) if number > current.number => PlanKind::Upgrade,
+                Some(current) if number < current.number => PlanKind::Rollback,
+                _ => PlanKind::Up,
+            };
+            host.plan(number, kind).expect("a plan")
+        }
+        Wish::Down => {
+            host.down().expect("it goes down");
+            host.last_plan()
+        }
+    }
+}
