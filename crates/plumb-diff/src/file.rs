@@ -1,5 +1,6 @@
 //! Paths: what of them differs, and why.
 
+use plumb_guest_proto::TEMPLATE_PATH;
 use plumb_image::compare::{What, compare};
 use plumb_image::tree::{Entry, Layer, Origin};
 use plumb_model::definition::AppContent;
@@ -79,9 +80,10 @@ fn of_source(pair: &Pair<'_>, path: &str, source: &str) -> Cause {
     if let Some(rule) = source.strip_prefix("rule:") {
         let by_script = rule.strip_prefix("script:").and_then(package);
         let by_definition = match rule {
-            "machine" => {
-                pair.definition("service", |machine| machine.services.clone()).or_else(|| pair.checks())
-            }
+            "machine" => pair
+                .definition("service", |machine| machine.services.clone())
+                .or_else(|| pair.definition("config", |machine| machine.config.clone()))
+                .or_else(|| pair.checks()),
             "volumes" => pair.definition("volume", |machine| machine.volumes.clone()),
             _ => None,
         };
@@ -103,6 +105,18 @@ fn of_source(pair: &Pair<'_>, path: &str, source: &str) -> Cause {
 /// The user's own content: what the definition says of it, or what lies in the folder.
 fn app(pair: &Pair<'_>, path: &str) -> Cause {
     let (before, after) = pair.machines();
+    // A template lies elsewhere, and a link in its place.
+    let place = path.strip_prefix(TEMPLATE_PATH).unwrap_or(path);
+    let template = |machine: Option<&plumb_model::definition::Machine>| {
+        machine?.config.iter().find(|template| template.target == place).cloned()
+    };
+    let (one, other) = (template(before), template(after));
+    if one != other {
+        return Cause::Definition { key: pair.key(&format!("config.\"{place}\"")) };
+    }
+    if one.is_some() {
+        return Cause::Files { target: place.to_owned() };
+    }
     let of = |machine: Option<&plumb_model::definition::Machine>| -> Option<AppContent> {
         let below = |target: &str| {
             path == target || path.strip_prefix(target).is_some_and(|rest| rest.starts_with('/'))

@@ -29,6 +29,15 @@ pub(crate) fn of_set(before: &Side, after: &Side) -> Vec<Change> {
         let is = |side: &Side| names(side).contains(name).then(|| "there".to_owned());
         add(&format!("machine {name}"), is(before), is(after), &format!("machine.{name}"));
     }
+    let (one, other) = (&before.content.config, &after.content.config);
+    for name in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
+        let (before, after) = (one.get(name), other.get(name));
+        if before != after {
+            let cause = Cause::Definition { key: format!("config.{name}") };
+            let (before, after) = (before.map(ToString::to_string), after.map(ToString::to_string));
+            found.push(Change { what: format!("config {name}"), before, after, cause });
+        }
+    }
     let checks = |side: &Side| side.definition.checks.clone();
     let (one, other) = (checks(before), checks(after));
     for name in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
@@ -75,8 +84,30 @@ pub(crate) fn of_machine(pair: &Pair<'_>) -> Vec<Change> {
         let key = format!("task.{name}");
         found.add(&key, (text(one), text(other)), |machine| machine.tasks.get(&name).cloned());
     }
+    let told = |machine: &ReleaseMachine| list(machine.config.iter().map(ToString::to_string));
+    if one.config != other.config {
+        // What a template refers to stands in the user's file, not in the definition.
+        let cause = pair
+            .definition("service", |machine| machine.environment_names())
+            .or_else(|| pair.definition("config", |machine| machine.config.clone()))
+            .or_else(|| Some(Cause::Files { target: machine_template(pair)? }))
+            .unwrap_or(Cause::Unknown);
+        let (before, after) = (Some(told(one)), Some(told(other)));
+        found.found.push(Change { what: "is told".to_owned(), before, after, cause });
+    }
     found.add("watch", (one.watch, other.watch), |machine| machine.watch);
     found.found
+}
+
+/// A file of the machine that is filled in at boot.
+fn machine_template(pair: &Pair<'_>) -> Option<String> {
+    let (before, after) = pair.machines();
+    [after, before]
+        .into_iter()
+        .flatten()
+        .flat_map(|machine| &machine.config)
+        .map(|one| one.target.clone())
+        .next()
 }
 
 struct Settings<'p> {

@@ -46,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         user: "tester".parse()?,
         state: plumb_ops::StateOptions::default(),
         passphrase: |_| None,
+        age_identity: None,
     };
     let plumb = Plumb::open(Home::new(home.clone()), options, &Lines)?;
     let mut results = BTreeMap::new();

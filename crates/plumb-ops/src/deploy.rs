@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use plumb_model::config::Settings;
 use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, InstanceName};
 use plumb_plan::lease::{Excess, Origin};
@@ -17,6 +18,7 @@ use plumb_target::{
 use serde::Serialize;
 
 use crate::cancel::Cancel;
+use crate::config::{ConfigChange, ConfigError};
 use crate::error::OpsError;
 use crate::execute::Executor;
 use crate::plan::describe;
@@ -40,6 +42,8 @@ pub struct UpOutcome {
     pub deployment: DeploymentName,
     /// The release that runs, or would run.
     pub release: ReleaseName,
+    /// The configuration that it runs with; `None` if nothing was ever set.
+    pub configuration: Option<u64>,
     /// What the plan means.
     pub plan: Explanation,
     /// The plan's steps.
@@ -104,6 +108,36 @@ impl Start {
     }
 }
 
+/// Which configuration a deployment is led to.
+#[derive(Debug, Clone)]
+pub(crate) enum Which {
+    /// The one that is wanted.
+    Wanted,
+    /// That of this number, or none.
+    Exactly(Option<u64>),
+    /// The wanted one with a change.
+    With(ConfigChange),
+}
+
+/// How a deployment is brought up.
+#[derive(Debug, Clone, Default)]
+pub struct UpOptions {
+    /// Its name; that of the application if it has none.
+    pub name: Option<DeploymentName>,
+    /// A note for a release that is made.
+    pub note: String,
+    /// What is set before.
+    pub set: ConfigChange,
+    /// Nothing is done.
+    pub dry_run: bool,
+}
+
+/// A plan, and what it was made from.
+pub(crate) struct Planned {
+    pub(crate) plan: Plan,
+    pub(crate) observed: Observed,
+}
+
 /// A deployment that nobody else changes meanwhile.
 pub(crate) struct Locked {
     pub(crate) name: DeploymentName,
@@ -119,15 +153,10 @@ impl Plumb<'_> {
     ///
     /// # Errors
     /// [`OpsError`].
-    pub fn up(
-        &self,
-        start: &Start,
-        name: Option<&DeploymentName>,
-        note: &str,
-        dry_run: bool,
-    ) -> Result<UpOutcome, OpsError> {
+    pub fn up(&self, start: &Start, options: &UpOptions) -> Result<UpOutcome, OpsError> {
+        let UpOptions { name, note, set, dry_run } = options;
         let release = match start {
-            Start::Folder(folder) => self.make_release(&Project::load(folder)?, note, !dry_run)?.0,
+            Start::Folder(folder) => self.make_release(&Project::load(folder)?, note, !*dry_run)?.0,
             Start::Release(name) => self.read_release(&self.named(name)?)?,
         };
         let name = match name {
@@ -138,7 +167,7 @@ impl Plumb<'_> {
             Start::Folder(_) => Origin::Folder,
             Start::Release(wanted) => origin_of(wanted),
         };
-        self.deploy(&name, (&release, origin), dry_run)
+        self.deploy(&name, (&release, origin), Which::With(set.clone()), *dry_run)
     }
 
     /// Replaces what runs by `release`, or by the newest.
@@ -157,7 +186,7 @@ impl Plumb<'_> {
             Some(release) => self.read_release(&self.named(release)?)?,
             None => self.newest_release(&record.app)?,
         };
-        self.deploy(name, (&release, origin), dry_run)
+        self.deploy(name, (&release, origin), Which::Wanted, dry_run)
     }
 
     /// Goes back to `release`, or to the one that ran healthily before the current one.
@@ -172,19 +201,27 @@ impl Plumb<'_> {
     ) -> Result<UpOutcome, OpsError> {
         let current =
             self.known(name)?.current.ok_or_else(|| OpsError::NotRunning { deployment: name.clone() })?;
-        let wanted = match release {
-            Some(release) => self.named(release)?,
+        let state = self.state()?;
+        // A pair that never became healthy here is no place to go back to.
+        let mut healthy = state.healthy_pairs(name)?.into_iter();
+        let (wanted, which) = match release {
+            Some(release) => {
+                let release = self.named(release)?;
+                let ran = healthy.find(|(ran, _)| *ran == release);
+                (release, ran.map_or(Which::Wanted, |(_, config)| Which::Exactly(config)))
+            }
             None => {
-                // A release that never became healthy here is no place to go back to.
-                let healthy = self.state()?.healthy_releases(name)?;
-                let before = healthy.into_iter().find(|release| release.number < current.number);
-                before.ok_or_else(|| OpsError::NothingBefore {
+                let now = (current.number, state.configured(name)?.current);
+                let before = healthy.find(|(release, config)| (release.number, *config) < now);
+                let (release, config) = before.ok_or_else(|| OpsError::NothingBefore {
                     deployment: name.clone(),
                     release: current.clone(),
-                })?
+                })?;
+                (release, Which::Exactly(config))
             }
         };
-        self.deploy(name, (&self.read_release(&wanted)?, Origin::Release), dry_run)
+        drop(state);
+        self.deploy(name, (&self.read_release(&wanted)?, Origin::Release), which, dry_run)
     }
 
     /// Stops a deployment; with `volumes` also destroys its data.
@@ -259,10 +296,11 @@ impl Plumb<'_> {
     }
 
     /// Leads a deployment to a release, whatever is there now.
-    fn deploy(
+    pub(crate) fn deploy(
         &self,
         name: &DeploymentName,
         (release, origin): (&Release, Origin<'_>),
+        which: Which,
         dry_run: bool,
     ) -> Result<UpOutcome, OpsError> {
         if !dry_run {
@@ -279,16 +317,22 @@ impl Plumb<'_> {
             self.insist_on_quota(&locked.state, name, &wanted)?;
             locked.state.ensure_deployment(name, &release.app)?.current
         };
+        let ran = locked.state.configured(name)?.current;
+        let (configuration, told) = self.choose(&mut locked, release, &which, dry_run)?;
+        let config = configuration.map(|configuration| configuration.number);
         let kind = match &before {
             Some(current) if release.number > current.number => PlanKind::Upgrade,
             Some(current) if release.number < current.number => PlanKind::Rollback,
+            Some(_) if config > ran => PlanKind::Configure,
+            Some(_) if config < ran => PlanKind::Rollback,
             _ => PlanKind::Up,
         };
-        let (plan, observed) = self.plan_from(&locked, release, kind)?;
+        let Planned { plan, observed } = self.plan_from(&locked, (release, &told), kind)?;
         let mut outcome = UpOutcome {
             deployment: name.clone(),
             release: release.name(),
-            plan: self.explained(&plan, &observed, Some(release))?,
+            configuration: config,
+            plan: self.explained(&locked, &plan, &observed, Some((release, &told)))?,
             steps: describe(&plan),
             published: endpoints(release),
             exceeds: self.excess(&locked.state, name, &wanted)?,
@@ -307,14 +351,24 @@ impl Plumb<'_> {
             // Going back would have to be written down, too.
             Err(OpsError::State(error)) if error.is_lost() => Err(error.into()),
             Err(error) => match way_back(release, before.as_ref()) {
+                WayBack::None if before.is_some() && config != ran => {
+                    let way = WayBack::To(release.name());
+                    Err(self.go_back(&mut locked, (release, config), (&way, ran), error))
+                }
                 WayBack::None => Err(error),
-                way => Err(self.go_back(&mut locked, release, &way, error)),
+                way => Err(self.go_back(&mut locked, (release, config), (&way, ran), error)),
             },
         }
     }
 
-    /// Returns the whole set to the release it ran before, if there is a way. The result is the error to report.
-    fn go_back(&self, locked: &mut Locked, failed: &Release, way: &WayBack, error: OpsError) -> OpsError {
+    /// Returns the whole set to the pair it ran before, if there is a way. The result is the error to report.
+    fn go_back(
+        &self,
+        locked: &mut Locked,
+        (failed, config): (&Release, Option<u64>),
+        (way, ran): (&WayBack, Option<u64>),
+        error: OpsError,
+    ) -> OpsError {
         let deployment = locked.name.clone();
         let to = failed.name();
         let stranded = |why: String, error: OpsError| OpsError::Stranded {
@@ -335,10 +389,21 @@ impl Plumb<'_> {
         };
         self.report(Progress::Returning { from: to.to_string(), to: current.to_string() });
         let returned = self.read_release(current).and_then(|release| {
-            let plan = self.plan(locked, &release, PlanKind::Return)?;
-            self.execute(locked, &plan)
+            let configuration = self.configuration(&locked.state, &locked.name, ran)?;
+            let told = self.fit(&locked.name, &release, configuration.as_ref())?;
+            let plan = self.plan(locked, (&release, &told), PlanKind::Return)?;
+            self.execute(locked, &plan)?;
+            // What failed is not tried again by the next command.
+            Ok(locked.state.want_configuration(&locked.name, ran)?)
         });
         match returned {
+            Ok(()) if to == *current => ConfigError::Returned {
+                deployment: deployment.clone(),
+                config: config.unwrap_or_default(),
+                back: ran,
+                source: Box::new(error),
+            }
+            .into(),
             Ok(()) => OpsError::Returned {
                 deployment: deployment.clone(),
                 to,
@@ -349,17 +414,22 @@ impl Plumb<'_> {
         }
     }
 
-    pub(crate) fn plan(&self, locked: &Locked, release: &Release, kind: PlanKind) -> Result<Plan, OpsError> {
-        Ok(self.plan_from(locked, release, kind)?.0)
+    pub(crate) fn plan(
+        &self,
+        locked: &Locked,
+        wanted: (&Release, &Settings),
+        kind: PlanKind,
+    ) -> Result<Plan, OpsError> {
+        Ok(self.plan_from(locked, wanted, kind)?.plan)
     }
 
     /// A plan, and what it starts from. Nothing is written.
     fn plan_from(
         &self,
         locked: &Locked,
-        release: &Release,
+        (release, settings): (&Release, &Settings),
         kind: PlanKind,
-    ) -> Result<(Plan, Observed), OpsError> {
+    ) -> Result<Planned, OpsError> {
         let observed = self.observed(locked)?;
         let mut wanted: Vec<InstanceName> = Vec::new();
         for (machine, entry) in &release.content.machines {
@@ -371,20 +441,21 @@ impl Plumb<'_> {
         wanted.extend(task_instances(release)?);
         let addresses = allocate(&locked.state.addresses(&locked.name)?, &wanted)?;
         let parent = locked.state.last_plan(&locked.name)?.map(|record| record.plan);
-        let settings = self.settings(locked, release)?;
-        let wanted = Wanted { release, kind, addresses: &addresses, settings: &settings };
+        let wanted = Wanted { release, kind, addresses: &addresses, settings };
         let plan = plan_up(&locked.name, &observed, &wanted, parent.as_ref())?;
-        Ok((plan, observed))
+        Ok(Planned { plan, observed })
     }
 
     /// Journals and executes a plan.
     pub(crate) fn execute(&self, locked: &mut Locked, plan: &Plan) -> Result<(), OpsError> {
+        // What cannot be opened is found before anything is stopped.
+        let secrets = self.open_secrets(&locked.state, plan)?;
         locked.state.add_addresses(&locked.name, &plan.addresses())?;
         locked.state.add_plan(plan, clock::now_ms())?;
         let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
         self.note_plan(locked, plan, EventKind::PlanBegun, &format!("{} steps", plan.actions.len()))?;
         self.report(Progress::Planned { actions: plan.actions.len(), to });
-        let outcome = carry_out(plan, &mut Executor { plumb: self, locked });
+        let outcome = carry_out(plan, &mut Executor { plumb: self, locked, secrets });
         let (status, reason) = match &outcome {
             Ok(()) => (PlanStatus::Done, None),
             Err(error) => (PlanStatus::Failed, Some(error.to_string())),

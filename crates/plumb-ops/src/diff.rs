@@ -19,6 +19,7 @@ use plumb_model::release::{Content, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, MachineName};
 
 use crate::build::{BuiltImage, MANIFEST_LIMIT};
+use crate::config::ConfigDifference;
 use crate::contents::{StoreObjects, known_content, take_apart};
 use crate::error::OpsError;
 use crate::observe::{DeploymentView, InstanceView, READY};
@@ -156,7 +157,24 @@ impl Plumb<'_> {
     /// Where a deployment is not what its release says.
     fn drifted(&self, name: &DeploymentName) -> Result<Vec<Running>, OpsError> {
         let views = self.ps(Some(name), true)?;
-        Ok(views.iter().flat_map(drift).collect())
+        let mut all: Vec<Running> = views.iter().flat_map(drift).collect();
+        if views.iter().any(|view| view.release.is_some()) {
+            let shown = |one: &ConfigDifference, value: &Option<String>| match (one.secret, value) {
+                (_, None) => format!("{} not set", one.name),
+                // Both are a secret, of which nothing more is told.
+                (true, Some(_)) => format!("{} as it was set last", one.name),
+                (false, Some(value)) => format!("{} = {value}", one.name),
+            };
+            all.extend(self.config_diff(name, None, None)?.iter().map(|one| Running {
+                deployment: name.clone(),
+                instance: "configuration".to_owned(),
+                what: "config",
+                expected: shown(one, &one.after),
+                found: if one.secret { format!("{} as before", one.name) } else { shown(one, &one.before) },
+                why: Some(format!("it is set and not applied; `plumb config apply {name}` brings it")),
+            }));
+        }
+        Ok(all)
     }
 
     fn natural_sides(&self, one: &Compared) -> Result<(Side, Side), OpsError> {

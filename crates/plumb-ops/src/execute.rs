@@ -12,6 +12,7 @@ use plumb_target::{
     Checked, ImagePaths, ObservedInstance, Publication, Readiness, StartInstance, Target as _, VolumeDisk,
 };
 
+use crate::config::Opened;
 use crate::deploy::Locked;
 use crate::error::OpsError;
 use crate::progress::{InstanceStep, Progress};
@@ -34,6 +35,8 @@ const CONSOLE_LINES: usize = 20;
 pub(crate) struct Executor<'e, 'p> {
     pub(crate) plumb: &'e Plumb<'p>,
     pub(crate) locked: &'e mut Locked,
+    /// Those of every start of the plan.
+    pub(crate) secrets: Opened,
 }
 
 impl Hands for Executor<'_, '_> {
@@ -77,8 +80,8 @@ impl Executor<'_, '_> {
                 self.locked.target.remove_instance(instance.as_str())?;
                 self.tell(instance, InstanceStep::Removed);
             }
-            Action::Commit { number, .. } => {
-                self.locked.state.set_current(&self.locked.name, Some(*number))?
+            Action::Commit { number, config } => {
+                self.locked.state.set_running(&self.locked.name, *number, *config)?;
             }
             Action::Teardown => {
                 self.locked.target.teardown(STOP_GRACE)?;
@@ -133,7 +136,7 @@ impl Executor<'_, '_> {
             let found = found.ok_or_else(|| self.no_volume(boot, &attachment.name))?;
             volumes.push(VolumeDisk { serial: serial.clone(), path: found.path.clone() });
         }
-        self.locked.target.start_instance(&StartInstance {
+        let start = StartInstance {
             deployment: self.locked.name.to_string(),
             instance: boot.instance.to_string(),
             machine: boot.machine.to_string(),
@@ -152,7 +155,8 @@ impl Executor<'_, '_> {
             spec: spec.clone(),
             volumes,
             publish: boot.guest_ports.clone(),
-        })?;
+        };
+        self.locked.target.start_with(&start, &self.secrets.of(boot))?;
         Ok(())
     }
 

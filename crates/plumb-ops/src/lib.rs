@@ -59,8 +59,11 @@ pub use cancel::Cancel;
 pub use channel::{ChannelView, Promote, PromoteOutcome, PromotionView};
 pub use clock::{local, now_s, parse as parse_time, utc};
 pub use collect::{CollectedRelease, Collection, Documents, Kind, KindRow, Mode, Policy, Reason};
-pub use config::ConfigError;
-pub use deploy::{DownOutcome, Endpoint, KeptVolume, Start, UpOutcome};
+pub use config::{
+    Apply, ConfigChange, ConfigDifference, ConfigEntry, ConfigError, ConfigOutcome, ConfigView,
+    RecipientView, Resealed, SecretValue, SettingOrigin, SettingView, read_settings,
+};
+pub use deploy::{DownOutcome, Endpoint, KeptVolume, Start, UpOptions, UpOutcome};
 pub use diff::Compared;
 pub use doctor::{Doctor, Finding};
 pub use error::OpsError;
@@ -80,7 +83,7 @@ pub use plumb_image::compare::{Difference, What as DifferenceKind};
 pub use plumb_image::footprint::Share;
 pub use plumb_image::usage::How;
 pub use plumb_plan::lease::{Counted, Excess, Quota};
-pub use plumb_plan::{Effect, EffectCause, Explanation, Irreversible, Outage, VolumeEffect, What};
+pub use plumb_plan::{Effect, EffectCause, Explanation, Irreversible, Outage, PlanKind, VolumeEffect, What};
 pub use plumb_remote::Environment;
 pub use plumb_search::advisory::{Form as FeedForm, Urgency};
 pub use plumb_search::{
@@ -134,6 +137,8 @@ pub struct Options {
     pub state: StateOptions,
     /// Asks for the passphrase of a sealed key.
     pub passphrase: fn(&SignerName) -> Option<plumb_trust::Passphrase>,
+    /// The file of the key that opens secrets, if not the home's own.
+    pub age_identity: Option<PathBuf>,
 }
 
 impl<'a> Plumb<'a> {

@@ -45,6 +45,10 @@ pub struct DeploymentView {
     pub host: Option<String>,
     /// Whose it is, and until when.
     pub lease: crate::LeaseView,
+    /// The configuration that runs.
+    pub configuration: Option<u64>,
+    /// Another configuration that is set, and not applied.
+    pub configuration_wanted: Option<u64>,
     /// What its owner should know: an interrupted or failed plan.
     pub note: Option<String>,
     /// Its instances.
@@ -113,6 +117,9 @@ impl Plumb<'_> {
 
     fn view(&self, state: &State, record: &DeploymentRecord) -> Result<DeploymentView, OpsError> {
         let life = if record.current.is_some() { Life::Runs } else { Life::Stopped };
+        let configured = state.configured(&record.name)?;
+        let configuration = configured.current.filter(|_| record.current.is_some());
+        let configuration_wanted = configured.wanted.filter(|wanted| Some(*wanted) != configuration);
         if let Some(host) = &record.elsewhere {
             return Ok(DeploymentView {
                 name: record.name.clone(),
@@ -121,6 +128,8 @@ impl Plumb<'_> {
                 state: if record.current.is_some() { "elsewhere" } else { "down" }.to_owned(),
                 host: Some(host.clone()),
                 lease: self.lease_view(state, record, life)?,
+                configuration,
+                configuration_wanted,
                 note: self.note(state, record)?,
                 instances: Vec::new(),
             });
@@ -140,7 +149,10 @@ impl Plumb<'_> {
             instances.insert(instance.name.clone(), view);
         }
         if let Some(release) = &release {
-            complete(release, record, &addresses, &seen, &mut instances)?;
+            let told = self.configuration(state, &record.name, configuration)?;
+            let told = self.fit(&record.name, release, told.as_ref()).unwrap_or_default();
+            let wanted = Wanted { release, kind: PlanKind::Up, addresses: &addresses, settings: &told };
+            complete(&wanted, record, &seen, &mut instances)?;
         }
         // The keeper knows better than the release: a test that was kept has other ports.
         if let Some(published) = target.keeper_status().map(|status| status.published) {
@@ -167,6 +179,8 @@ impl Plumb<'_> {
             state: overall.to_owned(),
             host: None,
             lease: self.lease_view(state, record, life)?,
+            configuration,
+            configuration_wanted,
             note: self.note(state, record)?,
             instances,
         })
@@ -356,12 +370,12 @@ fn instance_view(instance: &ObservedInstance) -> InstanceView {
 /// Adds what the release says: instances that should be there, ports, and that an instance which was not touched by an
 /// upgrade belongs to the new release because it would be started in exactly the same way.
 fn complete(
-    release: &Release,
+    wanted: &Wanted<'_>,
     record: &DeploymentRecord,
-    addresses: &plumb_plan::Addresses,
     seen: &[ObservedInstance],
     instances: &mut BTreeMap<String, InstanceView>,
 ) -> Result<(), OpsError> {
+    let release = wanted.release;
     for (machine, entry) in &release.content.machines {
         for number in 1..=entry.instances {
             let name = InstanceName::of(machine, number).map_err(plumb_plan::PlanError::Name)?;
@@ -371,10 +385,8 @@ fn complete(
             let Some(observed) = seen.iter().find(|observed| observed.name == name.as_str()) else {
                 continue;
             };
-            let settings = plumb_model::config::Settings::default();
-            let wanted = Wanted { release, kind: PlanKind::Up, addresses, settings: &settings };
-            let wanted = boot_spec(&record.name, (machine, &name), &wanted, 0);
-            if wanted.is_ok_and(|(boot, _)| boot.boot.to_string() == observed.label) {
+            let boot = boot_spec(&record.name, (machine, &name), wanted, 0);
+            if boot.is_ok_and(|(boot, _)| boot.boot.to_string() == observed.label) {
                 view.release = release.name().to_string();
             }
         }

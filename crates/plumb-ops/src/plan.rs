@@ -1,5 +1,6 @@
 //! Plans before they are carried out: explained, and step by step.
 
+use plumb_model::config::Settings;
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{AppName, InstanceName};
 use plumb_plan::{Action, Explanation, Known, Observed, Plan, explain};
@@ -14,9 +15,10 @@ impl Plumb<'_> {
     /// What a plan means for whoever decides about it.
     pub(crate) fn explained(
         &self,
+        locked: &Locked,
         plan: &Plan,
         observed: &Observed,
-        after: Option<&Release>,
+        after: Option<(&Release, &Settings)>,
     ) -> Result<Explanation, OpsError> {
         // What is no longer here cannot be compared with; what is planned does not depend on it.
         let before = match &observed.current {
@@ -27,7 +29,13 @@ impl Plumb<'_> {
             None => None,
         };
         let stop_ms = u64::try_from(STOP_GRACE.as_millis()).unwrap_or(u64::MAX);
-        Ok(explain(plan, Known { observed, before: before.as_ref(), after, settings: (None, None), stop_ms }))
+        let ran = locked.state.configured(&locked.name)?.current;
+        let ran = self.configuration(&locked.state, &locked.name, ran)?;
+        // A pair that does not fit was never told to anybody.
+        let told = before.as_ref().and_then(|release| self.fit(&locked.name, release, ran.as_ref()).ok());
+        let settings = (told.as_ref(), after.map(|(_, settings)| settings));
+        let after = after.map(|(release, _)| release);
+        Ok(explain(plan, Known { observed, before: before.as_ref(), after, settings, stop_ms }))
     }
 
     /// The release that a deployment runs; nothing for one that is not there yet.

@@ -97,11 +97,26 @@ const TABLES: &[Table] = &[
             ("disk_bytes", Kind::Number),
         ],
     },
+    Table {
+        name: "configuration",
+        scope: Scope::Deployment("deployment"),
+        columns: &[("deployment", Kind::Text), ("number", Kind::Number), ("document", Kind::Bytes)],
+    },
+    Table {
+        name: "configured",
+        scope: Scope::Deployment("deployment"),
+        columns: &[("deployment", Kind::Text), ("wanted", Kind::Number), ("current", Kind::Number)],
+    },
+    Table {
+        name: "secret",
+        scope: Scope::Deployment("deployment"),
+        columns: &[("deployment", Kind::Text), ("version", Kind::Text), ("sealed", Kind::Bytes)],
+    },
 ];
 
-/// Tables that say something about sessions, hosts and owners, not about deployments: a team has its own quotas.
+/// Tables that say something about sessions, hosts, keys and owners, not about deployments: a team has its own quotas.
 #[cfg(test)]
-const NOT_COPIED: &[&str] = &["host", "holder", "clock", "quota"];
+const NOT_COPIED: &[&str] = &["host", "holder", "clock", "quota", "recipient"];
 
 /// A value that was read. Ordered, so that rows can be compared whatever order a database has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

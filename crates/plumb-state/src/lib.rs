@@ -14,11 +14,16 @@
 //!  lease(deployment, owner, purpose, run_for_ms, renewed_ms, keep_for_ms, stopped_ms, noticed_ms, …)
 //!  quota(owner, instances, memory_mib, disk_bytes)
 //!  clock(host, seen_ms)
+//!  configuration(deployment, number, document)     what was set, each version
+//!  configured(deployment, wanted, current)         which of them is wanted, and which one runs
+//!  secret(deployment, version, sealed)             age files
+//!  recipient(recipient, name)                      for whom secrets are sealed
 //!  test(deployment, started_ms)                    a deployment that goes, volumes and all, when its test ends
 //! ```
 #![forbid(unsafe_code)]
 
 mod address;
+mod configuration;
 mod copy;
 mod database;
 mod error;
@@ -43,6 +48,7 @@ use plumb_model::{AppName, DeploymentName, InstanceName};
 use plumb_plan::Addresses;
 
 pub use address::{AddressError, PostgresAddress};
+pub use configuration::{Configured, RecipientRecord, SealedSecret};
 pub use database::DatabaseError;
 pub use error::StateError;
 pub use event::{EventFilter, EventKind, EventRecord};

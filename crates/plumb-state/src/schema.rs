@@ -110,6 +110,30 @@ CREATE TABLE clock (
     seen_ms BIGINT NOT NULL
 );
 ",
+    "
+CREATE TABLE configuration (
+    deployment TEXT NOT NULL REFERENCES deployment (name) ON DELETE CASCADE,
+    number     BIGINT NOT NULL,
+    document   BYTEA NOT NULL,
+    PRIMARY KEY (deployment, number)
+);
+CREATE TABLE configured (
+    deployment TEXT PRIMARY KEY REFERENCES deployment (name) ON DELETE CASCADE,
+    wanted     BIGINT,
+    current    BIGINT
+);
+-- Sealed; a version is a random number, and says nothing of what is sealed.
+CREATE TABLE secret (
+    deployment TEXT NOT NULL REFERENCES deployment (name) ON DELETE CASCADE,
+    version    TEXT NOT NULL,
+    sealed     BYTEA NOT NULL,
+    PRIMARY KEY (deployment, version)
+);
+CREATE TABLE recipient (
+    recipient TEXT PRIMARY KEY,
+    name      TEXT NOT NULL
+);
+",
 ];
 
 /// Brings the database to the newest version, each step in one transaction with its version number.

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use plumb_model::config::{ConfigRef, Configuration, Value as Setting};
 use plumb_model::release::ReleaseName;
-use plumb_model::{AppName, DeploymentName, InstanceName};
+use plumb_model::{AppName, DeploymentName, Digest, Document as _, InstanceName};
 use plumb_plan::lease::{Counted, Excess, Lease, Origin, Quota, Usage};
 use plumb_plan::{Observed, Plan, plan_down};
 use plumb_state::{
-    Claim, Credentials, DatabaseError, EventFilter, EventKind, EventRecord, Host, Limits, PlanStatus,
-    PostgresAddress, Reservation, State, StateError, StepStatus,
+    Claim, Configured, Credentials, DatabaseError, EventFilter, EventKind, EventRecord, Host, Limits,
+    PlanStatus, PostgresAddress, RecipientRecord, Reservation, SealedSecret, State, StateError, StepStatus,
 };
 use testkit::Postgres;
 
@@ -22,6 +23,7 @@ type Open<'a> = &'a (dyn Fn() -> Result<State, StateError> + Sync);
 type Promise = (&'static str, fn(Open<'_>) -> Result<()>);
 
 const PROMISES: &[Promise] = &[
+    ("what_is_set_is_kept_version_by_version_and_goes_with_its_deployment", configured),
     ("deployments_and_addresses_survive_reopening", reopening),
     ("names_are_in_the_order_of_their_bytes", order),
     ("only_what_ran_healthily_is_a_way_back", healthy),
@@ -181,6 +183,60 @@ fn plan(name: &DeploymentName, generation: u64, to: Option<u64>) -> Plan {
     let app: AppName = "shop".parse().expect("name");
     let to = to.map(|number| ReleaseName { app, number });
     Plan { generation, to, ..plan_down(name, &Observed::default(), &[], None) }
+}
+
+fn configured(open: Open<'_>) -> Result<()> {
+    let (name, app) = names();
+    let version = Digest::of(b"random");
+    let configuration = |number, previous| Configuration {
+        format: Configuration::FORMAT,
+        deployment: name.clone(),
+        app: app.clone(),
+        number,
+        previous,
+        created_s: 7,
+        author: "ann@host".to_owned(),
+        values: [("workers".parse().expect("name"), Setting::Integer(4))].into(),
+        secrets: [("password".parse().expect("name"), version)].into(),
+    };
+    let first = configuration(1, None);
+    {
+        let mut state = open()?;
+        state.ensure_deployment(&name, &app)?;
+        ensure!(state.configured(&name)? == Configured::default());
+        state.add_configuration(&first, &[(version, b"sealed".to_vec())])?;
+        ensure!(state.add_configuration(&first, &[]).is_err(), "a number is used once");
+        state.set_running(&name, 1, Some(1))?;
+    }
+    let mut state = open()?;
+    let second = configuration(2, Some(first.digest()));
+    state.add_configuration(&second, &[])?;
+    ensure!(state.configured(&name)? == Configured { wanted: Some(2), current: Some(1) });
+    // A repair says what runs once more, and takes nothing away that was set.
+    state.set_running(&name, 1, Some(1))?;
+    ensure!(state.configured(&name)? == Configured { wanted: Some(2), current: Some(1) });
+    state.set_running(&name, 2, Some(2))?;
+    state.set_running(&name, 1, Some(1))?;
+    ensure!(state.configured(&name)? == Configured { wanted: Some(1), current: Some(1) });
+    state.want_configuration(&name, None)?;
+    ensure!(state.configured(&name)? == Configured { wanted: None, current: Some(1) });
+    ensure!(state.configurations(&name)? == [first, second]);
+    ensure!(state.configuration(&name, 3)?.is_none());
+    ensure!(state.secret(&name, &version)?.as_deref() == Some(b"sealed".as_slice()));
+    let bob = RecipientRecord { recipient: "age1bob".to_owned(), name: "bob".to_owned() };
+    state.add_recipient(&bob)?;
+    let again = SealedSecret { deployment: name.clone(), version, sealed: b"anew".to_vec() };
+    state.reseal(std::slice::from_ref(&bob), std::slice::from_ref(&again))?;
+    ensure!(state.all_secrets()? == [again] && state.recipients()? == [bob]);
+    let mut plan = plan(&name, 1, Some(1));
+    plan.config = Some(ConfigRef { number: 1, digest: version });
+    state.add_plan(&plan, 1)?;
+    state.end_plan(&plan, PlanStatus::Done, None, 2)?;
+    let pairs = state.healthy_pairs(&name)?;
+    ensure!(pairs.len() == 1 && pairs[0].1 == Some(1), "{pairs:?}");
+    state.forget_deployment(&name)?;
+    ensure!(state.configurations(&name)?.is_empty() && state.all_secrets()?.is_empty());
+    Ok(())
 }
 
 fn reopening(open: Open<'_>) -> Result<()> {

@@ -153,6 +153,12 @@ impl Passphrase {
     pub fn new(text: String) -> Self {
         Passphrase(text)
     }
+
+    /// The text itself, for what else it opens.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Passphrase {

@@ -8,12 +8,14 @@ use plumb_model::release::ReleaseRef;
 use plumb_model::{AppName, CheckName, DeploymentName, MachineName, SignerName};
 use plumb_ops::FeedName;
 
+mod config;
 mod lease;
 mod remote;
 mod state;
 mod vouch;
 mod watch;
 
+pub use config::*;
 pub use lease::*;
 pub use remote::*;
 pub use state::*;
@@ -131,6 +133,10 @@ pub enum Command {
     Clone(Clone),
     /// Do all that is missing until the application runs: lock, build, release, start
     Up(Up),
+    /// Show and set what a deployment is told: values that its definition has in `[config]`
+    Config(Config),
+    /// Set, list and remove the secrets of a deployment, and who can open them
+    Secret(Secret),
     /// Show what runs
     Ps(Ps),
     /// Keep deployments alive: notice what crashed, hangs or was changed, tell it and repair it
@@ -428,6 +434,9 @@ pub struct Test {
     /// Let the set run on afterwards, to look into it
     #[arg(long)]
     pub keep: bool,
+    /// Set a value of `[config]` that has no default; secrets are random
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<Assignment>,
     /// What is new, if a release is made
     #[arg(short, long, default_value = "")]
     pub message: String,
@@ -511,6 +520,12 @@ pub struct Up {
     /// What is new, if a release is made
     #[arg(short, long, default_value = "")]
     pub message: String,
+    /// Set a value of `[config]` before; may be given again
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<Assignment>,
+    /// Set the values in this file before: TOML, a line `NAME = VALUE` each
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Print when each phase began and how long it took
     #[arg(long)]
     pub timings: bool,

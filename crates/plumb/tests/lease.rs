@@ -33,6 +33,7 @@ fn reap(world: &World, hours: u64, mode: Mode, word: ClockWord) -> Result<Vec<Re
         user: "tester".parse().expect("a name"),
         state: StateOptions { clock: LeaseClock(later), ..StateOptions::default() },
         passphrase: |_| None,
+        age_identity: None,
     };
     Plumb::open(Home::new(world.home()), options, &Silent)?.reap(mode, word)
 }

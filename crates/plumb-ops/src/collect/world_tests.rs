@@ -276,6 +276,7 @@ impl World {
             user: "tester".parse().unwrap(),
             state: crate::StateOptions::default(),
             passphrase: |_| None,
+            age_identity: None,
         };
         Ok(Plumb { home, store, options, reporter: &Silent })
     }

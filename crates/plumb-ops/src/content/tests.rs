@@ -44,6 +44,7 @@ impl Setup {
             user: "tester".parse().unwrap(),
             state: crate::StateOptions::default(),
             passphrase: |_| None,
+            age_identity: None,
         };
         let plumb = Plumb::open(Home::new(self.path().join("home")), options, &Silent).expect("opens");
         let project = Project::load(self.path()).expect("a definition");

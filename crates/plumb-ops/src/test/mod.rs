@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use plumb_model::check::{Checks, MachinePort};
+use plumb_model::config::{ConfigName, Settings};
 use plumb_model::outcome::{CheckResult, TestHost, TestOutcome, Verdict};
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{CheckName, DeploymentName, Digest, Document as _, InstanceName};
@@ -53,6 +54,8 @@ pub struct TestOptions {
     pub only: Vec<CheckName>,
     /// Let the set run on afterwards.
     pub keep: bool,
+    /// Values of settings that have no default. Secrets are random.
+    pub set: Vec<(ConfigName, String)>,
     /// Where programs of `run` checks are looked for: `PATH`.
     pub path: Option<String>,
 }
@@ -208,7 +211,8 @@ impl Plumb<'_> {
     ) -> Result<Tested, OpsError> {
         let started_ms = clock::now_ms();
         let jobs = job::jobs(release, checks, &options.only).map_err(plumb_plan::PlanError::Name)?;
-        let started = self.start_set(locked, release, &job::ports(checks))?;
+        let told = self.configure_test(locked, release, &options.set)?;
+        let started = self.start_set(locked, (release, &told), &job::ports(checks))?;
         let mut results = self.readiness(locked, release, started.failure.as_ref())?;
         if started.failure.is_some() {
             let reason = "the set did not become ready";
@@ -291,7 +295,7 @@ impl Plumb<'_> {
     fn start_set(
         &self,
         locked: &mut Locked,
-        release: &Release,
+        (release, told): (&Release, &Settings),
         wanted: &BTreeSet<MachinePort>,
     ) -> Result<Started, OpsError> {
         let count = job::port_count(release, wanted);
@@ -300,7 +304,7 @@ impl Plumb<'_> {
             tries += 1;
             let free = free_ports(count).map_err(io("find free ports for", &self.home.run(&locked.name)))?;
             let moved = job::moved(release, wanted, &free);
-            let plan = self.plan(locked, &moved, PlanKind::Up)?;
+            let plan = self.plan(locked, (&moved, told), PlanKind::Up)?;
             match self.execute(locked, &plan) {
                 Ok(()) => return Ok(Started { release: moved, failure: None }),
                 Err(OpsError::Target(TargetError::Publish { .. })) if tries < PORT_TRIES => {}

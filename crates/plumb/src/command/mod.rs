@@ -3,6 +3,7 @@
 mod advisory;
 mod affected;
 mod channel;
+mod config;
 mod console;
 pub(crate) mod diff;
 mod down;
@@ -20,6 +21,7 @@ mod ps;
 mod release;
 mod remote;
 mod sbom;
+mod secret;
 mod state;
 mod test;
 mod trust;
@@ -104,6 +106,8 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Upgrade(arguments) => up::upgrade(&session, arguments),
         Command::Rollback(arguments) => up::rollback(&session, arguments),
         Command::Down(arguments) => down::run(&session, arguments),
+        Command::Config(arguments) => config::run(&session, arguments),
+        Command::Secret(arguments) => secret::run(&session, arguments),
         Command::Ps(arguments) => ps::run(&session, arguments),
         Command::Watch(arguments) => watch::watch(&session, arguments),
         Command::Agent(arguments) => watch::agent(&session, arguments),
@@ -143,6 +147,7 @@ fn open<'a>(global: &Global, live: &'a Live) -> Result<Plumb<'a>, OpsError> {
         user: user_name(),
         state: state_options(),
         passphrase: render::passphrase::known,
+        age_identity: variable("PLUMB_AGE_IDENTITY").map(PathBuf::from),
     };
     Plumb::open(Home::new(home), options, live)
 }

@@ -1,7 +1,8 @@
 //! `plumb plan`, and what `--dry-run` of `up`, `upgrade` and `rollback` prints.
 
 use plumb_ops::{
-    Effect, EffectCause, Explanation, Irreversible, OpsError, Outage, Start, UpOutcome, VolumeEffect, What,
+    Effect, EffectCause, Explanation, Irreversible, OpsError, Outage, PlanKind, Start, UpOptions, UpOutcome,
+    VolumeEffect, What,
 };
 
 use super::Session;
@@ -12,7 +13,10 @@ use crate::render::{self, bytes, table, tell};
 pub(super) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<(), OpsError> {
     let plumb = &session.plumb;
     let outcome = match (Start::parse(&arguments.what), &arguments.release) {
-        (Ok(start), None) => plumb.up(&start, arguments.name.as_ref(), "", true)?,
+        (Ok(start), None) => {
+            let options = UpOptions { name: arguments.name.clone(), dry_run: true, ..UpOptions::default() };
+            plumb.up(&start, &options)?
+        }
         (_, release) => {
             let refused = |_| OpsError::NotADefinition { value: arguments.what.clone() };
             plumb.upgrade(&arguments.what.parse().map_err(refused)?, release.as_ref(), true)?
@@ -29,7 +33,12 @@ pub(super) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<(), Op
 
 /// For a person.
 pub(super) fn print(outcome: &UpOutcome, with_steps: bool) {
-    let plan = &outcome.plan;
+    let exceeds: Vec<String> = outcome.exceeds.iter().map(ToString::to_string).collect();
+    print_plan(&outcome.plan, (&outcome.steps, &exceeds), with_steps);
+}
+
+/// A plan and its steps.
+pub(super) fn print_plan(plan: &Explanation, (steps, exceeds): (&[String], &[String]), with_steps: bool) {
     out!("{}: {}", plan.deployment, way(plan));
     let changes = plan.instances.iter().any(|one| one.what != What::Stays);
     if !plan.instances.is_empty() {
@@ -53,9 +62,9 @@ pub(super) fn print(outcome: &UpOutcome, with_steps: bool) {
         format!("{} first: {} needs it", one.first, by.join(", "))
     });
     section("order", order);
-    section("more than the owner may have", outcome.exceeds.iter().map(ToString::to_string));
+    section("more than the owner may have", exceeds.iter().cloned());
     if with_steps {
-        section("steps", outcome.steps.iter().cloned());
+        section("steps", steps.iter().cloned());
     }
     if changes {
         err!("\nno snapshot of volumes is made; all of it takes at most {}", span(plan.at_most_ms));
@@ -75,6 +84,9 @@ fn section(title: &str, lines: impl Iterator<Item = String>) {
 
 fn way(plan: &Explanation) -> String {
     match (&plan.from, &plan.to) {
+        (Some(from), Some(to)) if from == to && plan.kind == PlanKind::Configure => {
+            format!("{to}, with another configuration")
+        }
         (Some(from), Some(to)) if from == to => format!("{to}, as it is"),
         (Some(from), Some(to)) => format!("{from} -> {to}"),
         (None, Some(to)) => format!("{to}, from nothing"),

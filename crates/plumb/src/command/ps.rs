@@ -28,9 +28,17 @@ pub(super) fn run(session: &Session<'_>, arguments: &Ps) -> Result<(), OpsError>
 
 fn print(deployment: &DeploymentView) {
     let release = deployment.release.as_deref().unwrap_or("no release");
+    let config =
+        deployment.configuration.map_or_else(String::new, |number| format!("  configuration {number}"));
     match &deployment.host {
-        Some(host) => out!("{}  {release}  on {host}", deployment.name),
-        None => out!("{}  {release}  {}", deployment.name, deployment.state),
+        Some(host) => out!("{}  {release}{config}  on {host}", deployment.name),
+        None => out!("{}  {release}{config}  {}", deployment.name, deployment.state),
+    }
+    if let Some(wanted) = deployment.configuration_wanted.filter(|_| deployment.release.is_some()) {
+        out!(
+            "  configuration {wanted} is set and not applied; `plumb config apply {}` brings it",
+            deployment.name
+        );
     }
     for note in deployment.note.iter().chain(&deployment.lease.notice) {
         out!("  {note}");

@@ -4,7 +4,7 @@ use plumb_model::outcome::{CheckResult, Verdict};
 use plumb_ops::{Cancel, Evidence, OpsError, Start, TestOptions, Tested};
 
 use super::{Session, listen, variable};
-use crate::args::Test;
+use crate::args::{Assignment, Test};
 use crate::output::{err, out};
 use crate::render::{self, duration, table, tell};
 
@@ -17,7 +17,12 @@ pub(super) fn run(session: &Session<'_>, arguments: &Test) -> Result<(), OpsErro
     let release = session.plumb.released(&start, &arguments.message)?;
     let cancel = Cancel::default();
     listen(&cancel)?;
-    let options = TestOptions { only: arguments.only.clone(), keep: arguments.keep, path: variable("PATH") };
+    let options = TestOptions {
+        only: arguments.only.clone(),
+        keep: arguments.keep,
+        set: arguments.set.iter().map(|Assignment(name, value)| (name.clone(), value.clone())).collect(),
+        path: variable("PATH"),
+    };
     let tested = session.plumb.test(&release, &options, &cancel)?;
     session.live.clear();
     if session.global.json {

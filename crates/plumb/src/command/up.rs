@@ -1,16 +1,27 @@
 //! `plumb up`, `plumb upgrade`, `plumb rollback`.
 
-use plumb_ops::{InstanceTimings, OpsError, Start, UpOutcome};
+use plumb_ops::{ConfigChange, InstanceTimings, OpsError, Start, UpOptions, UpOutcome};
 use serde::Serialize;
 
 use super::{Session, plan};
-use crate::args::{Rollback, Up, Upgrade};
+use crate::args::{Assignment, Rollback, Up, Upgrade};
 use crate::output::out;
 use crate::render::{self, Finished};
 
 pub(super) fn up(session: &Session<'_>, arguments: &Up) -> Result<(), OpsError> {
     let start = Start::parse(&arguments.what)?;
-    let outcome = session.plumb.up(&start, arguments.name.as_ref(), &arguments.message, arguments.dry_run)?;
+    let mut set = match &arguments.config {
+        Some(path) => plumb_ops::read_settings(path)?,
+        None => Vec::new(),
+    };
+    set.extend(arguments.set.iter().map(|Assignment(name, value)| (name.clone(), value.clone())));
+    let options = UpOptions {
+        name: arguments.name.clone(),
+        note: arguments.message.clone(),
+        set: ConfigChange { set, ..ConfigChange::default() },
+        dry_run: arguments.dry_run,
+    };
+    let outcome = session.plumb.up(&start, &options)?;
     if arguments.timings && session.global.json {
         session.live.clear();
         let timings = Timings { commands: session.live.timings(), instances: &outcome.timings };
@@ -67,7 +78,9 @@ fn print(session: &Session<'_>, outcome: &UpOutcome, dry_run: bool) {
         plan::print(outcome, true);
         return;
     }
-    out!("{} runs {}", outcome.deployment, outcome.release);
+    let config =
+        outcome.configuration.map_or_else(String::new, |number| format!(" with configuration {number}"));
+    out!("{} runs {}{config}", outcome.deployment, outcome.release);
     for url in &outcome.published {
         out!("  {} at {}", url.machine, url.address);
     }

@@ -4,6 +4,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 
 use plumb_model::SignerName;
+use plumb_model::config::ConfigName;
 use plumb_ops::Passphrase;
 use rustix::termios::{self, LocalModes, OptionalActions};
 
@@ -29,6 +30,17 @@ pub fn new(name: &SignerName) -> Option<Passphrase> {
         }
         if read_line("once more: ")? == first {
             return Some(Passphrase::new(first));
+        }
+        err!("they differ");
+    }
+}
+
+/// A secret of a deployment, typed twice. None without a terminal.
+pub fn secret(name: &ConfigName) -> Option<String> {
+    loop {
+        let first = read_line(&format!("secret `{name}`: "))?;
+        if read_line("once more: ")? == first {
+            return Some(first);
         }
         err!("they differ");
     }
