@@ -114,12 +114,17 @@ impl Local {
     /// # Errors
     /// If the keeper cannot be started.
     pub fn ensure_keeper(&self) -> Result<Option<u32>, TargetError> {
+        let mut keeper = None;
         for name in self.names()? {
-            if self.live(&name)?.is_some() {
-                return self.keeper().map(Some);
+            if self.live(&name)?.is_none() {
+                continue;
             }
+            if keeper.is_none() {
+                keeper = Some(self.keeper()?);
+            }
+            start::attach_again(self, &name)?;
         }
-        Ok(None)
+        Ok(keeper)
     }
 
     /// What the keeper knows; `None` if none runs.

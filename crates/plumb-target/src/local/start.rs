@@ -351,6 +351,17 @@ fn with_process(
     Ok(record)
 }
 
+/// Tells the keeper of an instance that runs. It knows of it already, unless whoever started it was killed before saying so.
+pub(super) fn attach_again(local: &Local, name: &str) -> Result<(), TargetError> {
+    let Some(record) = local.record(name)? else { return Ok(()) };
+    let mac = record.wanted.spec.interfaces.first().and_then(|interface| interface.mac.parse().ok());
+    match mac {
+        Some(mac) => attach(local, &record, &mac),
+        // Of another version; whoever wrote it told the keeper in its way.
+        None => Ok(()),
+    }
+}
+
 fn attach(local: &Local, record: &InstanceRecord, private: &Mac) -> Result<(), TargetError> {
     let attachment = Attachment {
         mac: private.to_string(),
