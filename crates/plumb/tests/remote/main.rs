@@ -34,10 +34,10 @@ fn a_release_travels_by_directory_and_is_the_same_there() -> Result<()> {
     let cloned = home.json(&["clone", remote, "hello"])?;
     assert_eq!(dry["bundles"], cloned["bundles"]);
     let bundles = cloned["bundles"].as_array().context("bundles")?;
-    assert_eq!(
-        bundles.iter().map(|one| &one["base"]).collect::<Vec<_>>(),
-        [&Value::Null, &"hello@1".into(), &"hello@2".into()]
-    );
+    // From the first or the second to the third, whichever is less: they differ from it by one line each.
+    let bases: Vec<&str> = bundles.iter().map(|one| one["base"].as_str().unwrap_or("nothing")).collect();
+    let ways = [&["nothing", "hello@1", "hello@2"][..], &["nothing", "hello@1"]];
+    ensure!(ways.contains(&&bases[..]), "{bases:?}");
     let bytes = |value: &Value| value["bytes"].as_u64().unwrap_or(u64::MAX);
     ensure!(bytes(&bundles[1]) < 100_000, "one line changed: {cloned}");
     ensure!(bytes(&cloned) * 3 < cloned["release_bytes"].as_u64().unwrap_or(0), "{cloned}");
