@@ -8,6 +8,7 @@ use plumb_model::Digest;
 use plumb_trust::SecretKey;
 use plumb_trust::tuf::Draft;
 use serde_json::Value;
+use testkit::copy_tree;
 
 use super::base::{Home, base, text_of};
 
@@ -162,19 +163,21 @@ fn fsck_takes_records_from_a_remote_that_has_what_is_meant() -> Result<()> {
         for (path, before) in paths.iter().zip(&before) {
             ensure!(good(path)? == *before, "{}", path.display());
         }
-        let again = home.json(&["fsck"])?;
-        ensure!(again["damages"] == Value::Array(Vec::new()), "{again:#}");
         Ok(())
     };
+    spoil(&paths[0])?;
+    let dry = home.run(&["fsck", "--dry-run"])?;
+    ensure!(dry.code == 3 && dry.stdout.contains("without `--dry-run`"), "{}", dry.stdout);
+    check("from remote `second`")?;
     // Each alone, and all at once.
-    for path in &paths {
+    for path in &paths[1..] {
         spoil(path)?;
-        let dry = home.run(&["fsck", "--dry-run"])?;
-        ensure!(dry.code == 3 && dry.stdout.contains("without `--dry-run`"), "{}", dry.stdout);
         check("from remote `second`").with_context(|| path.display().to_string())?;
     }
     paths.iter().try_for_each(|path| spoil(path))?;
     check("from remote `second`")?;
+    let again = home.json(&["fsck"])?;
+    ensure!(again["damages"] == Value::Array(Vec::new()), "{again:#}");
     // What is gone in the middle of a chain, or is the root of trust, is missed.
     for path in [&paths[2], &paths[4]] {
         fs::remove_file(path)?;
@@ -197,7 +200,8 @@ fn fsck_takes_records_from_a_remote_that_has_what_is_meant() -> Result<()> {
 fn fsck_takes_no_record_that_is_not_the_one_that_was_here() -> Result<()> {
     let (home, _) = vouched("others")?;
     // A remote with another history: channel `dev` moved to the second release first; and other trust.
-    let (other, _) = vouched("theirs")?;
+    let other = Home::new("theirs")?;
+    copy_tree(&home.0, &other.0)?;
     other.ok(&["channel", "hello", "dev", "--forget"])?;
     let elsewhere = super::server::empty(base()?.world.folder().join("others-elsewhere"))?;
     other.ok(&["promote", "hello@2", "dev", "-m", "another order"])?;
