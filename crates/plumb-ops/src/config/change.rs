@@ -323,8 +323,7 @@ impl Plumb<'_> {
 
     /// Who changes something: `user@host`.
     pub(crate) fn author(&self) -> String {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        format!("{}@{host}", self.options.user)
+        self.claim().who
     }
 
     fn is_same_secret(&self, state: &State, purpose: Purpose<'_>, secret: &[u8]) -> Result<bool, OpsError> {

@@ -185,7 +185,7 @@ fn state_options() -> StateOptions {
             password: variable("PGPASSWORD").map(Password::new),
             passfile: variable("PGPASSFILE").map(PathBuf::from).or_else(own),
         },
-        user: user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()),
+        user: user.unwrap_or_else(|| user_name().to_string()),
         clock: plumb_ops::LeaseClock::default(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         command: command.map_or_else(|| "plumb".to_owned(), |command| format!("plumb {command}")),
