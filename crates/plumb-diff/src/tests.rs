@@ -171,6 +171,7 @@ impl World {
                 fence: 0,
                 config: std::collections::BTreeMap::new(),
                 machines: BTreeMap::from([(web.clone(), content)]),
+                snapshots: plumb_model::release::SnapshotPolicy::default(),
             },
             machines: BTreeMap::from([(web, self.machine(&definition))]),
             definition,

@@ -24,7 +24,8 @@ mod timing;
 pub use excerpt::Excerpt;
 pub use line::{LineError, LineReader, encode_line};
 pub use message::{
-    Activity, CheckAnswer, Event, GuestMessage, HostMessage, Listening, ServiceState, ServiceStatus, Status,
+    Activity, CheckAnswer, Event, GuestMessage, HostMessage, Listening, QuiesceAnswer, QuiescePhase,
+    ServiceState, ServiceStatus, Status,
 };
 pub use spec::{
     Command, ConfigFile, Directory, Init, InstanceSpec, Interface, KillMode, Limit, MachineSpec, Peer, Ready,
@@ -54,6 +55,14 @@ pub const MAX_CHECK_OUTPUT_BYTES: usize = 8 * 1024;
 /// Most open ports a status names: machines have one to ten, and 256 still leave a status far below
 /// [`MAX_MESSAGE_BYTES`].
 pub const MAX_LISTENING: usize = 256;
+
+/// Longest time that a guest holds its volumes still, milliseconds. A database blocks meanwhile and its clients wait; two
+/// minutes is where they begin to give up, and a host that died is noticed no later than that.
+pub const MAX_HOLD_MS: u64 = 120_000;
+
+/// Longest time that one command before or after a snapshot may take, milliseconds: a checkpoint of a database under
+/// software emulation.
+pub const MAX_HOOK_MS: u64 = 60_000;
 
 /// Where the image keeps its [`MachineSpec`].
 pub const MACHINE_SPEC_PATH: &str = "/usr/lib/plumb/machine.json";

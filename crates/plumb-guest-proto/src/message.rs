@@ -19,6 +19,21 @@ pub enum HostMessage {
         /// Name of the check.
         name: String,
     },
+    /// Hold the volumes still: run what the image declares for before a snapshot, then freeze their file systems all
+    /// together. The answer is a [`GuestMessage::Quiesced`]; the guest lets go by itself when `hold_ms` are over.
+    Freeze {
+        /// Number chosen by the host; comes back with every answer.
+        run: u64,
+        /// Names of the volumes.
+        volumes: Vec<String>,
+        /// Longest hold in milliseconds, at most [`crate::MAX_HOLD_MS`].
+        hold_ms: u64,
+    },
+    /// Let the volumes go on. The answer is a [`GuestMessage::Quiesced`] that says whether they were still held.
+    Thaw {
+        /// The number of the freeze.
+        run: u64,
+    },
 }
 
 /// From guest to host. Every message is complete in itself: a host that connects late asks for the status.
@@ -35,6 +50,9 @@ pub enum GuestMessage {
         generation: u64,
         /// Kernel release.
         kernel: String,
+        /// It knows [`HostMessage::Freeze`]; guests of older images do not.
+        #[serde(default)]
+        freezes: bool,
     },
     /// Something happened.
     Event {
@@ -47,6 +65,8 @@ pub enum GuestMessage {
     Status(Status),
     /// A check is over, or cannot be run.
     Checked(CheckAnswer),
+    /// Volumes are held still, or go on, or neither could be done.
+    Quiesced(QuiesceAnswer),
     /// One line that a service wrote to its standard output or error.
     Log {
         /// Milliseconds since the kernel started.
@@ -78,6 +98,34 @@ pub struct CheckAnswer {
     pub output: String,
     /// Bytes that were left out of its middle.
     pub left_out_bytes: u64,
+}
+
+/// Where a freeze has come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuiesceAnswer {
+    /// The number that the host chose.
+    pub run: u64,
+    /// How far it is.
+    pub phase: QuiescePhase,
+    /// What went wrong, for a person: of [`QuiescePhase::Frozen`], why nothing is held; of [`QuiescePhase::Thawed`], why
+    /// what was copied meanwhile is not consistent.
+    pub failure: Option<String>,
+    /// How long the file systems have stood still, milliseconds; of [`QuiescePhase::Frozen`], how much of the longest hold
+    /// is gone.
+    pub frozen_ms: u64,
+    /// What went wrong after they went on: a command that the image declares for then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// How far a freeze is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuiescePhase {
+    /// The volumes are held, or cannot be.
+    Frozen,
+    /// The volumes go on, and what is declared for then has run.
+    Thawed,
 }
 
 /// What happened in a guest.

@@ -142,6 +142,12 @@ pub struct VolumeMount {
     pub gid: u32,
     /// Permission bits given to the root of the file system when it is formatted.
     pub mode: u32,
+    /// Runs before its file system is frozen for a snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<ServiceSpec>>,
+    /// Runs after it goes on, also when what was copied meanwhile is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Box<ServiceSpec>>,
 }
 
 /// One service. The fields follow systemd.service(5) and systemd.exec(5), reduced to what a translated unit needs.

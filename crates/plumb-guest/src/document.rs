@@ -77,6 +77,12 @@ pub fn check(machine: &MachineSpec, instance: &InstanceSpec) -> Result<(), Error
                 format!("volume `{}` is mounted on `{}`", volume.name, volume.mount),
             );
         }
+        for hook in volume.before.iter().chain(&volume.after) {
+            let single = || if hook.start.len() == 1 { Ok(()) } else { Err("is not one command".to_owned()) };
+            if let Err(problem) = check_service(hook, &BTreeSet::new()).and_then(|()| single()) {
+                return wrong(MACHINE_SPEC_PATH, format!("command `{}` {problem}", hook.name.escape_debug()));
+            }
+        }
         if !instance.volumes.iter().any(|attached| attached.name == volume.name) {
             return wrong(INSTANCE_SPEC_PATH, format!("volume `{}` is not attached", volume.name));
         }
@@ -236,6 +242,8 @@ mod tests {
             uid: 0,
             gid: 0,
             mode: 0o755,
+            before: None,
+            after: None,
         });
         let missing = check(&with_volume, &instance("db")).expect_err("refused");
         assert!(missing.to_string().ends_with("volume `data` is not attached"));

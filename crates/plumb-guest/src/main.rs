@@ -22,6 +22,7 @@ mod limit;
 mod module;
 mod mount;
 mod network;
+mod quiesce;
 mod report;
 mod service;
 mod signal;
@@ -124,6 +125,7 @@ fn live(reporter: &mut Reporter, mut timeline: Timeline) -> Result<(), Error> {
         instance: name.clone(),
         generation: *generation,
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        freezes: true,
     };
     if let Init::Systemd(_) = machine.init {
         timeline.end(BootPhase::Directories);

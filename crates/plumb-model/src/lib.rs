@@ -18,5 +18,5 @@ pub use canonical::{Document, DocumentError};
 pub use digest::{Digest, DigestError};
 pub use name::{
     AppName, ChannelName, CheckName, DeploymentName, EvidenceName, InstanceName, MachineName, NameError,
-    RemoteName, ServiceName, SignerName, TaskName, VolumeName,
+    RemoteName, ServiceName, SignerName, SnapshotName, TaskName, VolumeName,
 };

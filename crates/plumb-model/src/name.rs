@@ -89,6 +89,7 @@ name!(/** Name of a channel of an application. */ ChannelName, "channel name");
 name!(/** Name of a kind of evidence. */ EvidenceName, "name of evidence");
 name!(/** Name of a key in the trust of an application. */ SignerName, "name of a signer");
 name!(/** Name of a remote, as this user calls it. */ RemoteName, "remote name");
+name!(/** Name of a snapshot of a deployment's data. */ SnapshotName, "snapshot name");
 name!(/** Name of an instance: machine name, `-`, number from 1. */ InstanceName, "instance name");
 
 impl InstanceName {

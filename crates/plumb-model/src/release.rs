@@ -50,6 +50,69 @@ pub struct Content {
     pub config: Schema,
     /// The machines.
     pub machines: BTreeMap<MachineName, ReleaseMachine>,
+    /// How its data is kept before it is changed.
+    #[serde(default, skip_serializing_if = "SnapshotPolicy::is_default")]
+    pub snapshots: SnapshotPolicy,
+}
+
+/// When the data of a deployment is copied, how, and how long copies stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotPolicy {
+    /// An upgrade or a rollback begins with a snapshot.
+    pub before_upgrade: bool,
+    /// So many of those that were made by themselves stay.
+    pub keep: u32,
+    /// Those that are younger than this stay too, milliseconds.
+    pub keep_for_ms: u64,
+    /// Longest time that volumes stand still, milliseconds.
+    pub freeze_limit_ms: u64,
+    /// What happens when copying takes longer.
+    pub when_late: WhenLate,
+    /// What becomes of the data when a release fails that had begun to use it.
+    pub failed_release: AfterFailure,
+}
+
+/// What happens when copying takes longer than volumes may stand still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenLate {
+    /// The instances are stopped, and copied then.
+    Stop,
+    /// Nothing is changed.
+    Fail,
+}
+
+/// What becomes of the data when a release fails that had begun to use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AfterFailure {
+    /// The release before goes on with the data as it is.
+    KeepData,
+    /// The release before goes on with the data as it was before.
+    RestoreData,
+}
+
+impl SnapshotPolicy {
+    /// What holds if a definition says nothing.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == SnapshotPolicy::default()
+    }
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        SnapshotPolicy {
+            before_upgrade: true,
+            keep: 3,
+            keep_for_ms: 0,
+            // Clients of a database begin to give up after half a minute.
+            freeze_limit_ms: 30_000,
+            when_late: WhenLate::Stop,
+            failed_release: AfterFailure::KeepData,
+        }
+    }
 }
 
 /// One machine of a release.
@@ -227,6 +290,28 @@ pub struct Publish {
 pub struct VolumeSize {
     /// Bytes.
     pub size_bytes: u64,
+    /// How it is kept from changing while it is copied.
+    #[serde(default, skip_serializing_if = "Quiesce::is_default")]
+    pub snapshot: Quiesce,
+}
+
+/// How a volume is kept from changing while it is copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quiesce {
+    /// Its file system stands still; the image knows commands around that, if there are any.
+    #[default]
+    Freeze,
+    /// Its instance is stopped.
+    Stop,
+}
+
+impl Quiesce {
+    /// Nothing else is said.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Quiesce::default()
+    }
 }
 
 impl Document for Release {
@@ -364,7 +449,12 @@ mod tests {
             note: String::new(),
             definition: Digest::of(b""),
             lock: Digest::of(b""),
-            content: Content { fence: 0, config: BTreeMap::new(), machines: BTreeMap::new() },
+            content: Content {
+                fence: 0,
+                config: BTreeMap::new(),
+                machines: BTreeMap::new(),
+                snapshots: SnapshotPolicy::default(),
+            },
             checks: None,
         };
         let bytes = release.to_bytes();

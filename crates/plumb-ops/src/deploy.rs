@@ -1,14 +1,15 @@
 //! `up`, `upgrade`, `rollback`, `down`: observe, plan, journal, execute; and go back when a release is not healthy.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use plumb_model::config::Settings;
 use plumb_model::release::{Release, ReleaseName, ReleaseRef};
-use plumb_model::{DeploymentName, InstanceName};
+use plumb_model::{DeploymentName, InstanceName, SnapshotName};
 use plumb_plan::lease::{Excess, Origin};
 use plumb_plan::{
     Action, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, WayBack, allocate, carry_out,
-    plan_down, plan_up, start_order, task_instances, way_back,
+    check, plan_down, plan_up, start_order, task_instances, way_back,
 };
 use plumb_state::{DeploymentRecord, EventKind, PlanStatus, State, StateError};
 use plumb_store::LockGuard;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 use crate::cancel::Cancel;
 use crate::config::{ConfigChange, ConfigError};
+use crate::data::{self, Wish};
 use crate::error::OpsError;
 use crate::execute::Executor;
 use crate::plan::describe;
@@ -78,6 +80,8 @@ pub struct DownOutcome {
     pub steps: Vec<String>,
     /// Volumes that stay.
     pub kept: Vec<KeptVolume>,
+    /// Snapshots that stay.
+    pub kept_snapshots: Vec<String>,
 }
 
 /// A volume that stays after `down`.
@@ -138,6 +142,46 @@ pub(crate) struct Planned {
     pub(crate) observed: Observed,
 }
 
+/// What becomes of the data in a rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataChoice<'a> {
+    /// It stays as it is.
+    Keep,
+    /// The newest snapshot of the wanted release's data takes its place.
+    Newest,
+    /// This snapshot does.
+    Named(&'a SnapshotName),
+}
+
+/// Where a deployment is led to.
+pub(crate) struct Errand<'a> {
+    pub(crate) release: &'a Release,
+    pub(crate) which: Which,
+    /// What for; `None` follows from what runs.
+    pub(crate) kind: Option<PlanKind>,
+    /// What is wanted of the data.
+    pub(crate) wish: Wish,
+    /// How the release was named.
+    pub(crate) origin: Origin<'a>,
+    pub(crate) dry_run: bool,
+}
+
+impl<'a> Errand<'a> {
+    pub(crate) fn to(release: &'a Release, which: Which, origin: Origin<'a>, dry_run: bool) -> Self {
+        Errand { release, which, kind: None, wish: Wish::default(), origin, dry_run }
+    }
+}
+
+/// A plan that failed, and what ran before.
+struct Failure<'f> {
+    release: &'f Release,
+    plan: &'f Plan,
+    /// The configuration that it was to bring.
+    config: Option<u64>,
+    /// The one that ran before.
+    ran: Option<u64>,
+}
+
 /// A deployment that nobody else changes meanwhile.
 pub(crate) struct Locked {
     pub(crate) name: DeploymentName,
@@ -167,7 +211,7 @@ impl Plumb<'_> {
             Start::Folder(_) => Origin::Folder,
             Start::Release(wanted) => origin_of(wanted),
         };
-        self.deploy(&name, (&release, origin), Which::With(set.clone()), *dry_run)
+        self.deploy(&name, Errand::to(&release, Which::With(set.clone()), origin, *dry_run))
     }
 
     /// Replaces what runs by `release`, or by the newest.
@@ -186,17 +230,17 @@ impl Plumb<'_> {
             Some(release) => self.read_release(&self.named(release)?)?,
             None => self.newest_release(&record.app)?,
         };
-        self.deploy(name, (&release, origin), Which::Wanted, dry_run)
+        self.deploy(name, Errand::to(&release, Which::Wanted, origin, dry_run))
     }
 
-    /// Goes back to `release`, or to the one that ran healthily before the current one.
+    /// Goes back to `release`, or to the one that ran healthily before the current one; with its data if that is wanted.
     ///
     /// # Errors
     /// [`OpsError`].
     pub fn rollback(
         &self,
         name: &DeploymentName,
-        release: Option<&ReleaseRef>,
+        (release, data): (Option<&ReleaseRef>, DataChoice<'_>),
         dry_run: bool,
     ) -> Result<UpOutcome, OpsError> {
         let current =
@@ -221,7 +265,16 @@ impl Plumb<'_> {
             }
         };
         drop(state);
-        self.deploy(name, (&self.read_release(&wanted)?, Origin::Release), which, dry_run)
+        let restore = match data {
+            DataChoice::Keep => None,
+            DataChoice::Newest => Some(self.snapshot_for(name, &wanted, None)?),
+            DataChoice::Named(snapshot) => Some(self.snapshot_for(name, &wanted, Some(snapshot))?),
+        };
+        let release = self.read_release(&wanted)?;
+        let wish = Wish { restore, ..Wish::default() };
+        let kind = (wish.restore.is_some() && wanted == current).then_some(PlanKind::Restore);
+        let origin = Origin::Release;
+        self.deploy(name, Errand { release: &release, which, kind, wish, origin, dry_run })
     }
 
     /// Stops a deployment; with `volumes` also destroys its data.
@@ -236,9 +289,16 @@ impl Plumb<'_> {
         }
         let (_, mut steps) = self.plan_of_down(&locked, &record)?;
         let kept = locked.target.volumes()?;
-        steps.extend(kept.iter().filter(|_| volumes).map(|volume| format!("destroy volume {}", volume.name)));
+        let snapshots = locked.target.snapshots()?;
+        if volumes {
+            steps.extend(kept.iter().map(|volume| format!("destroy volume {}", volume.name)));
+            let going = snapshots.iter().filter(|snapshot| !snapshot.pinned);
+            steps.extend(going.map(|snapshot| format!("destroy snapshot {}", snapshot.name)));
+        }
         let kept = if volumes { Vec::new() } else { kept.iter().filter_map(kept_volume).collect() };
-        Ok(DownOutcome { deployment: name.clone(), steps, kept })
+        let kept_snapshots = snapshots.iter().filter(|one| !volumes || one.pinned);
+        let kept_snapshots = kept_snapshots.map(|one| one.name.clone()).collect();
+        Ok(DownOutcome { deployment: name.clone(), steps, kept, kept_snapshots })
     }
 
     /// The plan that stops a deployment, and its steps.
@@ -272,16 +332,26 @@ impl Plumb<'_> {
         self.execute(locked, &plan)?;
         self.lease_stopped(locked)?;
         let kept = locked.target.volumes()?;
+        // Those that have a name of their own go by that name only.
+        let (pinned, snapshots): (Vec<_>, Vec<_>) =
+            locked.target.snapshots()?.into_iter().partition(|snapshot| snapshot.pinned);
         if volumes {
             for volume in &kept {
                 locked.target.remove_volume(&volume.name)?;
                 steps.push(format!("destroy volume {}", volume.name));
             }
+            for snapshot in &snapshots {
+                locked.target.remove_snapshot(&snapshot.name)?;
+                steps.push(format!("destroy snapshot {}", snapshot.name));
+            }
+            self.remove_empty(&self.home.volumes(name).join("snapshots"))?;
             self.remove_empty(&self.home.volumes(name))?;
             locked.state.forget_deployment(name)?;
         }
         let kept = if volumes { Vec::new() } else { kept.iter().filter_map(kept_volume).collect() };
-        Ok(DownOutcome { deployment: name.clone(), steps, kept })
+        let kept_snapshots = if volumes { pinned } else { [pinned, snapshots].concat() };
+        let kept_snapshots = kept_snapshots.into_iter().map(|snapshot| snapshot.name).collect();
+        Ok(DownOutcome { deployment: name.clone(), steps, kept, kept_snapshots })
     }
 
     /// Removes the folder of volumes that are gone. What else somebody put there stays.
@@ -296,13 +366,8 @@ impl Plumb<'_> {
     }
 
     /// Leads a deployment to a release, whatever is there now.
-    pub(crate) fn deploy(
-        &self,
-        name: &DeploymentName,
-        (release, origin): (&Release, Origin<'_>),
-        which: Which,
-        dry_run: bool,
-    ) -> Result<UpOutcome, OpsError> {
+    pub(crate) fn deploy(&self, name: &DeploymentName, errand: Errand<'_>) -> Result<UpOutcome, OpsError> {
+        let Errand { release, which, kind, wish, origin, dry_run } = errand;
         if !dry_run {
             // Whatever can be found wrong with the release and this host is found before anything is stopped.
             self.insist_signed(release)?;
@@ -320,14 +385,14 @@ impl Plumb<'_> {
         let ran = locked.state.configured(name)?.current;
         let (configuration, told) = self.choose(&mut locked, release, &which, dry_run)?;
         let config = configuration.map(|configuration| configuration.number);
-        let kind = match &before {
+        let kind = kind.unwrap_or(match &before {
             Some(current) if release.number > current.number => PlanKind::Upgrade,
             Some(current) if release.number < current.number => PlanKind::Rollback,
             Some(_) if config > ran => PlanKind::Configure,
             Some(_) if config < ran => PlanKind::Rollback,
             _ => PlanKind::Up,
-        };
-        let Planned { plan, observed } = self.plan_from(&locked, (release, &told), kind)?;
+        });
+        let Planned { plan, observed } = self.plan_from(&locked, (release, &told), kind, &wish)?;
         let mut outcome = UpOutcome {
             deployment: name.clone(),
             release: release.name(),
@@ -343,21 +408,24 @@ impl Plumb<'_> {
             return Ok(outcome);
         }
         self.reserve(&mut locked, &wanted)?;
-        match self.execute(&mut locked, &plan) {
+        let (plan, result) = self.execute_or_stop(&mut locked, (plan, (release, &told)), &wish);
+        match result {
             Ok(()) => {
                 outcome.timings = timings(&locked, &plan)?;
                 Ok(outcome)
             }
             // Going back would have to be written down, too.
             Err(OpsError::State(error)) if error.is_lost() => Err(error.into()),
-            Err(error) => match way_back(release, before.as_ref()) {
-                WayBack::None if before.is_some() && config != ran => {
-                    let way = WayBack::To(release.name());
-                    Err(self.go_back(&mut locked, (release, config), (&way, ran), error))
-                }
-                WayBack::None => Err(error),
-                way => Err(self.go_back(&mut locked, (release, config), (&way, ran), error)),
-            },
+            Err(error) if data::changed_nothing(&plan, &error) => Err(error),
+            Err(error) => {
+                let way = match way_back(release, before.as_ref()) {
+                    // The same release ran with another configuration.
+                    WayBack::None if before.is_some() && config != ran => WayBack::To(release.name()),
+                    way => way,
+                };
+                let failure = Failure { release, plan: &plan, config, ran };
+                Err(self.go_back(&mut locked, failure, way, error))
+            }
         }
     }
 
@@ -365,8 +433,8 @@ impl Plumb<'_> {
     fn go_back(
         &self,
         locked: &mut Locked,
-        (failed, config): (&Release, Option<u64>),
-        (way, ran): (&WayBack, Option<u64>),
+        Failure { release: failed, plan, config, ran }: Failure<'_>,
+        way: WayBack,
         error: OpsError,
     ) -> OpsError {
         let deployment = locked.name.clone();
@@ -377,22 +445,31 @@ impl Plumb<'_> {
             why,
             source: Box::new(error),
         };
-        let current = match way {
-            WayBack::None => return error,
-            WayBack::Fenced { before, fence } => {
+        let restore = match self.data_before(locked, failed, plan) {
+            Ok(restore) => restore,
+            Err(second) => return stranded(second.to_string(), error),
+        };
+        let current = &match (way, &restore) {
+            (WayBack::Fenced { before, .. }, Some(_)) | (WayBack::To(before), _) => before,
+            // What was stopped for its data comes back, too.
+            (WayBack::None, _) if matches!(plan.kind, PlanKind::Snapshot | PlanKind::Restore) => {
+                failed.name()
+            }
+            (WayBack::None, _) => return error,
+            (WayBack::Fenced { before, fence }, None) => {
                 return stranded(
                     format!("`{to}` sets the fence at release {fence}, above `{before}`"),
                     error,
                 );
             }
-            WayBack::To(current) => current,
         };
         self.report(Progress::Returning { from: to.to_string(), to: current.to_string() });
         let returned = self.read_release(current).and_then(|release| {
             let configuration = self.configuration(&locked.state, &locked.name, ran)?;
             let told = self.fit(&locked.name, &release, configuration.as_ref())?;
-            let plan = self.plan(locked, (&release, &told), PlanKind::Return)?;
-            self.execute(locked, &plan)?;
+            let wish = Wish { restore, ..Wish::default() };
+            let back = self.plan_from(locked, (&release, &told), PlanKind::Return, &wish)?;
+            self.execute(locked, &back.plan)?;
             // What failed is not tried again by the next command.
             Ok(locked.state.want_configuration(&locked.name, ran)?)
         });
@@ -420,15 +497,16 @@ impl Plumb<'_> {
         wanted: (&Release, &Settings),
         kind: PlanKind,
     ) -> Result<Plan, OpsError> {
-        Ok(self.plan_from(locked, wanted, kind)?.plan)
+        Ok(self.plan_from(locked, wanted, kind, &Wish::default())?.plan)
     }
 
     /// A plan, and what it starts from. Nothing is written.
-    fn plan_from(
+    pub(crate) fn plan_from(
         &self,
         locked: &Locked,
         (release, settings): (&Release, &Settings),
         kind: PlanKind,
+        wish: &Wish,
     ) -> Result<Planned, OpsError> {
         let observed = self.observed(locked)?;
         let mut wanted: Vec<InstanceName> = Vec::new();
@@ -441,8 +519,12 @@ impl Plumb<'_> {
         wanted.extend(task_instances(release)?);
         let addresses = allocate(&locked.state.addresses(&locked.name)?, &wanted)?;
         let parent = locked.state.last_plan(&locked.name)?.map(|record| record.plan);
-        let wanted = Wanted { release, kind, addresses: &addresses, settings };
+        let wanted = Wanted { release, kind, addresses: &addresses, settings, data: wish.borrowed() };
         let plan = plan_up(&locked.name, &observed, &wanted, parent.as_ref())?;
+        let broken = check(&plan, &observed, Some(release));
+        if !broken.is_empty() {
+            return Err(OpsError::Unsound { deployment: locked.name.clone(), broken });
+        }
         Ok(Planned { plan, observed })
     }
 
@@ -455,7 +537,11 @@ impl Plumb<'_> {
         let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
         self.note_plan(locked, plan, EventKind::PlanBegun, &format!("{} steps", plan.actions.len()))?;
         self.report(Progress::Planned { actions: plan.actions.len(), to });
-        let outcome = carry_out(plan, &mut Executor { plumb: self, locked, secrets });
+        // What a killed command left is completed or taken away before anything is started.
+        let outcome = locked.target.recover_volumes().map_err(OpsError::from);
+        let generation = plan.generation;
+        let outcome = outcome
+            .and_then(|()| carry_out(plan, &mut Executor { plumb: self, locked, secrets, generation }));
         let (status, reason) = match &outcome {
             Ok(()) => (PlanStatus::Done, None),
             Err(error) => (PlanStatus::Failed, Some(error.to_string())),
@@ -476,15 +562,18 @@ impl Plumb<'_> {
             Some(current) => self.read_release(current)?.content.fence,
             None => 0,
         };
-        let mut instances = std::collections::BTreeMap::new();
+        let (mut instances, mut guests) = (BTreeMap::new(), BTreeMap::new());
         for seen in locked.target.observe()? {
             let (Ok(name), Ok(machine)) = (seen.name.parse(), seen.machine.parse()) else { continue };
             // A label that is no digest was not written by this version; such an instance differs from anything wanted.
             let boot = seen.label.parse().unwrap_or_else(|_| plumb_model::Digest::of(b""));
             let (running, ready) = (seen.state == InstanceState::Running, seen.is_ready());
+            guests.extend(seen.guest.filter(|_| running).map(|guest| (InstanceName::clone(&name), guest)));
             instances.insert(name, ObservedInstance { machine, running, ready, boot });
         }
-        Ok(Observed { instances, current, fence })
+        let mut observed = Observed { instances, current, fence, ..Observed::default() };
+        self.observe_data(locked, &mut observed, &guests)?;
+        Ok(observed)
     }
 
     pub(crate) fn check_images(&self, release: &Release) -> Result<(), OpsError> {

@@ -7,6 +7,10 @@ use plumb_model::definition::DefinitionErrors;
 use plumb_model::lock::LockError;
 use plumb_model::release::ReleaseName;
 use plumb_model::{AppName, CheckName, DeploymentName, DocumentError, InstanceName, MachineName, TaskName};
+use plumb_plan::Violation;
+
+use crate::content::error::ContentError;
+use crate::data::error::DataError;
 
 /// Why a use case failed. `Display` never prints the source; the CLI prints the chain.
 #[derive(Debug, thiserror::Error)]
@@ -324,96 +328,9 @@ pub enum OpsError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Content by URL is said to be an archive, and is none.
-    #[error(
-        "`{file}`, which machine `{machine}` takes for `{target}`, is no archive, so nothing can be stripped from it"
-    )]
-    NotAnArchive {
-        /// Machine.
-        machine: MachineName,
-        /// Path in the image.
-        target: String,
-        /// File.
-        file: String,
-    },
-    /// A lock of npm cannot be used.
-    #[error("the packages of npm for `{target}` cannot be taken")]
-    Npm {
-        /// Path in the image.
-        target: String,
-        /// Why.
-        #[source]
-        source: Box<plumb_content::npm::NpmError>,
-    },
-    /// A machine takes wheels and has no Python.
-    #[error("machine `{machine}` takes Python requirements for `{target}`, but has no Python")]
-    NoPython {
-        /// Machine.
-        machine: MachineName,
-        /// Path in the image.
-        target: String,
-    },
-    /// Python requirements cannot be met.
-    #[error("the requirements in `{path}` cannot be met")]
-    Requirements {
-        /// File.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<plumb_content::python::PythonError>,
-    },
-    /// Python requirements that leave something open.
-    #[error("`{path}` does not pin everything: {}", .missing.join(", "))]
-    Unpinned {
-        /// File.
-        path: PathBuf,
-        /// Who needs what.
-        missing: Vec<String>,
-    },
-    /// Two wheels of one environment have one file.
-    #[error("two wheels of machine `{machine}` have `{path}`")]
-    TwoWheels {
-        /// Machine.
-        machine: MachineName,
-        /// Path in the image.
-        path: String,
-    },
-    /// The container image of a machine cannot be used.
-    #[error("the container image of machine `{machine}` cannot be used")]
-    Container {
-        /// Machine.
-        machine: MachineName,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A container image says nothing that could be run.
-    #[error(
-        "the container image of machine `{machine}` names no command, and service `{service}` has no `exec`"
-    )]
-    NoCommand {
-        /// Machine.
-        machine: MachineName,
-        /// Service.
-        service: String,
-    },
-    /// A folder that holds no such image.
-    #[error("`{path}` is not part of the image of machine `{machine}` as its digest names it")]
-    WrongBlob {
-        /// Machine.
-        machine: MachineName,
-        /// File.
-        path: PathBuf,
-    },
-    /// What was fetched for a machine cannot be used.
-    #[error("the content for `{target}` cannot be used")]
-    Content {
-        /// Path in the image.
-        target: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    /// Content from elsewhere cannot be taken into an image.
+    #[error(transparent)]
+    Content(#[from] ContentError),
     /// A file of the user changed while it was read.
     #[error("`{path}` changed while it was read")]
     Changing {
@@ -537,6 +454,9 @@ pub enum OpsError {
         /// Volume.
         volume: String,
     },
+    /// Data could not be copied, found or given up.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// There is nothing to go back to.
     #[error("`{deployment}` runs `{release}`, and no older release has run here")]
     NothingBefore {
@@ -609,6 +529,14 @@ pub enum OpsError {
         reason: String,
         /// End of its console.
         console: Vec<String>,
+    },
+    /// A plan breaks promises that every plan keeps: a mistake of ours, found before anything was done.
+    #[error("the plan for deployment `{deployment}` breaks promises that every plan keeps: {broken:?}")]
+    Unsound {
+        /// Deployment.
+        deployment: DeploymentName,
+        /// Which.
+        broken: Vec<Violation>,
     },
     /// A task failed.
     #[error("task `{task}` failed in `{instance}`: {reason}")]

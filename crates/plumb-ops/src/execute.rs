@@ -37,6 +37,8 @@ pub(crate) struct Executor<'e, 'p> {
     pub(crate) locked: &'e mut Locked,
     /// Those of every start of the plan.
     pub(crate) secrets: Opened,
+    /// Of the plan.
+    pub(crate) generation: u64,
 }
 
 impl Hands for Executor<'_, '_> {
@@ -64,6 +66,19 @@ impl Executor<'_, '_> {
                 self.locked.target.ensure_keeper()?;
             }
             Action::Volume { instance, volume, size_bytes } => self.volume(instance, volume, *size_bytes)?,
+            Action::Snapshot { .. } => {
+                self.plumb.store.leave();
+                self.plumb.copy(self.locked, self.generation, action)?;
+            }
+            Action::Restore { snapshot, volumes } => {
+                self.plumb.store.leave();
+                self.plumb.put_back(self.locked, snapshot, volumes)?;
+            }
+            Action::Prune { snapshots } => {
+                for snapshot in snapshots {
+                    self.locked.target.remove_snapshot(snapshot.as_str())?;
+                }
+            }
             Action::Ports { published } => self.ports(published)?,
             Action::Stop { instance } => {
                 self.tell(instance, InstanceStep::Stopping);
@@ -293,6 +308,6 @@ fn trouble_of(event: &Event) -> Option<String> {
 }
 
 /// The target's name of a volume. Neither part can hold two dashes in a row at the seam, as names do not end in one.
-fn volume_file(instance: &InstanceName, volume: &VolumeName) -> String {
+pub(crate) fn volume_file(instance: &InstanceName, volume: &VolumeName) -> String {
     format!("{instance}--{volume}")
 }

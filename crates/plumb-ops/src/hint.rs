@@ -1,7 +1,10 @@
 //! What helps against an error: a command or a change, at most two.
 
 use plumb_model::MachineName;
+use plumb_target::TargetError;
 
+use crate::content::error::ContentError;
+use crate::data::error::DataError;
 use crate::error::OpsError;
 
 impl OpsError {
@@ -43,8 +46,8 @@ impl OpsError {
                 "for example: plumb affected 'libssl3 < 3.0.17', plumb affected CVE-2025-9230, plumb affected --file libz.so.1"
                     .to_owned(),
             ),
-            OpsError::Npm { source, .. } => source.hint(),
-            OpsError::Requirements { source, .. } => source.hint(),
+            OpsError::Content(ContentError::Npm { source, .. }) => source.hint(),
+            OpsError::Content(ContentError::Requirements { source, .. }) => source.hint(),
             OpsError::Fetch(error) => error.hint(),
             OpsError::Store(error) => error.hint(),
             OpsError::State(error) => error.hint(),
@@ -99,14 +102,14 @@ impl OpsError {
                 let list = packages.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
                 format!("add `os = [{list}]` to the machine, or leave out what needs them")
             }
-            OpsError::NoPython { .. } => "add `middleware = [\"python3\"]` to the machine".to_owned(),
-            OpsError::Unpinned { .. } => {
+            OpsError::Content(ContentError::NoPython { .. }) => "add `middleware = [\"python3\"]` to the machine".to_owned(),
+            OpsError::Content(ContentError::Unpinned { .. }) => {
                 "`pip-compile --generate-hashes` pins everything that is needed".to_owned()
             }
-            OpsError::NoCommand { service, .. } => {
+            OpsError::Content(ContentError::NoCommand { service, .. }) => {
                 format!("write `service.{service}.exec`: the command to run")
             }
-            OpsError::NotAnArchive { .. } => "leave out `strip`".to_owned(),
+            OpsError::Content(ContentError::NotAnArchive { .. }) => "leave out `strip`".to_owned(),
             OpsError::NoScript { machine, package } => format!(
                 "remove `script.{package}` from `[machine.{machine}]`, or name the package that has the script"
             ),
@@ -171,7 +174,30 @@ impl OpsError {
             OpsError::NoInstance { known, .. } if !known.is_empty() => format!("there is {}", list(known)),
             OpsError::Ambiguous { known, .. } => format!("say which: {}", list(known)),
             OpsError::Plan(plumb_plan::PlanError::Fenced { .. }) => {
-                "make a new release whose code reads the new data, and `plumb upgrade` to it".to_owned()
+                "`plumb rollback --with-data` goes back with the data as it was then: what was written since is no longer \
+                 in use, and is kept as a snapshot; or make a new release whose code reads the new data"
+                    .to_owned()
+            }
+            OpsError::Data(DataError::NoData { deployment, .. }) => format!(
+                "`plumb volume snapshots {deployment}` lists them; `--with-data=SNAPSHOT` takes another one"
+            ),
+            OpsError::Data(DataError::NoSnapshots { deployment }) => format!("`plumb volume snapshot {deployment}` makes one"),
+            OpsError::Data(DataError::DataThere { volumes, .. }) => format!(
+                "`--replace {}` says that this data may go; it is copied first",
+                volumes.join(" --replace ")
+            ),
+            OpsError::Data(DataError::NotConfirmed { wanted, .. }) => format!("`--confirm {wanted}` says it"),
+            OpsError::Data(DataError::PlanName { .. }) => "take a name that says what for, like `before-the-fair`".to_owned(),
+            OpsError::Data(DataError::StillRuns { deployment }) => format!("`plumb down {deployment}` stops them"),
+            OpsError::Data(DataError::NotCopied { source: TargetError::NoSpace { .. }, .. }) => {
+                "`plumb volume snapshots` lists what takes space, and `plumb volume rm --snapshot` removes one; \
+                 `[snapshots] before_upgrade = false` does without"
+                    .to_owned()
+            }
+            OpsError::Data(DataError::NotCopied { source: TargetError::SnapshotLate { .. } | TargetError::NotFrozen { .. }, .. }) => {
+                "`snapshot = \"stop\"` of the volume copies it while its instance is stopped; `plumb volume snapshot \
+                 --stop` tries it"
+                    .to_owned()
             }
             OpsError::NoCheck { known, .. } if known.is_empty() => {
                 "`[check.page]` with `http = \"web:80/\"` in the definition is a check".to_owned()

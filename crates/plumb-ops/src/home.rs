@@ -7,7 +7,7 @@
 //!  ├── state.db             deployments, plans, journal (plumb-state)
 //!  ├── state.json, host-id  where a state shared with others is, and who this is among them
 //!  ├── run/<deployment>/    what a running deployment needs; gone after `down`
-//!  └── volumes/<deployment>/  data; only `down --volumes` removes it
+//!  └── volumes/<deployment>/  data, and its snapshots; only `volume rm` and `down --volumes` remove it
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -87,9 +87,15 @@ impl Home {
         self.runs().join(deployment.as_str())
     }
 
-    /// Volumes of a deployment.
+    /// A folder for each deployment that has data on this host.
+    #[must_use]
+    pub fn all_volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// Volumes of a deployment, and their snapshots.
     #[must_use]
     pub fn volumes(&self, deployment: &DeploymentName) -> PathBuf {
-        self.root.join("volumes").join(deployment.as_str())
+        self.all_volumes().join(deployment.as_str())
     }
 }

@@ -10,6 +10,7 @@ mod collect;
 mod config;
 mod content;
 mod contents;
+mod data;
 mod deploy;
 mod diff;
 mod doctor;
@@ -42,6 +43,7 @@ mod test;
 mod trust;
 mod universe;
 mod verify;
+mod volume;
 mod watch;
 mod why;
 
@@ -57,13 +59,15 @@ pub use affected::{
 pub use build::{BuiltImage, Rehearsal};
 pub use cancel::Cancel;
 pub use channel::{ChannelView, Promote, PromoteOutcome, PromotionView};
-pub use clock::{local, now_s, parse as parse_time, utc};
+pub use clock::{local, now_ms, now_s, parse as parse_time, utc};
 pub use collect::{CollectedRelease, Collection, Documents, Kind, KindRow, Mode, Policy, Reason};
 pub use config::{
     Apply, ConfigChange, ConfigDifference, ConfigEntry, ConfigError, ConfigOutcome, ConfigView,
     RecipientView, Resealed, SecretValue, SettingOrigin, SettingView, read_settings,
 };
-pub use deploy::{DownOutcome, Endpoint, KeptVolume, Start, UpOptions, UpOutcome};
+pub use content::error::ContentError;
+pub use data::error::DataError;
+pub use deploy::{DataChoice, DownOutcome, Endpoint, KeptVolume, Start, UpOptions, UpOutcome};
 pub use diff::Compared;
 pub use doctor::{Doctor, Finding};
 pub use error::OpsError;
@@ -82,8 +86,12 @@ pub use plumb_fetch::Proxies;
 pub use plumb_image::compare::{Difference, What as DifferenceKind};
 pub use plumb_image::footprint::Share;
 pub use plumb_image::usage::How;
+pub use plumb_model::release::{Quiesce, WhenLate};
 pub use plumb_plan::lease::{Counted, Excess, Quota};
-pub use plumb_plan::{Effect, EffectCause, Explanation, Irreversible, Outage, PlanKind, VolumeEffect, What};
+pub use plumb_plan::{
+    Effect, EffectCause, Explanation, HeldVolume, Hold, InstanceVolume, Irreversible, Outage, PlanKind,
+    RestoreEffect, SnapshotEffect, VolumeEffect, What,
+};
 pub use plumb_remote::Environment;
 pub use plumb_search::advisory::{Form as FeedForm, Urgency};
 pub use plumb_search::{
@@ -96,7 +104,7 @@ pub use plumb_trust::policy::Standing;
 pub use plumb_trust::statement::Verdict;
 pub use plumb_trust::tuf::Role;
 pub use plumb_trust::{Passphrase, PublicKey};
-pub use progress::{BuildStep, InstanceStep, Progress, Reporter, Silent, StoreStep, Travel};
+pub use progress::{BuildStep, DataStep, InstanceStep, Progress, Reporter, Silent, StoreStep, Travel};
 pub use project::Project;
 pub use release::{LogEntry, ReleaseOutcome};
 pub use remote::{
@@ -107,6 +115,7 @@ pub use state::{CopyOutcome, SaidWhere, StateOptions, StateView};
 pub use test::{Evidence, TestOptions, Tested};
 pub use trust::{DraftView, KeyView, Said, SaidBy, TrustChange, TrustError, TrustView, TrustedKey};
 pub use verify::{Problem, Rebuilt, Verification};
+pub use volume::{ImportOutcome, SnapshotView, VolumeState, VolumeView};
 pub use watch::{Bond, EventView, JournalWanted, Tell, WatchWanted};
 pub use why::{Why, WhyKind, WhyLink, WhyUse};
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_guest_proto::{
-    FORMAT, Init, MachineSpec, Ready, ServiceKind, ServiceSpec, VolumeMount, Writable, task_check,
+    FORMAT, Init, MAX_HOOK_MS, MachineSpec, Ready, ServiceKind, ServiceSpec, VolumeMount, Writable,
+    task_check,
 };
 use plumb_image::assemble::Assembled;
 use plumb_image::closure;
@@ -11,7 +12,7 @@ use plumb_image::rule::account::Accounts;
 use plumb_image::tree::{Objects, Tree};
 use plumb_image::unit::{self, ServiceInput, Severity, Sibling, TreeUnits, UnitError};
 use plumb_model::check::{ExecProbe, Probe};
-use plumb_model::definition::{Definition, Machine, Service};
+use plumb_model::definition::{Definition, Machine, Service, VolumeSnapshot};
 use plumb_model::{AppName, MachineName, ServiceName};
 
 use crate::error::OpsError;
@@ -44,7 +45,7 @@ pub(crate) fn specify(
         let spec = MachineSpec {
             init: services.init.clone(),
             checks,
-            ..bare((app, name), volumes(name, machine, &assembled.accounts)?, assembled)
+            ..bare((app, name), volumes(name, machine, &assembled.accounts, &resolve)?, assembled)
         };
         let notices = services.notices.clone();
         return Ok(Specified { spec, notices, systemd: Some(services) });
@@ -82,26 +83,36 @@ pub(crate) fn checks(
     resolve: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<ServiceSpec>, OpsError> {
     let make = |(name, (exec, timeout_ms)): (&String, &(ExecProbe, u64))| {
-        let input = ServiceInput {
-            name: name.clone(),
-            exec: Some(exec.command.clone()),
-            prepare: None,
-            user: exec.user.clone(),
-            group: None,
-            environment: BTreeMap::new(),
-            working_directory: None,
-            ready: None,
-            ready_timeout_ms: None,
-            restart: None,
-            after: Vec::new(),
-            siblings: &[],
-            resolve_program: resolve,
-        };
-        let translated =
-            unit::from_exec(&input, &assembled.accounts).map_err(|error| untranslated(machine, error))?;
-        Ok(ServiceSpec { kind: ServiceKind::Oneshot, start_timeout_ms: *timeout_ms, ..translated.spec })
+        let declared = (name.clone(), exec.command.clone(), exec.user.clone(), *timeout_ms);
+        oneshot(machine, declared, &assembled.accounts, resolve)
     };
     inside.iter().map(make).collect()
+}
+
+/// A command that runs when the host says so: its name, what it is, as whom and for how long at most.
+fn oneshot(
+    machine: &MachineName,
+    (name, command, user, timeout_ms): (String, String, Option<String>, u64),
+    accounts: &Accounts,
+    resolve: &dyn Fn(&str) -> Option<String>,
+) -> Result<ServiceSpec, OpsError> {
+    let input = ServiceInput {
+        name,
+        exec: Some(command),
+        prepare: None,
+        user,
+        group: None,
+        environment: BTreeMap::new(),
+        working_directory: None,
+        ready: None,
+        ready_timeout_ms: None,
+        restart: None,
+        after: Vec::new(),
+        siblings: &[],
+        resolve_program: resolve,
+    };
+    let translated = unit::from_exec(&input, accounts).map_err(|error| untranslated(machine, error))?;
+    Ok(ServiceSpec { kind: ServiceKind::Oneshot, start_timeout_ms: timeout_ms, ..translated.spec })
 }
 
 /// As [`specify`], with another way to find programs.
@@ -137,7 +148,7 @@ pub(crate) fn specify_with(
         services.push(spec);
     }
     let services = unit::order_services(services).map_err(|error| failed(Box::new(error)))?;
-    let volumes = volumes(name, machine, &assembled.accounts)?;
+    let volumes = volumes(name, machine, &assembled.accounts, resolve)?;
     let spec = MachineSpec { services, ..bare((app, name), volumes, assembled) };
     Ok(Specified { spec, notices, systemd: None })
 }
@@ -217,7 +228,12 @@ pub(crate) fn input<'a>(
     }
 }
 
-fn volumes(name: &MachineName, machine: &Machine, accounts: &Accounts) -> Result<Vec<VolumeMount>, OpsError> {
+fn volumes(
+    name: &MachineName,
+    machine: &Machine,
+    accounts: &Accounts,
+    resolve: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<VolumeMount>, OpsError> {
     let mut volumes = Vec::new();
     for (volume_name, volume) in &machine.volumes {
         let owner = volume.owner.as_deref().unwrap_or("root");
@@ -226,12 +242,25 @@ fn volumes(name: &MachineName, machine: &Machine, accounts: &Accounts) -> Result
             what: format!("volume `{volume_name}`"),
             account: owner.to_owned(),
         })?;
+        let (mut before, mut after) = (None, None);
+        if let VolumeSnapshot::Commands { before: first, after: then, user } = &volume.snapshot {
+            let hook = |when: &str, command: &Option<String>| -> Result<Option<Box<ServiceSpec>>, OpsError> {
+                let Some(command) = command else { return Ok(None) };
+                // A dot is in no name of a check, so that a check and this do not meet.
+                let called = format!("{volume_name}.{when}-snapshot");
+                let declared = (called, command.clone(), user.clone(), MAX_HOOK_MS);
+                Ok(Some(Box::new(oneshot(name, declared, accounts, resolve)?)))
+            };
+            (before, after) = (hook("before", first)?, hook("after", then)?);
+        }
         volumes.push(VolumeMount {
             name: volume_name.to_string(),
             mount: volume.mount.clone(),
             uid: user.uid,
             gid: user.gid,
             mode: 0o755,
+            before,
+            after,
         });
     }
     Ok(volumes)
@@ -244,6 +273,9 @@ pub(crate) fn executed(specified: &Specified) -> BTreeSet<String> {
         None => commands(&specified.spec.services),
     };
     programs.extend(commands(&specified.spec.checks));
+    for hook in specified.spec.volumes.iter().flat_map(|volume| volume.before.iter().chain(&volume.after)) {
+        programs.extend(commands(std::slice::from_ref(hook)));
+    }
     programs
 }
 

@@ -151,7 +151,8 @@ impl Plumb<'_> {
         if let Some(release) = &release {
             let told = self.configuration(state, &record.name, configuration)?;
             let told = self.fit(&record.name, release, told.as_ref()).unwrap_or_default();
-            let wanted = Wanted { release, kind: PlanKind::Up, addresses: &addresses, settings: &told };
+            let data = plumb_plan::DataWish::default();
+            let wanted = Wanted { release, kind: PlanKind::Up, addresses: &addresses, settings: &told, data };
             complete(&wanted, record, &seen, &mut instances)?;
         }
         // The keeper knows better than the release: a test that was kept has other ports.

@@ -2,8 +2,8 @@
 
 use plumb_model::config::Settings;
 use plumb_model::release::{Release, ReleaseName};
-use plumb_model::{AppName, InstanceName};
-use plumb_plan::{Action, Explanation, Known, Observed, Plan, explain};
+use plumb_model::{AppName, InstanceName, SnapshotName};
+use plumb_plan::{Action, Explanation, HeldVolume, Hold, InstanceVolume, Known, Observed, Plan, explain};
 use plumb_state::StateError;
 
 use crate::Plumb;
@@ -60,6 +60,26 @@ pub(crate) fn describe(plan: &Plan) -> Vec<String> {
             Action::Network => "network".to_owned(),
             Action::Volume { instance, volume, size_bytes } => {
                 format!("volume {instance}/{volume}, {size_bytes} bytes")
+            }
+            Action::Snapshot { snapshot, volumes, .. } => {
+                let one = |volume: &HeldVolume| {
+                    let how = match volume.hold {
+                        Hold::Frozen => "frozen",
+                        Hold::AtRest => "at rest",
+                    };
+                    format!("{}/{} {how}", volume.instance, volume.volume)
+                };
+                let volumes: Vec<String> = volumes.iter().map(one).collect();
+                format!("snapshot {snapshot} of {}", volumes.join(", "))
+            }
+            Action::Restore { snapshot, volumes } => {
+                let one = |volume: &InstanceVolume| format!("{}/{}", volume.instance, volume.volume);
+                let volumes: Vec<String> = volumes.iter().map(one).collect();
+                format!("restore {} from snapshot {snapshot}", volumes.join(", "))
+            }
+            Action::Prune { snapshots } => {
+                let names: Vec<&str> = snapshots.iter().map(SnapshotName::as_str).collect();
+                format!("remove snapshots {}", names.join(", "))
             }
             Action::Ports { published } if published.is_empty() => "publish nothing".to_owned(),
             Action::Ports { published } => {

@@ -2,7 +2,7 @@
 
 use plumb_guest_proto::{Event, ServiceState};
 use plumb_model::outcome::{CheckPlace, Verdict};
-use plumb_model::{CheckName, DeploymentName, Digest, InstanceName, MachineName, TaskName};
+use plumb_model::{CheckName, DeploymentName, Digest, InstanceName, MachineName, SnapshotName, TaskName};
 
 /// What is done with the store as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,12 +172,59 @@ pub enum Progress {
         /// Who that is.
         holder: String,
     },
+    /// Something is done with the data of a deployment.
+    Data(DataStep),
     /// The wanted release did not become healthy; the set goes back.
     Returning {
         /// From this release.
         from: String,
         /// To this one.
         to: String,
+    },
+}
+
+/// What is done with the data of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataStep {
+    /// Its volumes are held still and copied.
+    Copying {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// Bytes that are copied.
+        bytes: u64,
+    },
+    /// A snapshot is complete.
+    Copied {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// Its bytes.
+        bytes: u64,
+        /// How long volumes stood still, if they did.
+        frozen_ms: Option<u64>,
+    },
+    /// Copying took too long; it is done again while the instances are stopped.
+    Late,
+    /// A snapshot takes the place of volumes.
+    Restoring {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// Bytes that are copied.
+        bytes: u64,
+    },
+    /// It did.
+    Restored {
+        /// The snapshot.
+        snapshot: SnapshotName,
+    },
+    /// A snapshot goes into a file, or comes from one.
+    Moving {
+        /// Bytes that are done.
+        bytes: u64,
+    },
+    /// It did.
+    Moved {
+        /// Bytes of it.
+        bytes: u64,
     },
 }
 

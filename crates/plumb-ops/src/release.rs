@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_model::definition::{Definition, Fence};
+use plumb_model::definition::{Definition, Fence, VolumeSnapshot};
 use plumb_model::image::Image;
-use plumb_model::release::{Content, Publish, Release, ReleaseMachine, ReleaseName, VolumeSize};
+use plumb_model::release::{Content, Publish, Quiesce, Release, ReleaseMachine, ReleaseName, VolumeSize};
 use plumb_model::{AppName, ChannelName, Document, MachineName};
 use plumb_trust::Predicate;
 use serde::Serialize;
@@ -191,6 +191,14 @@ impl Plumb<'_> {
     }
 }
 
+/// Commands are the image's; whoever asks for a snapshot need not know them.
+fn quiesce(volume: &VolumeSnapshot) -> Quiesce {
+    match volume {
+        VolumeSnapshot::Stop => Quiesce::Stop,
+        VolumeSnapshot::Freeze | VolumeSnapshot::Commands { .. } => Quiesce::Freeze,
+    }
+}
+
 /// What the definition and its images amount to; `own_number` is what a fence of "this" means.
 pub(crate) fn content(definition: &Definition, images: &[BuiltImage], own_number: u64) -> Content {
     let machines = images.iter().filter_map(|image| {
@@ -200,10 +208,9 @@ pub(crate) fn content(definition: &Definition, images: &[BuiltImage], own_number
             host_port: publish.host_port,
             guest_port: publish.guest_port,
         });
-        let volumes = machine
-            .volumes
-            .iter()
-            .map(|(name, volume)| (name.clone(), VolumeSize { size_bytes: volume.size_bytes }));
+        let volumes = machine.volumes.iter().map(|(name, volume)| {
+            (name.clone(), VolumeSize { size_bytes: volume.size_bytes, snapshot: quiesce(&volume.snapshot) })
+        });
         let entry = ReleaseMachine {
             image: image.image,
             instances: machine.instances,
@@ -225,5 +232,10 @@ pub(crate) fn content(definition: &Definition, images: &[BuiltImage], own_number
         Some(Fence::This) => own_number,
         Some(Fence::Release(number)) => number,
     };
-    Content { fence, config: definition.config.clone(), machines: machines.collect() }
+    Content {
+        fence,
+        config: definition.config.clone(),
+        machines: machines.collect(),
+        snapshots: definition.snapshots,
+    }
 }

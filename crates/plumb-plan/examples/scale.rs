@@ -44,7 +44,12 @@ fn release(number: u64, instances: u32) -> Release {
         definition: Digest::of(b""),
         lock: Digest::of(b""),
         checks: None,
-        content: Content { fence: 0, machines: machines.collect(), config: BTreeMap::new() },
+        content: Content {
+            fence: 0,
+            machines: machines.collect(),
+            config: BTreeMap::new(),
+            snapshots: plumb_model::release::SnapshotPolicy::default(),
+        },
     }
 }
 
@@ -76,8 +81,13 @@ fn main() {
         (1..=machine.instances).map(|number| InstanceName::of(name, number).expect("a name"))
     });
     let addresses = allocate(&Addresses::new(), &names.collect::<Vec<_>>()).expect("addresses");
-    let of =
-        |release| Wanted { release, kind: PlanKind::Upgrade, addresses: &addresses, settings: &settings };
+    let of = |release| Wanted {
+        release,
+        kind: PlanKind::Upgrade,
+        addresses: &addresses,
+        settings: &settings,
+        data: plumb_plan::DataWish::default(),
+    };
     let fleet: Vec<(DeploymentName, Observed)> = (0..apps)
         .map(|number| {
             let name: DeploymentName = format!("app-{number}").parse().expect("a name");

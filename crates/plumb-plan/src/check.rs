@@ -1,9 +1,11 @@
 //! An independent check of a plan, by simulation: it knows nothing of how the planner works.
 
+mod data;
+
 use std::collections::BTreeSet;
 
 use plumb_model::release::{Release, ReleaseMachine};
-use plumb_model::{InstanceName, MachineName};
+use plumb_model::{InstanceName, MachineName, SnapshotName};
 
 use crate::document::{Action, Plan, PlanKind};
 use crate::planner::Observed;
@@ -25,6 +27,14 @@ pub enum Violation {
     TooManyAway(MachineName),
     /// A task is carried out by what is not ready for it, or is not there for tasks.
     TaskNotReady(InstanceName),
+    /// A volume is copied at rest although its instance runs, or frozen although it does not.
+    NotHeld(InstanceName),
+    /// Data is replaced while an instance runs with it.
+    ReplacedInUse(InstanceName),
+    /// Data is replaced, or used by another release, and no copy of it was made before although one is asked for.
+    NotKept(InstanceName),
+    /// A snapshot goes that has a name of its own, or that this plan needs or made.
+    PrunedNeeded(SnapshotName),
     /// The release was committed before all of its instances were ready, or never.
     WrongCommit,
 }
@@ -33,12 +43,15 @@ pub enum Violation {
 #[must_use]
 pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec<Violation> {
     let mut simulation = Simulation::new(plan, observed, release);
-    for action in &plan.actions {
+    let until = data_is_done(plan);
+    for (at, action) in plan.actions.iter().enumerate() {
+        simulation.is_about_data = until.is_some_and(|until| at < until);
         simulation.act(action);
     }
     let mut violations = simulation.violations;
+    violations.extend(data::check(plan, observed, release));
     // A repair leaves alone what it is not about: one that comes back another time is no mistake of it.
-    if plan.kind == PlanKind::Repair {
+    if plan.kind == PlanKind::Repair || leaves_the_rest(plan) {
         return violations;
     }
     if simulation.committed != release.is_some() {
@@ -57,6 +70,8 @@ struct Simulation<'s> {
     published: BTreeSet<InstanceName>,
     away: Away<'s>,
     committed: bool,
+    /// All of the set may be away: its volumes are copied as of one moment, and replaced together.
+    is_about_data: bool,
     violations: Vec<Violation>,
 }
 
@@ -82,6 +97,7 @@ impl<'s> Simulation<'s> {
             running,
             away,
             committed: false,
+            is_about_data: false,
             violations: Vec::new(),
         }
     }
@@ -116,6 +132,9 @@ impl<'s> Simulation<'s> {
             }
             Action::Network
             | Action::Volume { .. }
+            | Action::Snapshot { .. }
+            | Action::Restore { .. }
+            | Action::Prune { .. }
             | Action::Settle { .. }
             | Action::Remove { .. }
             | Action::Teardown => {}
@@ -126,7 +145,7 @@ impl<'s> Simulation<'s> {
         if self.published.contains(instance) {
             self.violations.push(Violation::StoppedWhilePublished(instance.clone()));
         }
-        if self.running.remove(instance) {
+        if self.running.remove(instance) && !self.is_about_data {
             self.violations.extend(self.away.stopped(instance).map(Violation::TooManyAway));
         }
         self.ready.remove(instance);
@@ -142,6 +161,18 @@ impl<'s> Simulation<'s> {
             self.violations.push(Violation::StartedBeforeNeeds(instance.clone()));
         }
     }
+}
+
+/// The step until which all of the set may be away.
+fn data_is_done(plan: &Plan) -> Option<usize> {
+    let is_data = |action: &Action| matches!(action, Action::Snapshot { .. } | Action::Restore { .. });
+    plan.actions.iter().rposition(is_data)
+}
+
+/// A plan that only copies or replaces data leaves what runs as it was.
+fn leaves_the_rest(plan: &Plan) -> bool {
+    let touches = plan.actions.iter().any(|action| matches!(action, Action::Network | Action::Teardown));
+    !touches && matches!(plan.kind, PlanKind::Snapshot | PlanKind::Restore)
 }
 
 /// Instances that serve nobody.

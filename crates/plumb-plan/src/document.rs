@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use plumb_guest_proto::InstanceSpec;
 use plumb_model::config::ConfigRef;
 use plumb_model::release::{Publish, ReleaseName};
-use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, TaskName, VolumeName};
+use plumb_model::{
+    DeploymentName, Digest, Document, InstanceName, MachineName, SnapshotName, TaskName, VolumeName,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::{Addresses, BootSpec};
+use crate::snapshot::{HeldVolume, InstanceVolume, SnapshotReason};
 
 /// What a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +31,10 @@ pub enum PlanKind {
     Repair,
     /// Stop everything.
     Down,
+    /// Copy the data, and change nothing else.
+    Snapshot,
+    /// Other data, the same release.
+    Restore,
 }
 
 /// The published ports of one machine.
@@ -53,6 +60,33 @@ pub enum Action {
         volume: VolumeName,
         /// Bytes.
         size_bytes: u64,
+    },
+    /// Copy the volumes as of one moment, under this name.
+    Snapshot {
+        /// Its name.
+        snapshot: SnapshotName,
+        /// The volumes, and how they are kept from changing.
+        volumes: Vec<HeldVolume>,
+        /// Why.
+        why: SnapshotReason,
+        /// The release whose data it is.
+        release: Option<ReleaseName>,
+        /// Longest time that a volume stands still, milliseconds; then the plan has failed.
+        freeze_limit_ms: u64,
+        /// Only its name removes it.
+        pinned: bool,
+    },
+    /// Put what a snapshot has in the place of volumes: of all of them, or of none.
+    Restore {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// The volumes.
+        volumes: Vec<InstanceVolume>,
+    },
+    /// Remove snapshots.
+    Prune {
+        /// Their names.
+        snapshots: Vec<SnapshotName>,
     },
     /// From now on exactly these ports of the host are published, each led to the instances named.
     Ports {
@@ -168,6 +202,9 @@ impl Action {
             | Action::Remove { instance } => Some(instance),
             Action::Start { boot, .. } => Some(&boot.instance),
             Action::Network
+            | Action::Snapshot { .. }
+            | Action::Restore { .. }
+            | Action::Prune { .. }
             | Action::Ports { .. }
             | Action::Settle { .. }
             | Action::Commit { .. }

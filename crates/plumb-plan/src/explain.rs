@@ -4,13 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::config::{ConfigName, Settings};
-use plumb_model::release::{Release, ReleaseMachine, ReleaseName};
-use plumb_model::{DeploymentName, Digest, Document as _, InstanceName, MachineName, TaskName, VolumeName};
+use plumb_model::release::{Release, ReleaseMachine, ReleaseName, VolumeSize, WhenLate};
+use plumb_model::{
+    DeploymentName, Digest, Document as _, InstanceName, MachineName, SnapshotName, TaskName, VolumeName,
+};
 use serde::Serialize;
 
 use crate::document::{Action, Plan, PlanKind};
 use crate::order::start_order;
 use crate::planner::Observed;
+use crate::snapshot::{HeldVolume, Hold, InstanceVolume, SnapshotReason};
 
 /// A plan in the words of who decides about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +38,15 @@ pub struct Explanation {
     pub outages: Vec<Outage>,
     /// Volumes that are made or grow.
     pub volumes: Vec<VolumeEffect>,
+    /// The copy of the data that is made first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotEffect>,
+    /// Data that takes the place of what is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<RestoreEffect>,
+    /// Snapshots that go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pruned: Vec<SnapshotName>,
     /// What no other plan takes back.
     pub irreversible: Vec<Irreversible>,
     /// Which machine comes before which.
@@ -130,6 +142,10 @@ pub enum EffectCause {
     },
     /// It was started in another way than the release before says.
     Otherwise,
+    /// Its volumes are copied while it is stopped.
+    Copied,
+    /// Other data takes the place of what the set has.
+    Restored,
     /// The release does not have it.
     NotInRelease,
     /// Everything stops.
@@ -162,6 +178,36 @@ pub struct VolumeEffect {
     pub before_bytes: Option<u64>,
     /// Bytes after.
     pub after_bytes: u64,
+}
+
+/// A copy of the data as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SnapshotEffect {
+    /// Its name.
+    pub snapshot: SnapshotName,
+    /// What is copied, and how it is kept from changing meanwhile.
+    pub volumes: Vec<HeldVolume>,
+    /// Why.
+    pub why: SnapshotReason,
+    /// Longest time that frozen volumes stand still, milliseconds.
+    pub freeze_limit_ms: u64,
+    /// What happens when copying takes longer.
+    pub when_late: WhenLate,
+    /// It stays until its name is said.
+    pub pinned: bool,
+}
+
+/// Data that takes the place of what is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoreEffect {
+    /// The snapshot it comes from.
+    pub snapshot: SnapshotName,
+    /// As of when, milliseconds since 1970; what was written since is not in it.
+    pub taken_ms: u64,
+    /// What is put in place.
+    pub volumes: Vec<InstanceVolume>,
+    /// The snapshot that keeps what was there.
+    pub kept_as: Option<SnapshotName>,
 }
 
 /// What no other plan takes back.
@@ -232,10 +278,61 @@ pub fn explain(plan: &Plan, known: Known<'_>) -> Explanation {
         tasks: tasks(plan),
         outages: outages(plan, known),
         volumes,
+        snapshot: snapshot(plan, known),
+        restored: restored(plan, known),
+        pruned: pruned(plan),
         irreversible,
         order: order(known.after.or(known.before)),
         at_most_ms,
     }
+}
+
+fn snapshot(plan: &Plan, known: Known<'_>) -> Option<SnapshotEffect> {
+    plan.actions.iter().find_map(|action| match action {
+        Action::Snapshot { snapshot, volumes, why, freeze_limit_ms, pinned, .. } => Some(SnapshotEffect {
+            snapshot: snapshot.clone(),
+            volumes: volumes.clone(),
+            why: *why,
+            freeze_limit_ms: *freeze_limit_ms,
+            when_late: known
+                .after
+                .or(known.before)
+                .map_or(WhenLate::Fail, |release| release.content.snapshots.when_late),
+            pinned: *pinned,
+        }),
+        _ => None,
+    })
+}
+
+fn restored(plan: &Plan, known: Known<'_>) -> Option<RestoreEffect> {
+    plan.actions.iter().find_map(|action| match action {
+        Action::Restore { snapshot, volumes } => Some(RestoreEffect {
+            snapshot: snapshot.clone(),
+            taken_ms: known.observed.snapshots.iter().find(|seen| seen.name == *snapshot)?.taken_ms,
+            volumes: volumes.clone(),
+            kept_as: self::snapshot(plan, known).map(|kept| kept.snapshot),
+        }),
+        _ => None,
+    })
+}
+
+fn pruned(plan: &Plan) -> Vec<SnapshotName> {
+    let all = plan.actions.iter().filter_map(|action| match action {
+        Action::Prune { snapshots } => Some(snapshots.clone()),
+        _ => None,
+    });
+    all.flatten().collect()
+}
+
+/// Why an instance that comes back as it was is stopped: for the data.
+fn for_data(plan: &Plan, instance: &InstanceName) -> Option<EffectCause> {
+    let at = |wanted: &dyn Fn(&Action) -> bool| plan.actions.iter().position(wanted);
+    let stop = at(&|action| matches!(action, Action::Stop { instance: stopped } if stopped == instance))?;
+    if at(&|action| matches!(action, Action::Restore { .. })).is_some_and(|restore| stop < restore) {
+        return Some(EffectCause::Restored);
+    }
+    let copy = at(&|action| matches!(action, Action::Snapshot { .. }))?;
+    (stop < copy).then_some(EffectCause::Copied)
 }
 
 fn duration_ms(action: &Action, stop_ms: u64) -> u64 {
@@ -244,6 +341,11 @@ fn duration_ms(action: &Action, stop_ms: u64) -> u64 {
         Action::AwaitReady { timeout_ms, .. } => *timeout_ms,
         Action::Settle { for_ms, .. } => *for_ms,
         Action::Task { timeout_ms, .. } => *timeout_ms,
+        Action::Snapshot { volumes, freeze_limit_ms, .. }
+            if volumes.iter().any(|volume| volume.hold == Hold::Frozen) =>
+        {
+            *freeze_limit_ms
+        }
         _ => 0,
     }
 }
@@ -292,7 +394,7 @@ fn effects(plan: &Plan, known: Known<'_>) -> Vec<Effect> {
         .collect();
     all.extend(touched.into_iter().map(|instance| {
         let (what, why) = match (stopped.contains(instance), started.get(instance)) {
-            (true, Some(machine)) => (What::IsReplaced, differences(machine, known)),
+            (true, Some(machine)) => (What::IsReplaced, reasons(plan, (instance, machine), known)),
             (false, _) => (What::Starts, vec![start_reason(instance, known)]),
             (true, None) if plan.kind == PlanKind::Down => (What::Goes, vec![EffectCause::Down]),
             (true, None) => (What::Goes, vec![EffectCause::NotInRelease]),
@@ -300,6 +402,20 @@ fn effects(plan: &Plan, known: Known<'_>) -> Vec<Effect> {
         Effect { instance: instance.clone(), what, why }
     }));
     all
+}
+
+/// Why an instance is replaced: for the data, and for what differs.
+fn reasons(
+    plan: &Plan,
+    (instance, machine): (&InstanceName, &MachineName),
+    known: Known<'_>,
+) -> Vec<EffectCause> {
+    let mut why = differences(machine, known);
+    if let Some(cause) = for_data(plan, instance) {
+        why.retain(|why| *why != EffectCause::Otherwise);
+        why.push(cause);
+    }
+    why
 }
 
 /// Instances that a plan starts, with their machines.
@@ -336,7 +452,10 @@ fn differences(name: &MachineName, known: Known<'_>) -> Vec<EffectCause> {
     if one.cpus != other.cpus {
         why.push(EffectCause::Processors { before: one.cpus, after: other.cpus });
     }
-    if one.volumes.keys().ne(other.volumes.keys()) {
+    let grows = |(name, wanted): (&VolumeName, &VolumeSize)| {
+        one.volumes.get(name).is_some_and(|before| before.size_bytes < wanted.size_bytes)
+    };
+    if one.volumes.keys().ne(other.volumes.keys()) || other.volumes.iter().any(grows) {
         why.push(EffectCause::Volumes);
     }
     let ports = |machine: &ReleaseMachine| -> BTreeSet<u16> {

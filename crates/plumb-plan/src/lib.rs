@@ -13,6 +13,7 @@ mod keep;
 pub mod lease;
 mod order;
 mod planner;
+mod snapshot;
 mod task;
 
 pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
@@ -20,10 +21,17 @@ pub use carry::{Hands, WayBack, carry_out, way_back};
 pub use check::{Violation, check};
 pub use document::{Action, Plan, PlanKind, Published};
 pub use explain::{
-    Effect, EffectCause, Explanation, Irreversible, Known, Order, Outage, TaskEffect, VolumeEffect, What,
-    explain,
+    Effect, EffectCause, Explanation, Irreversible, Known, Order, Outage, RestoreEffect, SnapshotEffect,
+    TaskEffect, VolumeEffect, What, explain,
 };
 pub use keep::{Case, Deviation, Expected, Health, Life, Verdict, judge};
 pub use order::{NeedsCycle, start_order};
-pub use planner::{Observed, ObservedInstance, PlanError, Wanted, plan_down, plan_repair, plan_up};
+pub use planner::{
+    Observed, ObservedInstance, PlanError, Wanted, plan_at_rest, plan_down, plan_repair, plan_snapshot,
+    plan_up,
+};
+pub use snapshot::{
+    DataWish, HeldVolume, Hold, InstanceVolume, ObservedSnapshot, SnapshotReason, is_given_by_plans,
+    snapshot_stops,
+};
 pub use task::task_instances;

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_guest_proto::InstanceSpec;
 use plumb_model::config::Settings;
-use plumb_model::release::{Release, ReleaseMachine, ReleaseName, When};
-use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, NameError};
+use plumb_model::release::{Quiesce, Release, ReleaseMachine, ReleaseName, SnapshotPolicy, When};
+use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, NameError, SnapshotName};
 
 use crate::boot::{Addresses, BootSpec, boot_spec, instances};
 use crate::document::{Action, Plan, PlanKind, Published};
 use crate::order::{NeedsCycle, start_order};
+use crate::snapshot::{self, DataWish, InstanceVolume, ObservedSnapshot, Prologue};
 use crate::task;
 
 /// What the target and the state say about a deployment.
@@ -21,6 +22,16 @@ pub struct Observed {
     pub current: Option<ReleaseName>,
     /// Lowest release number that may follow the current one (its fence).
     pub fence: u64,
+    /// The release whose data it is: the current one, or the one that ran last before everything was stopped.
+    pub data_of: Option<ReleaseName>,
+    /// Volumes of the current release that hold something, and how they are kept from changing while they are copied.
+    pub volumes: BTreeMap<InstanceVolume, Quiesce>,
+    /// Sizes of the disks that are there, bytes.
+    pub sizes: BTreeMap<InstanceVolume, u64>,
+    /// Instances whose guests are known not to freeze volumes: their images are older than that.
+    pub cannot_freeze: BTreeSet<InstanceName>,
+    /// Snapshots that are there.
+    pub snapshots: Vec<ObservedSnapshot>,
 }
 
 /// One instance as observed.
@@ -47,6 +58,8 @@ pub struct Wanted<'a> {
     pub addresses: &'a Addresses,
     /// What its instances are told: its schema with the wanted configuration.
     pub settings: &'a Settings,
+    /// What is wanted of the data.
+    pub data: DataWish<'a>,
 }
 
 /// Why there is no plan.
@@ -104,11 +117,14 @@ pub fn plan_up(
     parent: Option<&Plan>,
 ) -> Result<Plan, PlanError> {
     let release = wanted.release;
-    refuse_below_fence(observed, release)?;
+    refuse_below_fence(observed, wanted)?;
     let sequence = next_in_sequence(parent);
-    let mut steps = Steps::new(observed, wanted);
-    let all = instances(release)?;
     let order = start_order(&release.content.machines)?;
+    let before = snapshot::prologue(observed, wanted, sequence.generation, &stop_order(observed, &order));
+    let observed = &without(observed, &before.stopped);
+    let mut steps = Steps::new(observed, wanted);
+    steps.prologue(&before);
+    let all = instances(release)?;
     for machine_name in &order {
         steps.tasks(deployment, (machine_name, When::Before), sequence.generation)?;
         let mut boots = Vec::new();
@@ -131,6 +147,7 @@ pub fn plan_up(
     steps.actions.extend(going);
     let config = wanted.settings.configuration;
     steps.actions.push(Action::Commit { number: release.number, config: config.map(|one| one.number) });
+    steps.actions.extend(prune(observed, &release.content.snapshots, wanted.data, before.taken.as_ref()));
     Ok(Plan {
         format: Plan::FORMAT,
         deployment: deployment.clone(),
@@ -202,6 +219,82 @@ pub fn plan_repair(
     }))
 }
 
+/// Copies the data of a deployment and leaves everything as it is: volumes of instances that run are frozen, whatever they
+/// declare. `data.pin` names the snapshot, which stays then.
+#[must_use]
+pub fn plan_snapshot(
+    deployment: &DeploymentName,
+    observed: &Observed,
+    (policy, data): (&SnapshotPolicy, DataWish<'_>),
+    parent: Option<&Plan>,
+) -> Plan {
+    at_rest(deployment, observed, (policy, data, PlanKind::Snapshot), parent)
+}
+
+/// Puts `data.restore` in the place of the data of a deployment of which nothing runs.
+#[must_use]
+pub fn plan_at_rest(
+    deployment: &DeploymentName,
+    observed: &Observed,
+    (policy, data): (&SnapshotPolicy, DataWish<'_>),
+    parent: Option<&Plan>,
+) -> Plan {
+    at_rest(deployment, observed, (policy, data, PlanKind::Restore), parent)
+}
+
+fn at_rest(
+    deployment: &DeploymentName,
+    observed: &Observed,
+    (policy, data, kind): (&SnapshotPolicy, DataWish<'_>, PlanKind),
+    parent: Option<&Plan>,
+) -> Plan {
+    let sequence = next_in_sequence(parent);
+    let before = snapshot::untouched(observed, (policy, data, kind), sequence.generation);
+    let mut actions = before.actions;
+    actions.extend(prune(observed, policy, data, before.taken.as_ref()));
+    Plan {
+        format: Plan::FORMAT,
+        deployment: deployment.clone(),
+        generation: sequence.generation,
+        parent: sequence.parent,
+        kind,
+        from: observed.current.clone(),
+        to: observed.current.clone(),
+        config: None,
+        actions,
+    }
+}
+
+fn prune(
+    observed: &Observed,
+    policy: &SnapshotPolicy,
+    data: DataWish<'_>,
+    taken: Option<&SnapshotName>,
+) -> Option<Action> {
+    let needed: Vec<&SnapshotName> = data.restore.iter().map(|snapshot| &snapshot.name).collect();
+    let snapshots = snapshot::prune(&observed.snapshots, policy, data.now_ms, (taken, &needed));
+    (taken.is_some() && !snapshots.is_empty()).then_some(Action::Prune { snapshots })
+}
+
+/// Those that need others first; what the wanted release does not know before that.
+fn stop_order(observed: &Observed, order: &[MachineName]) -> Vec<InstanceName> {
+    let position =
+        |machine: &MachineName| order.iter().position(|other| other == machine).unwrap_or(usize::MAX);
+    let mut names: Vec<_> = observed.instances.iter().collect();
+    names.sort_by_key(|(name, instance)| std::cmp::Reverse((position(&instance.machine), (*name).clone())));
+    names.into_iter().map(|(name, _)| name.clone()).collect()
+}
+
+/// What is there when some instances have been stopped.
+fn without(observed: &Observed, stopped: &BTreeSet<InstanceName>) -> Observed {
+    let mut left = observed.clone();
+    for (name, instance) in &mut left.instances {
+        instance.running &= !stopped.contains(name);
+        instance.ready &= instance.running;
+    }
+    left
+}
+
 /// Stops every instance, those that need others first, and takes everything but the volumes away. `order` is the start
 /// order of the machines as far as it is known.
 #[must_use]
@@ -212,15 +305,12 @@ pub fn plan_down(
     parent: Option<&Plan>,
 ) -> Plan {
     let sequence = next_in_sequence(parent);
-    let position =
-        |machine: &MachineName| order.iter().position(|other| other == machine).unwrap_or(usize::MAX);
-    let mut names: Vec<_> = observed.instances.iter().collect();
-    names.sort_by_key(|(name, instance)| std::cmp::Reverse((position(&instance.machine), (*name).clone())));
     let mut actions = Vec::new();
     if observed.instances.values().any(|instance| instance.running) {
         actions.push(Action::Ports { published: BTreeMap::new() });
     }
-    actions.extend(names.into_iter().flat_map(|(name, instance)| removal(name, instance)));
+    let names = stop_order(observed, order);
+    actions.extend(names.iter().flat_map(|name| removal(name, &observed.instances[name])));
     actions.push(Action::Teardown);
     Plan {
         format: Plan::FORMAT,
@@ -247,10 +337,14 @@ fn next_in_sequence(parent: Option<&Plan>) -> Sequence {
     }
 }
 
-fn refuse_below_fence(observed: &Observed, release: &Release) -> Result<(), PlanError> {
+/// Data as it was then is readable by the release of then.
+fn refuse_below_fence(observed: &Observed, wanted: &Wanted<'_>) -> Result<(), PlanError> {
+    let release = wanted.release;
     match &observed.current {
         Some(current)
-            if current.app == release.app && release.number < observed.fence.min(current.number) =>
+            if !wanted.data.restores_all(observed)
+                && current.app == release.app
+                && release.number < observed.fence.min(current.number) =>
         {
             Err(PlanError::Fenced { from: current.clone(), to: release.name(), fence: observed.fence })
         }
@@ -317,6 +411,14 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
+    /// What is done about data before anything else. Ports do not lead to what stops.
+    fn prologue(&mut self, before: &Prologue) {
+        if !before.stopped.is_empty() {
+            self.ports();
+        }
+        self.actions.extend(before.actions.iter().cloned());
+    }
+
     /// Says which ports are published, if that differs from what was said last.
     fn ports(&mut self) {
         if self.published.as_ref() == Some(&self.serving) {
@@ -348,6 +450,7 @@ impl<'a> Steps<'a> {
         let equal = |boot: &BootSpec| {
             before(boot).is_some_and(|instance| instance.boot == boot.boot)
                 && !self.again.contains(&boot.instance)
+                && !self.grows(&boot.instance, machine)
         };
         let (kept, changed): (Vec<_>, Vec<_>) = boots.iter().partition(|(boot, _)| runs(boot) && equal(boot));
         let (mut replaced, fresh): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(boot, _)| runs(boot));
@@ -381,6 +484,14 @@ impl<'a> Steps<'a> {
                 self.settle(batch, machine.rolling.min_ready_ms);
             }
         }
+    }
+
+    /// A larger disk is seen, and its file system grown, when the instance starts.
+    fn grows(&self, instance: &InstanceName, machine: &ReleaseMachine) -> bool {
+        machine.volumes.iter().any(|(volume, wanted)| {
+            let own = InstanceVolume { instance: instance.clone(), volume: volume.clone() };
+            self.observed.sizes.get(&own).is_some_and(|size_bytes| *size_bytes < wanted.size_bytes)
+        })
     }
 
     fn settle(&mut self, boots: &[&(BootSpec, InstanceSpec)], for_ms: u64) {

@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use plumb_guest_proto::{CheckAnswer, GuestMessage, HostMessage, LineReader, encode_line};
+use plumb_guest_proto::{
+    CheckAnswer, GuestMessage, HostMessage, LineReader, QuiesceAnswer, QuiescePhase, encode_line,
+};
 
 use crate::clock::{pause, unix_ms};
 use crate::error::TargetError;
 use crate::fabric::lock;
 use crate::file;
 use crate::journal::{Journal, LogLine, bound_console};
-use crate::keeper::request::CheckState;
+use crate::keeper::request::{CheckState, QuiesceState};
 use crate::layout::InstanceDir;
 use crate::record::{GuestRecord, make_plain};
 use crate::socket;
@@ -56,6 +58,8 @@ struct Guest {
     saved: u64,
     /// Checks that were asked for, with what came of them.
     asked: BTreeMap<u64, Option<CheckAnswer>>,
+    /// The freeze that was asked for last, with what the guest said of it last.
+    frozen: Option<(u64, Option<QuiesceAnswer>)>,
 }
 
 /// All guests.
@@ -94,6 +98,7 @@ impl Hub {
                 dir: dir.clone(),
                 saved: 0,
                 asked: BTreeMap::new(),
+                frozen: None,
             };
             if let Some(old) = guests.insert(name.to_owned(), guest) {
                 old.stop.store(true, Ordering::Release);
@@ -197,6 +202,51 @@ impl Hub {
         match guest.asked.remove(&run).flatten() {
             Some(answer) => CheckState::Over { answer },
             None => CheckState::Lost,
+        }
+    }
+
+    /// Has volumes held still. `None` if the guest cannot be told.
+    pub fn freeze(&self, name: &str, volumes: Vec<String>, hold_ms: u64) -> Result<Option<u64>, TargetError> {
+        let run = self.next_run.fetch_add(1, Ordering::Relaxed);
+        let line =
+            encode_line(&HostMessage::Freeze { run, volumes, hold_ms }).map_err(TargetError::Message)?;
+        let mut guests = lock(&self.guests);
+        let Some(guest) = guests.get_mut(name) else { return Ok(None) };
+        let told = guest.channel.as_mut().is_some_and(|channel| channel.write_all(&line).is_ok());
+        if told {
+            guest.frozen = Some((run, None));
+        }
+        Ok(told.then_some(run))
+    }
+
+    /// Lets volumes go on. `false` if the guest cannot be told; it does so by itself then.
+    pub fn thaw(&self, name: &str, run: u64) -> Result<bool, TargetError> {
+        let line = encode_line(&HostMessage::Thaw { run }).map_err(TargetError::Message)?;
+        let mut guests = lock(&self.guests);
+        let channel = guests.get_mut(name).and_then(|guest| guest.channel.as_mut());
+        Ok(channel.is_some_and(|channel| channel.write_all(&line).is_ok()))
+    }
+
+    /// How far a freeze is, after `limit` at the latest.
+    pub fn quiesced(&self, name: &str, (run, phase): (u64, QuiescePhase), limit: Duration) -> QuiesceState {
+        let is_open = |guest: &Guest| match &guest.frozen {
+            Some((known, said)) if *known == run => {
+                guest.channel.is_some() && said.as_ref().is_none_or(|answer| answer.phase < phase)
+            }
+            _ => false,
+        };
+        let (guests, _) = self
+            .changed
+            .wait_timeout_while(lock(&self.guests), limit, |guests| guests.get(name).is_some_and(is_open))
+            .unwrap_or_else(PoisonError::into_inner);
+        match guests.get(name) {
+            Some(guest) if is_open(guest) => QuiesceState::Running,
+            Some(Guest { frozen: Some((known, Some(answer))), .. })
+                if *known == run && answer.phase >= phase =>
+            {
+                QuiesceState::Over { answer: answer.clone() }
+            }
+            _ => QuiesceState::Lost,
         }
     }
 
@@ -324,6 +374,13 @@ impl Listener {
                     *asked = Some(answer);
                 }
             }
+            GuestMessage::Quiesced(answer) => {
+                if let Some((run, said)) = &mut guest.frozen
+                    && *run == answer.run
+                {
+                    *said = Some(answer);
+                }
+            }
             message => guest.record.take(message, unix_ms()),
         });
         Ok(())
@@ -446,6 +503,34 @@ mod tests {
         drop(guest);
         assert_eq!(hub.answer("web-1", open, LIMIT), CheckState::Lost, "the guest has gone");
         assert_eq!(hub.answer("db-1", open, LIMIT), CheckState::Lost);
+    }
+
+    #[test]
+    fn a_freeze_is_followed_to_its_end() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = InstanceDir(temp.path().to_owned());
+        let listener = UnixListener::bind(dir.control_socket()).unwrap();
+        let hub = Arc::new(Hub::default());
+        hub.attach("db-1", "boot-1", dir).unwrap();
+        let mut guest = FakeGuest::accept(&listener);
+        assert_eq!(guest.hear(), HostMessage::Status);
+        let run = hub.freeze("db-1", vec!["data".into()], 5).unwrap().unwrap();
+        assert_eq!(guest.hear(), HostMessage::Freeze { run, volumes: vec!["data".into()], hold_ms: 5 });
+        let frozen = |run, phase| hub.quiesced("db-1", (run, phase), Duration::ZERO);
+        assert_eq!(frozen(run, QuiescePhase::Frozen), QuiesceState::Running);
+        let said = |run, phase| QuiesceAnswer { run, phase, failure: None, frozen_ms: 3, after: None };
+        // What nobody asked for is nothing.
+        guest.say(&GuestMessage::Quiesced(said(run + 1, QuiescePhase::Thawed)));
+        guest.say(&GuestMessage::Quiesced(said(run, QuiescePhase::Frozen)));
+        let heard = hub.quiesced("db-1", (run, QuiescePhase::Frozen), LIMIT);
+        assert_eq!(heard, QuiesceState::Over { answer: said(run, QuiescePhase::Frozen) });
+        assert_eq!(frozen(run, QuiescePhase::Thawed), QuiesceState::Running);
+        assert!(hub.thaw("db-1", run).unwrap());
+        assert_eq!(guest.hear(), HostMessage::Thaw { run });
+        assert_eq!(frozen(run + 1, QuiescePhase::Frozen), QuiesceState::Lost);
+        drop(guest);
+        assert_eq!(hub.quiesced("db-1", (run, QuiescePhase::Thawed), LIMIT), QuiesceState::Lost);
+        assert_eq!(hub.freeze("web-1", vec![], 5).unwrap(), None);
     }
 
     #[test]

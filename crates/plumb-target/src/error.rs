@@ -176,6 +176,73 @@ pub enum TargetError {
         /// Instance.
         instance: String,
     },
+    /// A file of a snapshot that cannot be one.
+    #[error("`{}` is no snapshot: {reason}", path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such snapshot.
+    #[error("there is no snapshot `{snapshot}`")]
+    NoSnapshot {
+        /// Snapshot.
+        snapshot: String,
+    },
+    /// The name is taken.
+    #[error("there is a snapshot `{snapshot}` already")]
+    SnapshotExists {
+        /// Snapshot.
+        snapshot: String,
+    },
+    /// The snapshot has no copy of it.
+    #[error("snapshot `{snapshot}` has no volume `{volume}`")]
+    NotInSnapshot {
+        /// Snapshot.
+        snapshot: String,
+        /// Volume.
+        volume: String,
+    },
+    /// What is in a copy is not what was copied.
+    #[error(
+        "volume `{volume}` of snapshot `{snapshot}` is damaged: its bytes are not those that were copied"
+    )]
+    SnapshotDamaged {
+        /// Snapshot.
+        snapshot: String,
+        /// Volume.
+        volume: String,
+    },
+    /// Copying took longer than the volumes may stand still.
+    #[error("copying for snapshot `{snapshot}` took longer than the volumes may be frozen ({limit_ms} ms)")]
+    SnapshotLate {
+        /// Snapshot.
+        snapshot: String,
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// A guest did not hold its volumes, or not all the time.
+    #[error("the volumes of instance `{instance}` cannot be frozen: {reason}")]
+    NotFrozen {
+        /// Instance.
+        instance: String,
+        /// Why.
+        reason: String,
+    },
+    /// The disk has no room.
+    #[error(
+        "`{}` needs {} MiB and has {} MiB free",
+        path.display(), wanted_bytes.div_ceil(1 << 20), free_bytes >> 20
+    )]
+    NoSpace {
+        /// Where.
+        path: PathBuf,
+        /// Bytes needed.
+        wanted_bytes: u64,
+        /// Bytes free.
+        free_bytes: u64,
+    },
     /// The instance must be stopped first.
     #[error("instance `{instance}` still runs (process {pid})")]
     StillRuns {

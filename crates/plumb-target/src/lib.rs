@@ -34,6 +34,7 @@ mod qmp;
 mod record;
 mod relay;
 mod secret;
+mod snapshot;
 mod socket;
 mod switch;
 mod throwaway;
@@ -56,6 +57,7 @@ pub use program::{MAX_OUTPUT_BYTES, Program, ProgramEnd, ProgramOutcome, run as 
 pub use qemu::Qemu;
 pub use record::{EventEntry, GuestRecord};
 pub use secret::Secrets;
+pub use snapshot::{FileSystem, Held, Manifest, SnapshotRequest, SnapshotVolume};
 pub use socket::connect;
 pub use throwaway::{Throwaway, run as run_throwaway};
 pub use timing::{InstanceTimings, TimingStep};

@@ -1,6 +1,7 @@
 //! The local target: QEMU on this host, without root, without a daemon.
 
 mod check;
+mod snapshot;
 mod start;
 mod stop;
 mod wait;

@@ -30,6 +30,9 @@ pub struct GuestRecord {
     pub connected: bool,
     /// Kernel release, once the guest has said hello.
     pub kernel: Option<String>,
+    /// It can hold its volumes still.
+    #[serde(default)]
+    pub freezes: bool,
     /// The latest status.
     pub status: Option<Status>,
     /// Why the guest gave up.
@@ -69,11 +72,14 @@ impl GuestRecord {
             self.kernel_unix_ms = Some(self.kernel_unix_ms.map_or(began, |known| known.min(began)));
         }
         match message {
-            GuestMessage::Hello { kernel, .. } => self.kernel = Some(kernel),
+            GuestMessage::Hello { kernel, freezes, .. } => {
+                self.kernel = Some(kernel);
+                self.freezes = freezes;
+            }
             GuestMessage::Status(status) => self.status = Some(status),
             GuestMessage::LogDropped { count } => self.log_dropped = self.log_dropped.saturating_add(count),
             // Not for the record: it goes to whoever asked.
-            GuestMessage::Log { .. } | GuestMessage::Checked(_) => return,
+            GuestMessage::Log { .. } | GuestMessage::Checked(_) | GuestMessage::Quiesced(_) => return,
             GuestMessage::Event { uptime_ms, event } => {
                 match &event {
                     Event::Fatal { message } => self.fatal = Some(message.clone()),
@@ -116,6 +122,9 @@ pub(crate) fn make_plain(message: &mut GuestMessage) {
             plain_text(name);
             failure.iter_mut().for_each(plain_text);
             *output = file::plain_lines(output);
+        }
+        GuestMessage::Quiesced(answer) => {
+            answer.failure.iter_mut().chain(&mut answer.after).for_each(plain_text);
         }
         GuestMessage::LogDropped { .. } => {}
     }
@@ -165,7 +174,10 @@ mod tests {
             event(Event::VolumeMounted { name: evil(), formatted: true, grown: true, size_bytes: 1 }),
             0,
         );
-        record.take(GuestMessage::Hello { format: 1, instance: evil(), generation: 1, kernel: evil() }, 0);
+        record.take(
+            GuestMessage::Hello { format: 1, instance: evil(), generation: 1, kernel: evil(), freezes: true },
+            0,
+        );
         let state = ServiceState::Backoff { reason: evil(), delay_ms: 1 };
         let service = ServiceStatus { name: evil(), state, pid: None, restarts: 0 };
         record.take(GuestMessage::Status(Status { services: vec![service], ..Status::default() }), 0);

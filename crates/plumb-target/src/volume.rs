@@ -35,6 +35,11 @@ pub(crate) fn mark_initialized(volume: &Path) -> Result<(), TargetError> {
     file::sync_dir(marker.parent().unwrap_or(Path::new("/")))
 }
 
+/// What is in the volume now was never used.
+pub(crate) fn unmark_initialized(volume: &Path) -> Result<(), TargetError> {
+    file::remove(&marker(volume))
+}
+
 pub(crate) fn is_initialized(volume: &Path) -> bool {
     marker(volume).exists()
 }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 use plumb_model::release::ReleaseRef;
-use plumb_model::{AppName, CheckName, DeploymentName, MachineName, SignerName};
+use plumb_model::{AppName, CheckName, DeploymentName, MachineName, SignerName, SnapshotName};
 use plumb_ops::FeedName;
 
 mod config;
 mod lease;
 mod remote;
 mod state;
+mod volume;
 mod vouch;
 mod watch;
 
@@ -19,6 +20,7 @@ pub use config::*;
 pub use lease::*;
 pub use remote::*;
 pub use state::*;
+pub use volume::*;
 pub use vouch::*;
 pub use watch::*;
 
@@ -165,6 +167,8 @@ pub enum Command {
     Quota(Quota),
     /// Show where the state of deployments is, share it with other hosts, or copy it
     State(State),
+    /// Volumes of deployments, and snapshots of them
+    Volume(Volume),
     /// Check what this host offers
     Doctor,
     /// Print a completion script for a shell
@@ -607,13 +611,17 @@ pub struct Upgrade {
 
 /// `plumb rollback`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  plumb rollback shop")]
+#[command(after_help = "Examples:\n  plumb rollback shop\n  plumb rollback shop --with-data --dry-run")]
 pub struct Rollback {
     /// The deployment
     pub deployment: DeploymentName,
     /// The release, or the channel that points to it [default: the one before]
     #[arg(value_name = "RELEASE|APP@CHANNEL")]
     pub release: Option<ReleaseRef>,
+    /// Go back with the data as it was then: in the newest snapshot of that release's data, or in the one named. What is
+    /// there is copied first
+    #[arg(long, value_name = "SNAPSHOT", num_args = 0..=1, require_equals = true)]
+    pub with_data: Option<Option<SnapshotName>>,
     /// Print the plan, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -624,9 +632,12 @@ pub struct Rollback {
 pub struct Down {
     /// The deployment
     pub deployment: DeploymentName,
-    /// Also destroy its volumes and everything in them
+    /// Also destroy its volumes with everything in them, and the snapshots that plans have made
     #[arg(long)]
     pub volumes: bool,
+    /// Destroy volumes without asking
+    #[arg(long, short)]
+    pub yes: bool,
     /// Print the plan, and change nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -265,6 +265,7 @@ fn put_release(
             fence: 0,
             config: std::collections::BTreeMap::new(),
             machines: machines.iter().filter_map(entry).collect(),
+            snapshots: plumb_model::release::SnapshotPolicy::default(),
         },
         checks: None,
     };

@@ -23,6 +23,7 @@ use super::trial::{Groups, Trials};
 use super::wait::Source;
 use crate::clock::{uptime_ms, wait_for};
 use crate::error::Error;
+use crate::quiesce::{self, HOOK_RUN, Kernel, Quiesce, Wish};
 use crate::report::Reporter;
 use crate::signal::{self, Signals};
 use crate::{activity, limit};
@@ -38,6 +39,7 @@ pub struct Runtime<'a> {
     pub(super) group: Group,
     pub(super) slots: Vec<Slot>,
     pub(super) trials: Trials,
+    pub(super) quiesce: Quiesce<Kernel>,
     processes: BTreeMap<u32, (usize, Role)>,
     inputs: VecDeque<(usize, Input)>,
     was_ready: bool,
@@ -70,7 +72,8 @@ impl<'a> Runtime<'a> {
             syslog: SyslogSocket::make(Path::new("/dev/log")).map_err(Error::file("make", "/dev/log"))?,
             group: Group::new(&machine.services),
             slots: machine.services.iter().map(Slot::make).collect::<Result<_, _>>()?,
-            trials: Trials::new(&machine.checks, Groups::Ours)?,
+            trials: Trials::new(&[&machine.checks[..], &quiesce::commands(machine)].concat(), Groups::Ours)?,
+            quiesce: Quiesce::new(machine, Kernel),
             processes: BTreeMap::new(),
             inputs: VecDeque::new(),
             was_ready: false,
@@ -264,6 +267,10 @@ impl<'a> Runtime<'a> {
             Source::Notify(index) => self.handle_notices(index),
             Source::Check(index) => self.handle_check(index, !flags.is_empty()),
             Source::Trial(index) => self.trials.read(index),
+            Source::Quiesce => {
+                let wishes = self.quiesce.advance();
+                self.fulfil(wishes);
+            }
         }
     }
 
@@ -290,6 +297,14 @@ impl<'a> Runtime<'a> {
                         let answer = self.trials.begin(uptime_ms(), run, &name);
                         answer.into_iter().for_each(|answer| self.answer(answer));
                     }
+                    Ok(HostMessage::Freeze { run, volumes, hold_ms }) => {
+                        let wishes = self.quiesce.freeze(run, &volumes, hold_ms);
+                        self.fulfil(wishes);
+                    }
+                    Ok(HostMessage::Thaw { run }) => {
+                        let wishes = self.quiesce.thaw(run);
+                        self.fulfil(wishes);
+                    }
                     Err(problem) => self.reporter.say(&format!("control port: {problem}")),
                 }
             }
@@ -301,8 +316,27 @@ impl<'a> Runtime<'a> {
     }
 
     fn answer(&mut self, answer: CheckAnswer) {
+        if answer.run == HOOK_RUN {
+            let wishes = self.quiesce.ran(&answer);
+            return self.fulfil(wishes);
+        }
         self.reporter.say(&check_text(&answer));
         self.reporter.control.send(&GuestMessage::Checked(answer));
+    }
+
+    fn fulfil(&mut self, wishes: Vec<Wish>) {
+        for wish in wishes {
+            match wish {
+                Wish::Run(name) => {
+                    let answer = self.trials.begin(uptime_ms(), HOOK_RUN, &name);
+                    answer.into_iter().for_each(|answer| self.answer(answer));
+                }
+                Wish::Answer(answer) => {
+                    self.reporter.say(&quiesce::text(&answer));
+                    self.reporter.control.send(&GuestMessage::Quiesced(answer));
+                }
+            }
+        }
     }
 
     fn begin_shutdown(&mut self, why: &str) {
@@ -310,6 +344,7 @@ impl<'a> Runtime<'a> {
             self.shutdown_deadline = Some(uptime_ms() + limit::SHUTDOWN_MS);
             self.reporter.say(&format!("stopping, {why}"));
             self.reporter.event(Event::Stopping);
+            self.quiesce.let_go();
             self.group.stop();
         }
     }

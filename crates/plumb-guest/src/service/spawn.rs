@@ -126,8 +126,8 @@ pub fn start(command: &Command, around: &Surroundings) -> Result<Child, String> 
     let failed = |error: io::Error| format!("cannot run `{program}`: {error}");
     let prepared = prepare(command, around).map_err(failed)?;
     let (reader, writer) = io::pipe().map_err(failed)?;
-    // SAFETY: this process has one thread, so the child has a consistent copy of everything; it still only makes
-    // system calls (see `child`) and never returns.
+    // SAFETY: a second thread may hold a file system still (see `quiesce`), so the child only makes system calls (see
+    // `child`) and never returns.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         // SAFETY: `prepared` is complete and lives until execve or _exit.

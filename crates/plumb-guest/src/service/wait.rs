@@ -29,6 +29,8 @@ pub enum Source {
     Check(usize),
     /// Output of a check that the host asked for.
     Trial(usize),
+    /// The thread that holds volumes.
+    Quiesce,
 }
 
 impl Runtime<'_> {
@@ -69,6 +71,10 @@ impl Runtime<'_> {
         for (index, output, flags) in self.trials.interests() {
             sources.push(Source::Trial(index));
             polled.push(PollFd::from_borrowed_fd(output, flags));
+        }
+        if let Some(news) = self.quiesce.interest() {
+            sources.push(Source::Quiesce);
+            polled.push(PollFd::from_borrowed_fd(news, PollFlags::IN));
         }
         // An error (EINTR) shows as nothing ready; the next turn polls again.
         if poll(&mut polled, timeout.as_ref()).is_err() {

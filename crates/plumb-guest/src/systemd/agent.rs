@@ -13,6 +13,7 @@ use crate::clock::uptime_ms;
 use crate::console::Console;
 use crate::control::Control;
 use crate::error::Error;
+use crate::quiesce::{self, HOOK_RUN, Kernel, Quiesce, Wish};
 use crate::report::Reporter;
 use crate::service::{Groups, Trials, check_text, state_text};
 use crate::signal::Signals;
@@ -24,6 +25,9 @@ use crate::{activity, document, limit};
 /// What keeps it from beginning.
 pub fn run() -> Result<(), Error> {
     let machine = document::machine("")?;
+    let (checks, quiesce) =
+        ([&machine.checks[..], &quiesce::commands(&machine)].concat(), Quiesce::new(&machine, Kernel));
+    quiesce.thaw_left();
     let Init::Systemd(units) = machine.init else {
         let problem = "its services are not run by systemd".to_owned();
         return Err(Error::Contradiction { path: MACHINE_SPEC_PATH, problem });
@@ -42,7 +46,8 @@ pub fn run() -> Result<(), Error> {
         look_at: 0,
         probe_at: 0,
         services: units.into_iter().map(Watched::new).collect(),
-        trials: Trials::new(&machine.checks, Groups::Systemd)?,
+        trials: Trials::new(&checks, Groups::Systemd)?,
+        quiesce,
         is_stopping: false,
         was_ready: false,
     };
@@ -64,6 +69,7 @@ enum Source {
     Look,
     Check(usize),
     Trial(usize),
+    Quiesce,
 }
 
 struct Agent {
@@ -80,6 +86,7 @@ struct Agent {
     probe_at: u64,
     services: Vec<Watched>,
     trials: Trials,
+    quiesce: Quiesce<Kernel>,
     is_stopping: bool,
     was_ready: bool,
 }
@@ -98,6 +105,10 @@ impl Agent {
                 Source::Look => self.finish_look(),
                 Source::Check(index) => self.services[index].advance(uptime_ms(), !flags.is_empty()),
                 Source::Trial(index) => self.trials.read(index),
+                Source::Quiesce => {
+                    let wishes = self.quiesce.advance();
+                    self.fulfil(wishes);
+                }
             }
         }
         self.trials.collect();
@@ -164,6 +175,10 @@ impl Agent {
             sources.push(Source::Trial(index));
             polled.push(PollFd::from_borrowed_fd(output, flags));
         }
+        if let Some(news) = self.quiesce.interest() {
+            sources.push(Source::Quiesce);
+            polled.push(PollFd::from_borrowed_fd(news, PollFlags::IN));
+        }
         // An error (EINTR) shows as nothing ready; the next turn polls again.
         if poll(&mut polled, Some(&timeout)).is_err() {
             return Vec::new();
@@ -212,6 +227,14 @@ impl Agent {
                         let answer = self.trials.begin(uptime_ms(), run, &name);
                         answer.into_iter().for_each(|answer| self.answer(answer));
                     }
+                    Ok(HostMessage::Freeze { run, volumes, hold_ms }) => {
+                        let wishes = self.quiesce.freeze(run, &volumes, hold_ms);
+                        self.fulfil(wishes);
+                    }
+                    Ok(HostMessage::Thaw { run }) => {
+                        let wishes = self.quiesce.thaw(run);
+                        self.fulfil(wishes);
+                    }
                     Err(problem) => self.reporter.say(&format!("control port: {problem}")),
                 }
             }
@@ -223,8 +246,27 @@ impl Agent {
     }
 
     fn answer(&mut self, answer: CheckAnswer) {
+        if answer.run == HOOK_RUN {
+            let wishes = self.quiesce.ran(&answer);
+            return self.fulfil(wishes);
+        }
         self.reporter.say(&check_text(&answer));
         self.reporter.control.send(&GuestMessage::Checked(answer));
+    }
+
+    fn fulfil(&mut self, wishes: Vec<Wish>) {
+        for wish in wishes {
+            match wish {
+                Wish::Run(name) => {
+                    let answer = self.trials.begin(uptime_ms(), HOOK_RUN, &name);
+                    answer.into_iter().for_each(|answer| self.answer(answer));
+                }
+                Wish::Answer(answer) => {
+                    self.reporter.say(&quiesce::text(&answer));
+                    self.reporter.control.send(&GuestMessage::Quiesced(answer));
+                }
+            }
+        }
     }
 
     fn shut_down(&mut self) {
@@ -233,6 +275,7 @@ impl Agent {
         }
         self.reporter.say("stopping, told by the host");
         self.reporter.event(Event::Stopping);
+        self.quiesce.let_go();
         // systemd(1), "Signals": starts poweroff.target. It needs neither a bus nor another program.
         // SAFETY: kill takes two integers and touches no memory.
         unsafe { libc::kill(1, libc::SIGRTMIN() + 4) };

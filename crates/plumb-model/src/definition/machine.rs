@@ -12,7 +12,7 @@ use super::service::Userland;
 use super::table::{Field, Table};
 use super::{
     Init, Machine, Publish, Scripts, Service, Volume, check, config, content, oci, operate, script, service,
-    value,
+    snapshot, value,
 };
 use crate::{MachineName, ServiceName, VolumeName};
 
@@ -272,7 +272,7 @@ fn read_volumes(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<VolumeNa
 }
 
 fn read_volume(table: &Table<'_>, report: &mut Report<'_>) -> Option<(Span, Volume)> {
-    table.allow(&["mount", "owner", "size"], report);
+    table.allow(&["mount", "owner", "size", "snapshot"], report);
     let size_mib = table
         .required("size", "\"1GiB\"", report)
         .and_then(|field| value::size_mib(&field, VOLUME_MIB, report));
@@ -288,8 +288,9 @@ fn read_volume(table: &Table<'_>, report: &mut Report<'_>) -> Option<(Span, Volu
         Some((field.span, path))
     });
     let owner = table.get("owner").and_then(|field| account(&field, report));
+    let snapshot = snapshot::read_volume(table, report);
     let (span, mount) = mount?;
-    Some((span, Volume { size_bytes: size_mib? << 20, mount, owner }))
+    Some((span, Volume { size_bytes: size_mib? << 20, mount, owner, snapshot }))
 }
 
 pub(super) fn account(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {

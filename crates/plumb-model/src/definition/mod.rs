@@ -13,6 +13,7 @@
 //!   script.PACKAGE                        ScriptChoice  read in script.rs
 //!   publish = ["HOST:GUEST"]              Publish
 //! [check.NAME]                            Check      read in probe.rs
+//! [snapshots]                             SnapshotPolicy  read in snapshot.rs
 //! ```
 //!
 //! Reading goes on after an error, so that all of them are told at once. What concerns one machine is checked where
@@ -29,6 +30,7 @@ mod operate;
 mod probe;
 mod script;
 mod service;
+mod snapshot;
 mod table;
 mod value;
 
@@ -41,7 +43,7 @@ use toml::de::DeTable;
 
 use crate::check::Check;
 use crate::config::Schema;
-use crate::release::{Rolling, Task, Watch};
+use crate::release::{Rolling, SnapshotPolicy, Task, Watch};
 use crate::{AppName, ChannelName, CheckName, Digest, MachineName, ServiceName, TaskName, VolumeName};
 use diagnostic::{Report, quoted};
 use machine::Draft;
@@ -50,6 +52,7 @@ use table::{Field, Table};
 pub use channel::{ChannelPolicy, Requirement};
 pub use config::{ConfigTemplate, check_template, has_secret};
 pub use diagnostic::{DefinitionErrors, Diagnostic};
+pub use snapshot::VolumeSnapshot;
 
 /// Largest definition that is read. One of a hundred machines has some 30 KiB; a file beyond this is not a definition.
 pub const MAX_DEFINITION_BYTES: usize = 1024 * 1024;
@@ -86,6 +89,9 @@ pub struct Definition {
     /// What a deployment can set.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: Schema,
+    /// How its data is kept before it is changed.
+    #[serde(skip_serializing_if = "SnapshotPolicy::is_default")]
+    pub snapshots: SnapshotPolicy,
 }
 
 /// The release below which a rollback is refused.
@@ -336,6 +342,9 @@ pub struct Volume {
     pub mount: String,
     /// Owning user of the volume's root directory when it is formatted; `None` is root.
     pub owner: Option<String>,
+    /// How it is kept from changing while it is copied.
+    #[serde(skip_serializing_if = "VolumeSnapshot::is_default")]
+    pub snapshot: VolumeSnapshot,
 }
 
 /// `service.NAME`. Exactly one of `from` and `exec` is there; neither in a machine of a container image whose own
@@ -411,7 +420,7 @@ impl Definition {
 }
 
 fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
-    root.allow(&["app", "base", "channel", "check", "config", "fence", "machine"], report);
+    root.allow(&["app", "base", "channel", "check", "config", "fence", "machine", "snapshots"], report);
     let app = root.required("app", "\"shop\"", report).and_then(|field| field.parsed("\"shop\"", report));
     let fence = root.get("fence").and_then(|field| read_fence(&field, report));
     let base = read_base(root.get("base").as_ref(), report);
@@ -427,7 +436,8 @@ fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
     }
     let machines = drafts.into_iter().map(|(name, draft)| (name, draft.machine)).collect();
     let checks = probes.into_iter().map(|(name, draft)| (name, draft.check)).collect();
-    Some(Definition { app: app?, base: base?, machines, fence, channels, checks, config })
+    let snapshots = snapshot::read_policy(root, report);
+    Some(Definition { app: app?, base: base?, machines, fence, channels, checks, config, snapshots })
 }
 
 fn read_fence(field: &Field<'_>, report: &mut Report<'_>) -> Option<Fence> {

@@ -8,7 +8,7 @@ use plumb_image::assemble::{Choice, PackageInput};
 use plumb_image::deb::PackageContent;
 use plumb_image::tree::Layer;
 use plumb_model::config::ConfigName;
-use plumb_model::definition::{ConfigTemplate, Init, Machine, Service};
+use plumb_model::definition::{ConfigTemplate, Init, Machine, Service, VolumeSnapshot};
 use plumb_model::image::ImagePackage;
 use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
 use plumb_model::{Digest, MachineName, ServiceName, VolumeName};
@@ -48,6 +48,9 @@ struct Recipe<'a> {
     services: &'a BTreeMap<ServiceName, Service>,
     /// Name, mount point, owner; not the size, which belongs to the release.
     volumes: Vec<(&'a VolumeName, &'a str, Option<&'a str>)>,
+    /// Commands around snapshots.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    snapshots: BTreeMap<&'a VolumeName, &'a VolumeSnapshot>,
     packages: Vec<(&'a str, Digest, Layer)>,
     /// In the manifest, too: two ways to the same packages are two images.
     without: &'a BTreeSet<PackageName>,
@@ -138,6 +141,13 @@ impl Job<'_> {
             services: &self.machine.services,
             volumes: volumes
                 .map(|(name, volume)| (name, volume.mount.as_str(), volume.owner.as_deref()))
+                .collect(),
+            snapshots: self
+                .machine
+                .volumes
+                .iter()
+                .map(|(name, volume)| (name, &volume.snapshot))
+                .filter(|(_, snapshot)| matches!(snapshot, VolumeSnapshot::Commands { .. }))
                 .collect(),
             packages: packages
                 .map(|package| (package.name.as_str(), package.digest, self.layer(package)))

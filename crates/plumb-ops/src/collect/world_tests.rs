@@ -424,6 +424,7 @@ pub(crate) fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
             fence: 0,
             config: std::collections::BTreeMap::new(),
             machines: [("web".parse().unwrap(), machine)].into(),
+            snapshots: plumb_model::release::SnapshotPolicy::default(),
         },
         checks: None,
     };

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::ConfigError;
 use super::seal::{self, Identities, Purpose};
-use crate::deploy::{Locked, Which};
+use crate::deploy::{Errand, Locked, Which};
 use crate::error::OpsError;
 use crate::project::read_text;
 use crate::trust::random;
@@ -132,12 +132,9 @@ impl Plumb<'_> {
         let wanted = |state: &State| state.configured(name).map(|configured| configured.wanted);
         if let Some(current) = record.current.as_ref().filter(|_| apply != Apply::Later) {
             let release = self.read_release(current)?;
-            let outcome = self.deploy(
-                name,
-                (&release, Origin::Release),
-                Which::With(change.clone()),
-                apply == Apply::DryRun,
-            )?;
+            let which = Which::With(change.clone());
+            let errand = Errand::to(&release, which, Origin::Release, apply == Apply::DryRun);
+            let outcome = self.deploy(name, errand)?;
             let configuration = wanted(&self.state()?)?;
             return Ok(ConfigOutcome {
                 deployment: name.clone(),

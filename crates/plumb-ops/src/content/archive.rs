@@ -11,6 +11,7 @@ use plumb_model::{Digest, MachineName};
 use serde::de::DeserializeOwned;
 
 use crate::Plumb;
+use crate::content::error::ContentError;
 use crate::contents::StoreObjects;
 use crate::error::OpsError;
 
@@ -49,11 +50,11 @@ impl Plumb<'_> {
         let failed = |error: ArchiveError| self.content_failed(target, error);
         match unpacked {
             Some(entries) => archive::strip(entries, source.strip, name).map_err(failed),
-            None if source.strip > 0 => Err(OpsError::NotAnArchive {
+            None if source.strip > 0 => Err(OpsError::Content(ContentError::NotAnArchive {
                 machine: machine.clone(),
                 target: target.to_owned(),
                 file: name.to_owned(),
-            }),
+            })),
             None => {
                 let size = self.store.size(&source.sha256)?.unwrap_or_default();
                 Ok([(String::new(), Entry::file(source.sha256, size, 0o644))].into())
@@ -120,7 +121,7 @@ impl Plumb<'_> {
         target: &str,
         error: impl std::error::Error + Send + Sync + 'static,
     ) -> OpsError {
-        OpsError::Content { target: target.to_owned(), source: Box::new(error) }
+        OpsError::Content(ContentError::Unusable { target: target.to_owned(), source: Box::new(error) })
     }
 }
 

@@ -22,6 +22,7 @@ use rayon::prelude::*;
 
 use crate::Plumb;
 use crate::build::Job;
+use crate::content::error::ContentError;
 use crate::contents::StoreObjects;
 use crate::error::{OpsError, io};
 use crate::lock::Transfer;
@@ -49,7 +50,7 @@ fn failed<E>(machine: &MachineName) -> impl Fn(E) -> OpsError + use<'_, E>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
-    |error| OpsError::Container { machine: machine.clone(), source: Box::new(error) }
+    |error| OpsError::Content(ContentError::Container { machine: machine.clone(), source: Box::new(error) })
 }
 
 impl Plumb<'_> {
@@ -90,7 +91,10 @@ impl Plumb<'_> {
                 }
             }
         }
-        Err(OpsError::Container { machine: name.clone(), source: "its list names only lists".into() })
+        Err(OpsError::Content(ContentError::Container {
+            machine: name.clone(),
+            source: "its list names only lists".into(),
+        }))
     }
 
     /// Every object a container image consists of, all of them in the store.
@@ -111,7 +115,10 @@ impl Plumb<'_> {
                 }
             }
         }
-        Err(OpsError::Container { machine: name.clone(), source: "its list names only lists".into() })
+        Err(OpsError::Content(ContentError::Container {
+            machine: name.clone(),
+            source: "its list names only lists".into(),
+        }))
     }
 
     fn bring(
@@ -144,7 +151,10 @@ impl Plumb<'_> {
             })?;
             let (digest, _) = self.store.put_reader(&mut file)?;
             if digest != piece.digest {
-                return Err(OpsError::WrongBlob { machine: machine.clone(), path: blob });
+                return Err(OpsError::Content(ContentError::WrongBlob {
+                    machine: machine.clone(),
+                    path: blob,
+                }));
             }
         }
         Ok(())
@@ -265,9 +275,11 @@ fn described(name: &MachineName, machine: &Machine, config: &Config) -> Result<M
     }
     for (service_name, service) in &mut machine.services {
         if service.exec.is_none() {
-            let program = config.command.first().ok_or_else(|| OpsError::NoCommand {
-                machine: name.clone(),
-                service: service_name.to_string(),
+            let program = config.command.first().ok_or_else(|| {
+                OpsError::Content(ContentError::NoCommand {
+                    machine: name.clone(),
+                    service: service_name.to_string(),
+                })
             })?;
             service.exec = Some(quoted(program));
         }

@@ -9,6 +9,7 @@
 
 mod archive;
 mod container;
+pub(crate) mod error;
 mod npm;
 mod wheel;
 
@@ -24,6 +25,7 @@ use plumb_model::lock::{Lock, LockedWheel};
 use serde::Serialize;
 
 use crate::Plumb;
+use crate::content::error::ContentError;
 use crate::error::OpsError;
 use crate::lock::Transfer;
 use crate::project::{AppFile, AppFileKind, Project};
@@ -93,9 +95,11 @@ fn remote<'a>(
         Source::Pip(_) => {
             let locked = place.lock.machines.get(place.name);
             let python = locked.and_then(|locked| wheel::python(place.lock, locked));
-            let python = python.ok_or_else(|| OpsError::NoPython {
-                machine: place.name.clone(),
-                target: content.target.clone(),
+            let python = python.ok_or_else(|| {
+                OpsError::Content(ContentError::NoPython {
+                    machine: place.name.clone(),
+                    target: content.target.clone(),
+                })
             })?;
             let wheels = locked.into_iter().flat_map(|locked| &locked.wheels);
             What::Wheels { python, wheels: wheels.filter(|wheel| wheel.target == content.target).collect() }

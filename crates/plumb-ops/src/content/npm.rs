@@ -11,6 +11,7 @@ use plumb_model::definition::NpmSource;
 
 use super::archive::file_name;
 use crate::Plumb;
+use crate::content::error::ContentError;
 use crate::error::OpsError;
 use crate::project::{Project, read_text};
 
@@ -22,8 +23,9 @@ pub(super) fn plan(project: &Project, source: &NpmSource, target: &str) -> Resul
     let folder = project.folder.join(&source.folder);
     let manifest = read_text(&folder.join("package.json"))?;
     let lock = read_text(&folder.join("package-lock.json"))?;
-    npm::plan(&manifest, &lock, &source.skip_scripts)
-        .map_err(|source| OpsError::Npm { target: target.to_owned(), source: Box::new(source) })
+    npm::plan(&manifest, &lock, &source.skip_scripts).map_err(|source| {
+        OpsError::Content(ContentError::Npm { target: target.to_owned(), source: Box::new(source) })
+    })
 }
 
 /// The tarball of a package.
@@ -81,17 +83,20 @@ impl Plumb<'_> {
         target: &str,
     ) -> Result<BTreeMap<String, Entry>, OpsError> {
         let label = format!("{target}/{}", package.path);
-        let (digest, _) =
-            known_file(&self.store, &check(package))?.ok_or_else(|| OpsError::NotAnArchive {
+        let (digest, _) = known_file(&self.store, &check(package))?.ok_or_else(|| {
+            OpsError::Content(ContentError::NotAnArchive {
                 machine: machine.clone(),
                 target: label.clone(),
                 file: package.url.clone(),
-            })?;
+            })
+        })?;
         let name = file_name(&package.url);
-        let unpacked = self.unpacked(&digest, name, &label)?.ok_or_else(|| OpsError::NotAnArchive {
-            machine: machine.clone(),
-            target: label.clone(),
-            file: name.to_owned(),
+        let unpacked = self.unpacked(&digest, name, &label)?.ok_or_else(|| {
+            OpsError::Content(ContentError::NotAnArchive {
+                machine: machine.clone(),
+                target: label.clone(),
+                file: name.to_owned(),
+            })
         })?;
         let mut entries = plumb_image::archive::strip(unpacked, 1, name)
             .map_err(|error| self.content_failed(&label, error))?;

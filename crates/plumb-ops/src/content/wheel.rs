@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::archive::file_name;
 use crate::Plumb;
+use crate::content::error::ContentError;
 use crate::error::OpsError;
 use crate::lock::Transfer;
 use crate::project::{Project, read_text};
@@ -80,11 +81,19 @@ impl Plumb<'_> {
                 let Source::Pip(source) = &content.source else { continue };
                 let locked = lock.machines.get(name);
                 let python = locked.and_then(|locked| python(lock, locked)).ok_or_else(|| {
-                    OpsError::NoPython { machine: name.clone(), target: content.target.clone() }
+                    OpsError::Content(ContentError::NoPython {
+                        machine: name.clone(),
+                        target: content.target.clone(),
+                    })
                 })?;
                 let path = project.folder.join(&source.requirements);
                 let text = read_text(&path)?;
-                let failed = |source| OpsError::Requirements { path: path.clone(), source: Box::new(source) };
+                let failed = |source| {
+                    OpsError::Content(ContentError::Requirements {
+                        path: path.clone(),
+                        source: Box::new(source),
+                    })
+                };
                 let environment = Environment::cpython(&python.full);
                 let pins = parse_requirements(&text, &environment).map_err(failed)?;
                 let chosen = self.choose_wheels(project, pins, &python).map_err(|error| match error {
@@ -167,14 +176,17 @@ impl Plumb<'_> {
             let extras = &chosen.requirement.extras;
             let found =
                 python::missing_requirements(&metadata, extras, &there, environment).map_err(|source| {
-                    OpsError::Requirements { path: path.to_owned(), source: Box::new(source) }
+                    OpsError::Content(ContentError::Requirements {
+                        path: path.to_owned(),
+                        source: Box::new(source),
+                    })
                 })?;
             missing.extend(found.into_iter().map(|name| format!("`{}` needs `{name}`", wheel.name)));
         }
         if missing.is_empty() {
             return Ok(());
         }
-        Err(OpsError::Unpinned { path: path.to_owned(), missing })
+        Err(OpsError::Content(ContentError::Unpinned { path: path.to_owned(), missing }))
     }
 
     /// A wheel's entries by path without `/`, its `.dist-info` folder, and where its files go.
@@ -217,10 +229,10 @@ impl Plumb<'_> {
         for wheel in wheels {
             for (path, entry) in self.installed(wheel, python, &interpreter)? {
                 if all.insert(path.clone(), entry).is_some() {
-                    return Err(OpsError::TwoWheels {
+                    return Err(OpsError::Content(ContentError::TwoWheels {
                         machine: machine.clone(),
                         path: format!("{target}{path}"),
-                    });
+                    }));
                 }
             }
         }

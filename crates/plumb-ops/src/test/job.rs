@@ -221,8 +221,12 @@ mod tests {
     fn shop() -> (Release, Checks) {
         let web = ("web".parse().expect("name"), machine(2, &[(8080, 80), (8081, 80), (8443, 443)]));
         let db = ("db".parse().expect("name"), machine(1, &[]));
-        let content =
-            Content { fence: 0, config: std::collections::BTreeMap::new(), machines: [web, db].into() };
+        let content = Content {
+            fence: 0,
+            config: std::collections::BTreeMap::new(),
+            machines: [web, db].into(),
+            snapshots: plumb_model::release::SnapshotPolicy::default(),
+        };
         let release = Release {
             format: Release::FORMAT,
             app: "shop".parse().expect("name"),

@@ -187,8 +187,13 @@ impl<'w, 'p> Watcher<'w, 'p> {
         let instances: Vec<InstanceName> = names.iter().map(|(_, instance)| instance.clone()).collect();
         let addresses = allocate(&known, &instances)?;
         let settings = self.plumb.settings_of(state, &self.name, &release)?;
-        let wanted =
-            Wanted { release: &release, kind: PlanKind::Repair, addresses: &addresses, settings: &settings };
+        let wanted = Wanted {
+            release: &release,
+            kind: PlanKind::Repair,
+            addresses: &addresses,
+            settings: &settings,
+            data: plumb_plan::DataWish::default(),
+        };
         let mut expected = BTreeMap::new();
         for (machine, instance) in names {
             let (boot, _) = boot_spec(&self.name, (&machine, &instance), &wanted, 0)?;
@@ -268,7 +273,13 @@ impl<'w, 'p> Watcher<'w, 'p> {
         plumb.check_images(release)?;
         let observed = plumb.observed(&locked)?;
         let parent = locked.state.last_plan(&self.name)?.map(|record| record.plan);
-        let wanted = Wanted { release, kind: PlanKind::Repair, addresses, settings };
+        let wanted = Wanted {
+            release,
+            kind: PlanKind::Repair,
+            addresses,
+            settings,
+            data: plumb_plan::DataWish::default(),
+        };
         let Some(plan) = plan_repair(&self.name, &observed, (&wanted, &due), parent.as_ref())? else {
             return Ok(());
         };

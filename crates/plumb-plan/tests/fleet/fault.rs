@@ -32,7 +32,10 @@ fn host() -> Host {
     for number in 1..=2 {
         let image = |name: &str| format!("{name} {number}");
         let mut db = plain(&image("db"), 1);
-        db.volumes.insert("data".parse().expect("a name"), VolumeSize { size_bytes: 1 << 30 });
+        db.volumes.insert(
+            "data".parse().expect("a name"),
+            VolumeSize { size_bytes: 1 << 30, snapshot: plumb_model::release::Quiesce::Freeze },
+        );
         let mut api = plain(&image("api"), 2);
         api.needs = vec!["db".parse().expect("a name")];
         for (name, when) in [("migrate", When::Before), ("warm", When::After)] {
@@ -72,11 +75,9 @@ fn kind_of(action: &Action) -> &'static str {
         Action::Remove { .. } => "remove",
         Action::Commit { .. } => "commit",
         Action::Teardown => "take down",
-        #[expect(
-            unreachable_patterns,
-            reason = "kinds of steps that are added later are named where they are"
-        )]
-        _ => "other",
+        Action::Snapshot { .. } => "snapshot",
+        Action::Restore { .. } => "restore",
+        Action::Prune { .. } => "remove snapshots",
     }
 }
 

@@ -123,7 +123,12 @@ impl Host {
             (name.clone(), seen)
         });
         let fence = self.current.as_ref().map_or(0, |current| self.releases[&current.number].content.fence);
-        Observed { instances: instances.collect(), current: self.current.clone(), fence }
+        Observed {
+            instances: instances.collect(),
+            current: self.current.clone(),
+            fence,
+            ..Observed::default()
+        }
     }
 
     fn names(release: &Release) -> Vec<(MachineName, InstanceName)> {
@@ -148,7 +153,13 @@ impl Host {
         let addresses = self.addresses_for(&release);
         let observed = self.observed();
         let settings = Settings::default();
-        let wanted = Wanted { release: &release, kind, addresses: &addresses, settings: &settings };
+        let wanted = Wanted {
+            release: &release,
+            kind,
+            addresses: &addresses,
+            settings: &settings,
+            data: plumb_plan::DataWish::default(),
+        };
         let plan = plan_up(&self.name, &observed, &wanted, self.last.as_ref())?;
         assert_eq!(check(&plan, &observed, Some(&release)), [], "{}: {plan:#?}", self.trace.join("\n"));
         Ok(plan)
@@ -243,8 +254,13 @@ impl Host {
         let release = self.releases[&current.number].clone();
         let addresses = self.addresses_for(&release);
         let settings = Settings::default();
-        let wanted =
-            Wanted { release: &release, kind: PlanKind::Repair, addresses: &addresses, settings: &settings };
+        let wanted = Wanted {
+            release: &release,
+            kind: PlanKind::Repair,
+            addresses: &addresses,
+            settings: &settings,
+            data: plumb_plan::DataWish::default(),
+        };
         let mut expected = BTreeMap::new();
         for (machine, instance) in Host::names(&release) {
             let (boot, _) = boot_spec(&self.name, (&machine, &instance), &wanted, 0).expect("boots");
@@ -307,7 +323,13 @@ impl Host {
         let all: BTreeSet<&InstanceName> = names.iter().map(|(_, name)| name).collect();
         let is_there = self.vms.keys().collect::<BTreeSet<_>>() == all;
         let settings = Settings::default();
-        let wanted = Wanted { release, kind: PlanKind::Up, addresses: &self.addresses, settings: &settings };
+        let wanted = Wanted {
+            release,
+            kind: PlanKind::Up,
+            addresses: &self.addresses,
+            settings: &settings,
+            data: plumb_plan::DataWish::default(),
+        };
         let is_good = names.iter().all(|(machine, name)| {
             let boot = boot_spec(&self.name, (machine, name), &wanted, 0).map(|(boot, _)| boot.boot);
             let publishes = !release.content.machines[machine].publish.is_empty();

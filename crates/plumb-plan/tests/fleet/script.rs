@@ -50,7 +50,12 @@ pub fn release(number: u64, fence: u64, machines: &BTreeMap<MachineName, Release
         definition: Digest::of(b""),
         lock: Digest::of(b""),
         checks: None,
-        content: Content { fence, machines: machines.clone(), config: BTreeMap::new() },
+        content: Content {
+            fence,
+            machines: machines.clone(),
+            config: BTreeMap::new(),
+            snapshots: plumb_model::release::SnapshotPolicy::default(),
+        },
     }
 }
 
@@ -74,7 +79,10 @@ impl Story {
                     guest_port: 80,
                 }),
                 "volume" => {
-                    made.volumes.insert("data".parse().expect("a name"), VolumeSize { size_bytes: 1 << 30 });
+                    made.volumes.insert(
+                        "data".parse().expect("a name"),
+                        VolumeSize { size_bytes: 1 << 30, snapshot: plumb_model::release::Quiesce::Freeze },
+                    );
                 }
                 "away" => made.rolling.max_unavailable = next().parse().expect("a number"),
                 "canary" => {

@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 use plumb_model::Digest;
-use plumb_model::release::{Release, ReleaseMachine, VolumeSize};
+use plumb_model::release::{Quiesce, Release, ReleaseMachine, VolumeSize};
 use plumb_plan::{Explanation, Known, Observed, PlanKind, explain, plan_down, start_order};
 
 use super::world::{name, running, shop, up};
@@ -118,8 +118,14 @@ fn what_cannot_be_undone_is_named() {
     let (before, mut after) = (shop(1, ""), shop(2, ""));
     after.content.fence = 2;
     change(&mut after, "db", |db| {
-        db.volumes.insert("data".parse().expect("name"), VolumeSize { size_bytes: 2 << 30 });
-        db.volumes.insert("wal".parse().expect("name"), VolumeSize { size_bytes: 1 << 20 });
+        db.volumes.insert(
+            "data".parse().expect("name"),
+            VolumeSize { size_bytes: 2 << 30, snapshot: Quiesce::Freeze },
+        );
+        db.volumes.insert(
+            "wal".parse().expect("name"),
+            VolumeSize { size_bytes: 1 << 20, snapshot: Quiesce::Freeze },
+        );
     });
     expect_text(
         &upgrade(&running(&before), Some(&before), &after),

@@ -2,4 +2,5 @@
 
 mod explain;
 mod planner;
+mod snapshot;
 mod world;

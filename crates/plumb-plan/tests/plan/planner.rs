@@ -7,7 +7,8 @@ use plumb_model::config::{ConfigRef, Settings};
 use plumb_model::release::{Canary, Publish, Release, ReleaseMachine, Rolling, Task, When};
 use plumb_model::{Digest, InstanceName};
 use plumb_plan::{
-    Action, Observed, ObservedInstance, Plan, PlanKind, Violation, Wanted, check, plan_down, plan_repair,
+    Action, DataWish, Observed, ObservedInstance, Plan, PlanKind, Violation, Wanted, check, plan_down,
+    plan_repair,
 };
 use proptest::prelude::*;
 
@@ -39,6 +40,9 @@ fn text(plan: &Plan) -> String {
             Action::Settle { instances, for_ms } => format!("settle {} {for_ms}\n", join(instances)),
             Action::Remove { instance } => format!("remove {instance}\n"),
             Action::Commit { number, .. } => format!("commit {number}\n"),
+            Action::Snapshot { .. } | Action::Restore { .. } | Action::Prune { .. } => {
+                unreachable!("data is told of in `snapshot`")
+            }
             Action::Teardown => "teardown\n".to_owned(),
         })
         .collect()
@@ -261,8 +265,13 @@ fn a_repair_touches_what_is_due_and_nothing_else() {
         let due: BTreeSet<InstanceName> = due.iter().map(|name| name.parse().expect("a name")).collect();
         let addresses = addresses_for(&release);
         let settings = Settings::default();
-        let wanted =
-            Wanted { release: &release, kind: PlanKind::Repair, addresses: &addresses, settings: &settings };
+        let wanted = Wanted {
+            release: &release,
+            kind: PlanKind::Repair,
+            addresses: &addresses,
+            settings: &settings,
+            data: DataWish::default(),
+        };
         let plan = plan_repair(&name(), observed, (&wanted, &due), None).expect("it can be planned");
         plan.iter().for_each(|plan| assert_eq!(check(plan, observed, Some(&release)), []));
         plan.as_ref().map_or_else(String::new, text)
@@ -456,7 +465,7 @@ fn a_circle_of_needs_is_refused() {
     assert_eq!(error.to_string(), "machines need each other in a circle: `a`, `b`");
 }
 
-fn random_release(number: u64) -> impl Strategy<Value = Release> {
+pub(crate) fn random_release(number: u64) -> impl Strategy<Value = Release> {
     proptest::collection::btree_map(
         0u8..6,
         (0u8..3, 1u32..4, proptest::collection::vec(0u8..6, 0..3), any::<bool>(), 1u32..4),

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use plumb_model::config::Settings;
-use plumb_model::release::{Content, Publish, Release, ReleaseMachine, Rolling, VolumeSize, Watch};
+use plumb_model::release::{
+    Content, Publish, Quiesce, Release, ReleaseMachine, Rolling, SnapshotPolicy, VolumeSize, Watch,
+};
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
 use plumb_plan::{
-    Addresses, Observed, ObservedInstance, Plan, PlanError, PlanKind, Wanted, allocate, boot_spec, plan_up,
-    task_instances,
+    Addresses, DataWish, Observed, ObservedInstance, Plan, PlanError, PlanKind, Wanted, allocate, boot_spec,
+    plan_up, task_instances,
 };
 
 pub fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
@@ -45,6 +47,7 @@ pub fn release(number: u64, fence: u64, machines: Vec<(&str, ReleaseMachine)>) -
                 .into_iter()
                 .map(|(name, machine)| (name.parse().expect("name"), machine))
                 .collect(),
+            snapshots: SnapshotPolicy::default(),
         },
     }
 }
@@ -72,12 +75,22 @@ pub fn running(release: &Release) -> Observed {
 /// Everything of `release` runs, and was told `settings`.
 pub fn running_with(release: &Release, settings: &Settings) -> Observed {
     let addresses = addresses_for(release);
-    let mut observed =
-        Observed { current: Some(release.name()), fence: release.content.fence, ..Observed::default() };
+    let mut observed = Observed {
+        current: Some(release.name()),
+        data_of: Some(release.name()),
+        fence: release.content.fence,
+        ..Observed::default()
+    };
     for instance in addresses.keys().filter(|name| !name.as_str().ends_with("-0")) {
         let machine: MachineName =
             instance.as_str().rsplit_once('-').expect("numbered").0.parse().expect("name");
-        let wanted = Wanted { release, kind: PlanKind::Up, addresses: &addresses, settings };
+        let wanted = Wanted {
+            release,
+            kind: PlanKind::Up,
+            addresses: &addresses,
+            settings,
+            data: DataWish::default(),
+        };
         let (boot, _) = boot_spec(&name(), (&machine, instance), &wanted, 1).expect("boots");
         observed.instances.insert(
             instance.clone(),
@@ -90,7 +103,8 @@ pub fn running_with(release: &Release, settings: &Settings) -> Observed {
 /// A database with a volume, an application, and two web servers; images of `version`.
 pub fn shop(number: u64, version: &str) -> Release {
     let mut db = machine("db", 1, &[]);
-    db.volumes.insert("data".parse().expect("name"), VolumeSize { size_bytes: 1 << 30 });
+    db.volumes
+        .insert("data".parse().expect("name"), VolumeSize { size_bytes: 1 << 30, snapshot: Quiesce::Freeze });
     let mut web = machine(&format!("web{version}"), 2, &["api"]);
     web.publish = vec![Publish { address: [127, 0, 0, 1].into(), host_port: 8080, guest_port: 80 }];
     release(number, 0, vec![("db", db), ("api", machine(&format!("api{version}"), 1, &["db"])), ("web", web)])
@@ -109,5 +123,10 @@ pub fn up_with(
     for instance in observed.instances.keys() {
         addresses = allocate(&addresses, std::slice::from_ref(instance)).expect("addresses");
     }
-    plan_up(&name(), observed, &Wanted { release, kind, addresses: &addresses, settings }, None)
+    plan_up(
+        &name(),
+        observed,
+        &Wanted { release, kind, addresses: &addresses, settings, data: DataWish::default() },
+        None,
+    )
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use plumb_guest_proto::CheckAnswer;
+use plumb_guest_proto::{CheckAnswer, QuiesceAnswer, QuiescePhase};
 use serde::{Deserialize, Serialize};
 
 use crate::record::GuestRecord;
@@ -86,6 +86,23 @@ pub(crate) enum Request {
         run: u64,
         wait_ms: u64,
     },
+    /// Have volumes held still; the answer is the number under which the rest is asked for.
+    Freeze {
+        instance: String,
+        volumes: Vec<String>,
+        hold_ms: u64,
+    },
+    Thaw {
+        instance: String,
+        run: u64,
+    },
+    /// What the guest said of this freeze, as soon as it is as far as `phase` or after `wait_ms`.
+    QuiesceAnswer {
+        instance: String,
+        run: u64,
+        phase: QuiescePhase,
+        wait_ms: u64,
+    },
     Quit,
 }
 
@@ -98,6 +115,7 @@ pub(crate) enum Reply {
     Guest { guest: Option<GuestRecord> },
     Asked { run: u64 },
     Checked { state: CheckState },
+    Quiesced { state: QuiesceState },
     PortTaken { address: SocketAddr, reason: String, holder: Option<String> },
     Refused { reason: String },
 }
@@ -110,6 +128,18 @@ pub(crate) enum CheckState {
     Running,
     /// It answered.
     Over { answer: CheckAnswer },
+    /// It will not answer: the channel was closed, or nobody asked under this number.
+    Lost,
+}
+
+/// What became of a freeze.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub(crate) enum QuiesceState {
+    /// The guest is not that far.
+    Running,
+    /// It is, or will not be.
+    Over { answer: QuiesceAnswer },
     /// It will not answer: the channel was closed, or nobody asked under this number.
     Lost,
 }

@@ -221,6 +221,22 @@ impl Server {
                 let limit = Duration::from_millis(wait_ms).min(MAX_WATCH);
                 Reply::Checked { state: self.backends.hub.answer(&instance, run, limit) }
             }
+            Request::Freeze { instance, volumes, hold_ms } => {
+                match self.backends.hub.freeze(&instance, volumes, hold_ms) {
+                    Ok(Some(run)) => Reply::Asked { run },
+                    Ok(None) => Reply::Refused { reason: format!("guest `{instance}` is not listening") },
+                    Err(error) => Reply::Refused { reason: error.to_string() },
+                }
+            }
+            Request::Thaw { instance, run } => match self.backends.hub.thaw(&instance, run) {
+                Ok(true) => Reply::Done,
+                Ok(false) => Reply::Refused { reason: format!("guest `{instance}` is not listening") },
+                Err(error) => Reply::Refused { reason: error.to_string() },
+            },
+            Request::QuiesceAnswer { instance, run, phase, wait_ms } => {
+                let limit = Duration::from_millis(wait_ms).min(MAX_WATCH);
+                Reply::Quiesced { state: self.backends.hub.quiesced(&instance, (run, phase), limit) }
+            }
             Request::Quit => Reply::Done,
         }
     }

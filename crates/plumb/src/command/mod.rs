@@ -27,6 +27,7 @@ mod test;
 mod trust;
 mod up;
 mod verify;
+mod volume;
 mod watch;
 mod why;
 
@@ -108,6 +109,7 @@ fn dispatch(cli: &Cli, plumb: Plumb<'_>, live: &Live) -> Result<(), OpsError> {
         Command::Down(arguments) => down::run(&session, arguments),
         Command::Config(arguments) => config::run(&session, arguments),
         Command::Secret(arguments) => secret::run(&session, arguments),
+        Command::Volume(arguments) => volume::run(&session, &arguments.action),
         Command::Ps(arguments) => ps::run(&session, arguments),
         Command::Watch(arguments) => watch::watch(&session, arguments),
         Command::Agent(arguments) => watch::agent(&session, arguments),

@@ -1,8 +1,8 @@
 //! `plumb plan`, and what `--dry-run` of `up`, `upgrade` and `rollback` prints.
 
 use plumb_ops::{
-    Effect, EffectCause, Explanation, Irreversible, OpsError, Outage, PlanKind, Start, UpOptions, UpOutcome,
-    VolumeEffect, What,
+    Effect, EffectCause, Explanation, HeldVolume, Hold, Irreversible, OpsError, Outage, PlanKind,
+    RestoreEffect, SnapshotEffect, Start, UpOptions, UpOutcome, VolumeEffect, What, WhenLate,
 };
 
 use super::Session;
@@ -56,6 +56,7 @@ pub(super) fn print_plan(plan: &Explanation, (steps, exceeds): (&[String], &[Str
     section("tasks, once", tasks);
     section("meanwhile", plan.outages.iter().map(outage));
     section("volumes", plan.volumes.iter().map(volume));
+    section("data", data(plan).into_iter());
     section("cannot be undone", plan.irreversible.iter().map(irreversible));
     let order = plan.order.iter().map(|one| {
         let by: Vec<&str> = one.needed_by.iter().map(|machine| machine.as_str()).collect();
@@ -67,7 +68,8 @@ pub(super) fn print_plan(plan: &Explanation, (steps, exceeds): (&[String], &[Str
         section("steps", steps.iter().cloned());
     }
     if changes {
-        err!("\nno snapshot of volumes is made; all of it takes at most {}", span(plan.at_most_ms));
+        let without = if plan.snapshot.is_none() { "no snapshot of volumes is made; " } else { "" };
+        err!("\n{without}all of it takes at most {}", span(plan.at_most_ms));
     } else {
         err!("\nnothing stops and nothing starts");
     }
@@ -87,6 +89,8 @@ fn way(plan: &Explanation) -> String {
         (Some(from), Some(to)) if from == to && plan.kind == PlanKind::Configure => {
             format!("{to}, with another configuration")
         }
+        _ if plan.kind == PlanKind::Snapshot => "a snapshot".to_owned(),
+        _ if plan.kind == PlanKind::Restore => "other data".to_owned(),
         (Some(from), Some(to)) if from == to => format!("{to}, as it is"),
         (Some(from), Some(to)) => format!("{from} -> {to}"),
         (None, Some(to)) => format!("{to}, from nothing"),
@@ -119,6 +123,8 @@ fn cause(cause: &EffectCause) -> String {
         }
         EffectCause::Secret { name } => format!("secret {name} changed"),
         EffectCause::Otherwise => "it was started in another way".to_owned(),
+        EffectCause::Copied => "its volumes are copied while it is stopped".to_owned(),
+        EffectCause::Restored => "other data takes the place of what is there".to_owned(),
         EffectCause::NotInRelease => "the release does not have it".to_owned(),
         EffectCause::Down => "everything stops".to_owned(),
     }
@@ -148,6 +154,60 @@ fn volume(volume: &VolumeEffect) -> String {
     match before_bytes {
         Some(before) => format!("{instance}/{volume}: {} -> {}", bytes(*before), bytes(*after_bytes)),
         None => format!("{instance}/{volume}: {}, made if it is not there", bytes(*after_bytes)),
+    }
+}
+
+/// What is copied, replaced and removed.
+fn data(plan: &Explanation) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(SnapshotEffect { snapshot, volumes, freeze_limit_ms, when_late, pinned, .. }) = &plan.snapshot
+    {
+        let one = |volume: &HeldVolume| {
+            let how = if volume.hold == Hold::Frozen { "frozen meanwhile" } else { "at rest" };
+            format!("{}/{} ({how})", volume.instance, volume.volume)
+        };
+        let all: Vec<String> = volumes.iter().map(one).collect();
+        lines.push(format!("snapshot {snapshot} first, as of one moment: {}", all.join(", ")));
+        if volumes.iter().any(|volume| volume.hold == Hold::Frozen) {
+            let late = match when_late {
+                WhenLate::Stop => "then its instances are stopped, and copied again",
+                WhenLate::Fail => "then nothing is changed",
+            };
+            lines.push(format!("volumes stand still for at most {}; {late}", span(*freeze_limit_ms)));
+        }
+        if *pinned {
+            lines.push(format!("snapshot {snapshot} stays until `plumb volume rm` names it"));
+        }
+    }
+    if let Some(restored) = &plan.restored {
+        lines.extend(restore(restored));
+    }
+    if !plan.pruned.is_empty() {
+        let names: Vec<&str> = plan.pruned.iter().map(|name| name.as_str()).collect();
+        lines.push(format!("then snapshots that are older go, as `[snapshots]` says: {}", names.join(", ")));
+    }
+    lines
+}
+
+fn restore(restored: &RestoreEffect) -> Vec<String> {
+    let RestoreEffect { snapshot, taken_ms, volumes, kept_as } = restored;
+    let volumes: Vec<String> =
+        volumes.iter().map(|volume| format!("{}/{}", volume.instance, volume.volume)).collect();
+    let taken = render::time(i64::try_from(taken_ms / 1000).unwrap_or(i64::MAX));
+    let age = plumb_ops::now_ms().saturating_sub(*taken_ms);
+    let mut lines = vec![format!(
+        "{} as in snapshot {snapshot} of {taken}: what was written in the {} since then is gone from it",
+        volumes.join(", "),
+        render::duration(age)
+    )];
+    lines.extend(kept_as.as_ref().map(|kept| format!("what was there before is kept as snapshot {kept}")));
+    lines
+}
+
+/// What has become of the data, when it is done.
+pub(super) fn print_restored(plan: &Explanation) {
+    for line in plan.restored.iter().flat_map(restore) {
+        tell(2, &line);
     }
 }
 

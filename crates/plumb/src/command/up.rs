@@ -1,6 +1,6 @@
 //! `plumb up`, `plumb upgrade`, `plumb rollback`.
 
-use plumb_ops::{ConfigChange, InstanceTimings, OpsError, Start, UpOptions, UpOutcome};
+use plumb_ops::{ConfigChange, DataChoice, InstanceTimings, OpsError, Start, UpOptions, UpOutcome};
 use serde::Serialize;
 
 use super::{Session, plan};
@@ -62,13 +62,18 @@ pub(super) fn upgrade(session: &Session<'_>, arguments: &Upgrade) -> Result<(), 
 }
 
 pub(super) fn rollback(session: &Session<'_>, arguments: &Rollback) -> Result<(), OpsError> {
-    let outcome =
-        session.plumb.rollback(&arguments.deployment, arguments.release.as_ref(), arguments.dry_run)?;
+    let data = match &arguments.with_data {
+        None => DataChoice::Keep,
+        Some(None) => DataChoice::Newest,
+        Some(Some(snapshot)) => DataChoice::Named(snapshot),
+    };
+    let wanted = (arguments.release.as_ref(), data);
+    let outcome = session.plumb.rollback(&arguments.deployment, wanted, arguments.dry_run)?;
     print(session, &outcome, arguments.dry_run);
     Ok(())
 }
 
-fn print(session: &Session<'_>, outcome: &UpOutcome, dry_run: bool) {
+pub(super) fn print(session: &Session<'_>, outcome: &UpOutcome, dry_run: bool) {
     session.live.clear();
     if session.global.json {
         render::json(outcome);
@@ -81,6 +86,7 @@ fn print(session: &Session<'_>, outcome: &UpOutcome, dry_run: bool) {
     let config =
         outcome.configuration.map_or_else(String::new, |number| format!(" with configuration {number}"));
     out!("{} runs {}{config}", outcome.deployment, outcome.release);
+    plan::print_restored(&outcome.plan);
     for url in &outcome.published {
         out!("  {} at {}", url.machine, url.address);
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use plumb_guest_proto::{Event, ServiceState};
 use plumb_model::outcome::Verdict;
-use plumb_ops::{BuildStep, InstanceStep, Progress, Reporter, StoreStep, Travel};
+use plumb_ops::{BuildStep, DataStep, InstanceStep, Progress, Reporter, StoreStep, Travel};
 use serde::Serialize;
 
 use super::{bytes, duration, service_state};
@@ -271,6 +271,29 @@ impl Live {
         }
     }
 
+    /// What is done with the data of a deployment.
+    fn data(&self, step: DataStep) {
+        match step {
+            DataStep::Copying { snapshot, bytes: count } => {
+                self.busy("data", &format!("copying for snapshot {snapshot}, {}", bytes(count)));
+            }
+            DataStep::Copied { snapshot, bytes: count, frozen_ms } => {
+                let stood =
+                    frozen_ms.map(|ms| format!("; volumes stood still for {ms} ms")).unwrap_or_default();
+                self.done("data", '✔', &format!("snapshot {snapshot}, {}{stood}", bytes(count)));
+            }
+            DataStep::Late => {
+                self.note("volumes stood still for too long; copying while instances are stopped")
+            }
+            DataStep::Restoring { snapshot, bytes: count } => {
+                self.busy("data", &format!("restoring snapshot {snapshot}, {}", bytes(count)));
+            }
+            DataStep::Restored { snapshot } => self.done("data", '✔', &format!("as in snapshot {snapshot}")),
+            DataStep::Moving { bytes: count } => self.busy("data", &bytes(count)),
+            DataStep::Moved { bytes: count } => self.done("data", '✔', &bytes(count)),
+        }
+    }
+
     /// What is done with the store.
     fn store(&self, step: StoreStep) {
         let message = match step {
@@ -382,6 +405,7 @@ impl Reporter for Live {
                 self.note(&removed(deployment.as_str(), trouble))
             }
             Progress::AwaitingRepair { holder } => self.note(&format!("waiting for a repair by {holder}")),
+            Progress::Data(step) => self.data(step),
             Progress::Returning { from, to } => {
                 self.note(&format!("{from} did not become healthy; going back to {to}"))
             }

@@ -83,7 +83,7 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
         | OpsError::Unverified { .. }
         | OpsError::StoreDamaged { .. }
         | OpsError::ScriptsDiffer { .. } => ExitCode::from(EXIT_VERIFICATION),
-        OpsError::Unattributed { .. } => ExitCode::from(EXIT_BUG),
+        OpsError::Unattributed { .. } | OpsError::Unsound { .. } => ExitCode::from(EXIT_BUG),
         OpsError::Query { .. } => ExitCode::from(EXIT_USAGE),
         _ => ExitCode::FAILURE,
     }

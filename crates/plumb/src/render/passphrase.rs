@@ -75,6 +75,12 @@ fn read_line(prompt: &str) -> Option<String> {
     line.ok().filter(|_| restored.is_ok())
 }
 
+/// A line from the terminal, shown while it is typed; `None` without a terminal or an answer.
+pub fn answer(prompt: &str) -> Option<String> {
+    let terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
+    prompt_line(&terminal, prompt).ok()
+}
+
 fn prompt_line(terminal: &std::fs::File, prompt: &str) -> io::Result<String> {
     use std::io::Write as _;
     let mut writer = terminal;
