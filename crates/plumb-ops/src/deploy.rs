@@ -637,7 +637,22 @@ impl Plumb<'_> {
     }
 
     pub(crate) fn lock_deployment(&self, name: &DeploymentName, target: Local) -> Result<Locked, OpsError> {
-        let guard = self.deployment_lock(name)?;
+        self.with_lock(name, target, self.deployment_lock(name)?)
+    }
+
+    /// The same for whoever watches; `None` if a command works on it.
+    pub(crate) fn try_lock_deployment(
+        &self,
+        name: &DeploymentName,
+        target: Local,
+    ) -> Result<Option<Locked>, OpsError> {
+        match self.store.lock(&format!("deployment-{name}")) {
+            Err(plumb_store::Error::Busy { .. }) => Ok(None),
+            guard => self.with_lock(name, target, guard?).map(Some),
+        }
+    }
+
+    fn with_lock(&self, name: &DeploymentName, target: Local, guard: LockGuard) -> Result<Locked, OpsError> {
         let cancel = Cancel::default();
         let mut state = self.state()?;
         state.hold(name, &self.claim())?;

@@ -76,7 +76,9 @@ pub use footprint::{Baseline, FootprintView, MachineFootprint, Measured, Suggest
 pub use fsck::{Checkup, Damage, DamageKind, Outcome};
 pub use home::Home;
 pub use init::init;
-pub use lease::{ClockWord, LeaseChange, LeaseClock, LeaseView, QuotaView, Reaped, ReapedWhat, Term};
+pub use lease::{
+    ClockWord, LeaseChange, LeaseClock, LeaseView, QuotaView, Reaped, ReapedWhat, Reaping, Term,
+};
 pub use lock::{LockChange, LockOutcome, Update};
 pub use observe::{Console, DeploymentView, InstanceView, LogLine};
 pub use plumb_diff::{

@@ -1,11 +1,14 @@
-//! A lease on a real machine, with a clock of the test's own: notice, stop, notice, grace, and only then the data.
+//! A lease on a real machine, with a clock of the test's own: notice, stop, notice, grace, and only then the data; by `reap`, and by
+//! whoever watches.
 
 use std::fs;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use plumb_ops::{
-    ClockWord, Home, LeaseClock, Mode, OpsError, Options, Plumb, Reaped, ReapedWhat, Silent, StateOptions,
+    Bond, Cancel, ClockWord, EventView, Home, LeaseClock, Mode, OpsError, Options, Plumb, Reaped, ReapedWhat,
+    Reaping, Silent, StateOptions, WatchWanted,
 };
 use testkit::{World, copy_example, free_port, now_s};
 
@@ -21,8 +24,8 @@ fn later() -> u64 {
     u64::try_from(now_s()).unwrap_or_default() * 1000 + AHEAD_MS.load(Ordering::SeqCst)
 }
 
-/// `reap` so many hours after now, as the program does it.
-fn reap(world: &World, hours: u64, mode: Mode, word: ClockWord) -> Result<Vec<Reaped>, OpsError> {
+/// `plumb` so many hours after now.
+fn at(world: &World, hours: u64) -> Result<Plumb<'static>, OpsError> {
     AHEAD_MS.store(hours * HOUR_MS, Ordering::SeqCst);
     let options = Options {
         offline: true,
@@ -35,7 +38,22 @@ fn reap(world: &World, hours: u64, mode: Mode, word: ClockWord) -> Result<Vec<Re
         passphrase: |_| None,
         age_identity: None,
     };
-    Plumb::open(Home::new(world.home()), options, &Silent)?.reap(mode, word)
+    Plumb::open(Home::new(world.home()), options, &Silent)
+}
+
+/// `reap` so many hours after now, as the program does it.
+fn reap(world: &World, hours: u64, mode: Mode, word: ClockWord) -> Result<Vec<Reaped>, OpsError> {
+    at(world, hours)?.reap(mode, word)
+}
+
+/// What one look of a watcher so many hours after now tells, by kind.
+fn watch(world: &World, hours: u64, mode: Mode, reaping: Reaping) -> Result<Vec<&'static str>> {
+    let wanted = WatchWanted { only: Vec::new(), mode, reaping };
+    let told = Mutex::new(Vec::new());
+    let tell = |event: &EventView| told.lock().expect("one at a time").push(event.kind);
+    let bond = Bond { cancel: &Cancel::default(), tell: &tell, alive: &|| {} };
+    at(world, hours)?.watch_once(&wanted, bond)?;
+    Ok(told.into_inner()?)
 }
 
 fn what(rows: &[Reaped]) -> Vec<ReapedWhat> {
@@ -76,23 +94,46 @@ fn a_lease_ends_with_notice_and_data_goes_last() -> Result<()> {
     let (day, checked) = (24, ClockWord::Checked);
     let error = reap(&world, 6 * day, Mode::Do, checked).err().context("the clock jumped")?;
     ensure!(matches!(error, OpsError::Clock { .. }), "{error:?}");
+    assert_eq!(
+        watch(&world, 6 * day, Mode::Do, Reaping::Delete)?,
+        ["trouble"],
+        "nor does who watches believe it"
+    );
     let rows = reap(&world, 6 * day, Mode::Do, ClockWord::SaidToBeRight)?;
     ensure!(what(&rows) == [ReapedWhat::StopsSoon], "{rows:?}");
+    // The notice is in the journal, once for each end.
+    let nothing: [&str; 0] = [];
+    assert_eq!(watch(&world, 6 * day + 1, Mode::Do, Reaping::Delete)?, nothing);
+    world.ok(&["lease", "set", "hello", "--for", "170h"])?;
+    assert_eq!(watch(&world, 6 * day + 2, Mode::DryRun, Reaping::Delete)?, ["lease-notice"]);
+    assert_eq!(watch(&world, 6 * day + 2, Mode::Do, Reaping::Delete)?, ["lease-notice"]);
     ensure!(world.json(&["ps", "hello"])?[0]["state"] == "ready");
 
-    ensure!(what(&reap(&world, 7 * day + 1, Mode::DryRun, checked)?) == [ReapedWhat::Stop]);
-    ensure!(world.json(&["ps", "hello"])?[0]["state"] == "ready", "a dry run stops nothing");
-    ensure!(what(&reap(&world, 7 * day + 1, Mode::Do, checked)?) == [ReapedWhat::Stop]);
+    let end = 7 * day + 3;
+    ensure!(what(&reap(&world, end, Mode::DryRun, checked)?) == [ReapedWhat::Stop]);
+    assert_eq!(watch(&world, end, Mode::DryRun, Reaping::Delete)?, ["lease-notice"]);
+    assert_eq!(watch(&world, end, Mode::Do, Reaping::Notice)?, ["lease-ended"], "it is told");
+    assert_eq!(watch(&world, end, Mode::Do, Reaping::Notice)?, nothing, "once");
+    ensure!(world.json(&["ps", "hello"])?[0]["state"] == "ready", "and nothing was stopped");
+    assert_eq!(watch(&world, end, Mode::Do, Reaping::Stop)?, ["lease-ended"]);
+    assert_eq!(
+        watch(&world, end, Mode::Do, Reaping::Stop)?,
+        ["lease-notice"],
+        "its data is the next, and soon"
+    );
+    assert_eq!(watch(&world, end, Mode::Do, Reaping::Stop)?, nothing, "it stays down");
     ensure!(world.json(&["ps", "hello"])?[0]["state"] == "down");
     let data = world.home().join("volumes/hello");
     ensure!(fs::read_dir(&data)?.count() > 0, "its data stays");
 
-    ensure!(what(&reap(&world, 8 * day + 2, Mode::Do, checked)?) == [ReapedWhat::Notice]);
+    assert_eq!(watch(&world, 8 * day + 4, Mode::Do, Reaping::Stop)?, ["lease-notice"]);
     ensure!(what(&reap(&world, 12 * day, Mode::Do, checked)?) == [ReapedWhat::GoesSoon]);
-    let rows = reap(&world, 15 * day + 3, Mode::DryRun, checked)?;
+    let rows = reap(&world, 15 * day + 5, Mode::DryRun, checked)?;
     ensure!(what(&rows) == [ReapedWhat::Delete] && rows[0].volumes == ["web-1--data"], "{rows:?}");
     ensure!(fs::read_dir(&data)?.count() > 0, "a dry run deletes nothing");
-    ensure!(what(&reap(&world, 15 * day + 3, Mode::Do, checked)?) == [ReapedWhat::Delete]);
+    assert_eq!(watch(&world, 15 * day + 5, Mode::Do, Reaping::Stop)?, nothing, "no data goes");
+    ensure!(fs::read_dir(&data)?.count() > 0);
+    assert_eq!(watch(&world, 15 * day + 5, Mode::Do, Reaping::Delete)?, ["lease-ended", "lease-ended"]);
     ensure!(!data.exists() && world.json(&["ps", "--all"])?.as_array().is_some_and(Vec::is_empty));
     world.end()
 }

@@ -9,16 +9,18 @@ use plumb_plan::{
     Addresses, Case, Deviation, Expected, Health, PlanKind, Verdict, Wanted, allocate, boot_spec, judge,
     plan_repair,
 };
-use plumb_state::{EventFilter, EventKind, PlanStatus, State};
+use plumb_state::{DeploymentRecord, EventFilter, EventKind, PlanStatus, State};
 use plumb_store::LockGuard;
 use plumb_target::{ObservedInstance, Target as _};
 
+use super::lease::LeaseMemory;
 use super::memory::Memory;
-use super::{EventView, Tell};
+use super::{EventView, Tell, WatchWanted};
 use crate::cancel::Cancel;
 use crate::collect::Mode;
 use crate::deploy::repair_lock;
 use crate::error::OpsError;
+use crate::lease::Reaping;
 use crate::{Plumb, clock};
 
 /// Lines of a console that explain an end.
@@ -38,12 +40,14 @@ pub(super) enum Looked {
 
 /// Who watches one deployment.
 pub(super) struct Watcher<'w, 'p> {
-    plumb: &'w Plumb<'p>,
-    name: DeploymentName,
-    mode: Mode,
-    cancel: &'w Cancel,
-    tell: Tell<'w>,
+    pub(super) plumb: &'w Plumb<'p>,
+    pub(super) name: DeploymentName,
+    pub(super) mode: Mode,
+    pub(super) reaping: Reaping,
+    pub(super) cancel: &'w Cancel,
+    pub(super) tell: Tell<'w>,
     memory: Memory,
+    pub(super) lease: LeaseMemory,
     /// What was wanted at the last look.
     known: Option<Known>,
     /// The number of a plan of which it was told that nobody carries it out any more.
@@ -64,9 +68,8 @@ impl<'w, 'p> Watcher<'w, 'p> {
     pub(super) fn new(
         plumb: &'w Plumb<'p>,
         name: &DeploymentName,
-        mode: Mode,
-        cancel: &'w Cancel,
-        tell: Tell<'w>,
+        wanted: &WatchWanted,
+        (cancel, tell): (&'w Cancel, Tell<'w>),
     ) -> Result<Option<Self>, OpsError> {
         let one = match plumb.store.lock(&format!("watch-{name}")) {
             Err(plumb_store::Error::Busy { .. }) => return Ok(None),
@@ -85,18 +88,29 @@ impl<'w, 'p> Watcher<'w, 'p> {
                 memory.repaired(instance, event.at_ms);
             }
         }
-        let name = name.clone();
-        let watcher =
-            Watcher { plumb, name, mode, cancel, tell, memory, known: None, interrupted: None, _one: one };
-        Ok(Some(watcher))
+        Ok(Some(Watcher {
+            plumb,
+            name: name.clone(),
+            mode: wanted.mode,
+            reaping: wanted.reaping,
+            cancel,
+            tell,
+            memory,
+            lease: LeaseMemory::default(),
+            known: None,
+            interrupted: None,
+            _one: one,
+        }))
     }
 
     /// Looks once, tells what is new, and repairs what is due.
     pub(super) fn look(&mut self) -> Result<Looked, OpsError> {
         let mut state = self.plumb.state()?;
-        let Some(record) = state.deployment(&self.name)?.filter(|record| record.elsewhere.is_none()) else {
-            return Ok(Looked::Gone);
-        };
+        let own = |record: &DeploymentRecord| record.elsewhere.is_none();
+        let Some(record) = state.deployment(&self.name)?.filter(own) else { return Ok(Looked::Gone) };
+        self.lease(&mut state, &record)?;
+        // As its lease left it.
+        let Some(record) = state.deployment(&self.name)?.filter(own) else { return Ok(Looked::Gone) };
         let Some(current) = record.current else {
             self.memory.forget();
             return Ok(Looked::On);
@@ -254,9 +268,8 @@ impl<'w, 'p> Watcher<'w, 'p> {
         let plumb = self.plumb;
         // Taken first: who finds the deployment busy sees why.
         let _repairing = plumb.store.lock(&repair_lock(&self.name))?;
-        let mut locked = match plumb.lock_deployment(&self.name, plumb.target(&self.name)?) {
-            Err(OpsError::Store(plumb_store::Error::Busy { .. })) => return Ok(()),
-            other => other?,
+        let Some(mut locked) = plumb.try_lock_deployment(&self.name, plumb.target(&self.name)?)? else {
+            return Ok(());
         };
         locked.cancel = self.cancel.clone();
         // As it is now that nobody else changes it.
@@ -309,7 +322,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
         }
     }
 
-    fn event(
+    pub(super) fn event(
         &self,
         state: &mut State,
         kind: EventKind,

@@ -1,5 +1,5 @@
 //! Keeping deployments alive: what crashed, was killed, hangs or was changed from outside is noticed, told, and repaired
-//! where the definition wants that.
+//! where the definition wants that. What is due by leases is done, too.
 //!
 //! ```text
 //!  one thread per deployment:  look ─► judge (plumb-plan) ─► events, told and kept ─► a repair plan, under the deployment's lock
@@ -8,6 +8,7 @@
 //! between repairs are found again in what was kept.
 
 mod journal;
+mod lease;
 mod look;
 mod memory;
 
@@ -22,6 +23,7 @@ pub use journal::{EventView, JournalWanted};
 use crate::cancel::Cancel;
 use crate::collect::Mode;
 use crate::error::OpsError;
+use crate::lease::Reaping;
 use crate::{Plumb, clock};
 use look::{Looked, Watcher};
 
@@ -42,6 +44,8 @@ pub struct WatchWanted {
     pub only: Vec<DeploymentName>,
     /// In a dry run everything is told, and nothing repaired.
     pub mode: Mode,
+    /// How far it goes with leases that have ended.
+    pub reaping: Reaping,
 }
 
 /// Who hears of events, from several threads.
@@ -67,7 +71,7 @@ impl Plumb<'_> {
         let Bond { cancel, tell, .. } = bond;
         let mut first = None;
         for name in self.watched(wanted)? {
-            let looked = Watcher::new(self, &name, wanted.mode, cancel, tell)
+            let looked = Watcher::new(self, &name, wanted, (cancel, tell))
                 .and_then(|watcher| watcher.map_or(Ok(()), |mut watcher| watcher.look().map(drop)));
             if let Err(error) = looked {
                 first.get_or_insert(error);
@@ -91,7 +95,7 @@ impl Plumb<'_> {
                     let runs = |thread: &std::thread::ScopedJoinHandle<'_, ()>| !thread.is_finished();
                     if !threads.get(&name).is_some_and(runs) {
                         let own = name.clone();
-                        let watch = move || self.watch_one(&own, wanted.mode, cancel, tell);
+                        let watch = move || self.watch_one(&own, wanted, (cancel, tell));
                         threads.insert(name, scope.spawn(watch));
                     }
                 }
@@ -121,8 +125,9 @@ impl Plumb<'_> {
             .collect())
     }
 
-    fn watch_one(&self, name: &DeploymentName, mode: Mode, cancel: &Cancel, tell: Tell<'_>) {
-        let mut watcher = match Watcher::new(self, name, mode, cancel, tell) {
+    fn watch_one(&self, name: &DeploymentName, wanted: &WatchWanted, bond: (&Cancel, Tell<'_>)) {
+        let (cancel, tell) = bond;
+        let mut watcher = match Watcher::new(self, name, wanted, bond) {
             Ok(Some(watcher)) => watcher,
             // Somebody else watches it.
             Ok(None) => return,

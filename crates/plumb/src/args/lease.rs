@@ -6,7 +6,7 @@ use plumb_model::{DeploymentName, SignerName};
 /// `plumb lease`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What was made from a folder is stopped after 7 days and keeps its data; what came from channel `dev` loses it 30 days\nlater; everything else has no end. `up`, `upgrade` and `renew` begin the time anew. Nothing happens by itself:\n`plumb reap` does it.\n\nExamples:\n  plumb lease                               of all deployments\n  plumb lease renew shop\n  plumb lease set shop --for 14d --purpose \"demo for sales\"\n  plumb lease set shop --never              it has no end\n  plumb lease set shop --for 7d --keep 30d  its data goes 30 days after it stopped, with notice"
+    after_help = "What was made from a folder is stopped after 7 days and keeps its data; what came from channel `dev` loses it 30 days\nlater; everything else has no end. `up`, `upgrade` and `renew` begin the time anew. What is due is done by\n`plumb agent`, `plumb watch` and `plumb reap`.\n\nExamples:\n  plumb lease                               of all deployments\n  plumb lease renew shop\n  plumb lease set shop --for 14d --purpose \"demo for sales\"\n  plumb lease set shop --never              it has no end\n  plumb lease set shop --for 7d --keep 30d  its data goes 30 days after it stopped, with notice"
 )]
 pub struct Lease {
     /// What to do [default: show all]

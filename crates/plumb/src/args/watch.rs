@@ -1,8 +1,8 @@
 //! Arguments of the commands that keep deployments alive and tell what happened.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use plumb_model::DeploymentName;
-use plumb_ops::{now_s, parse_time};
+use plumb_ops::{Reaping, now_s, parse_time};
 
 /// `plumb watch`.
 #[derive(Debug, Args)]
@@ -18,6 +18,37 @@ pub struct Watch {
     /// Say what is not as it should be, and repair nothing
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub care: Care,
+}
+
+/// What whoever watches does besides repairing.
+#[derive(Debug, Clone, Args)]
+pub struct Care {
+    /// How far to go with leases that have ended
+    #[arg(long, value_enum, default_value_t = Leases::Delete, global = true, value_name = "HOW")]
+    pub leases: Leases,
+}
+
+/// How far whoever watches goes with leases that have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Leases {
+    /// Give notice, nothing else
+    Notice,
+    /// Stop what has ended; no data goes
+    Stop,
+    /// Stop what has ended, and delete data after its notice and 7 days of grace
+    Delete,
+}
+
+impl From<Leases> for Reaping {
+    fn from(leases: Leases) -> Self {
+        match leases {
+            Leases::Notice => Reaping::Notice,
+            Leases::Stop => Reaping::Stop,
+            Leases::Delete => Reaping::Delete,
+        }
+    }
 }
 
 /// `plumb agent`.
@@ -29,6 +60,8 @@ pub struct Agent {
     /// What to do instead
     #[command(subcommand)]
     pub action: Option<AgentAction>,
+    #[command(flatten)]
+    pub care: Care,
 }
 
 /// What `plumb agent` does besides watching.

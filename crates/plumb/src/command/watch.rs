@@ -7,7 +7,7 @@ use std::time::Duration;
 use plumb_ops::{Bond, Cancel, EventView, JournalWanted, Mode, OpsError, WatchWanted, local};
 
 use super::{Session, listen, variable};
-use crate::args::{Agent, AgentAction, Journal, Watch};
+use crate::args::{Agent, AgentAction, Care, Journal, Leases, Watch};
 use crate::output::{err, out};
 use crate::render;
 
@@ -24,7 +24,8 @@ pub(super) fn watch(session: &Session<'_>, arguments: &Watch) -> Result<(), OpsE
     let cancel = Cancel::default();
     listen(&cancel)?;
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Do };
-    let wanted = WatchWanted { only: arguments.deployments.clone(), mode };
+    let reaping = arguments.care.leases.into();
+    let wanted = WatchWanted { only: arguments.deployments.clone(), mode, reaping };
     let tell = |event: &EventView| {
         session.live.clear();
         print(event, session.global.json);
@@ -41,10 +42,10 @@ pub(super) fn watch(session: &Session<'_>, arguments: &Watch) -> Result<(), OpsE
 
 pub(super) fn agent(session: &Session<'_>, arguments: &Agent) -> Result<(), OpsError> {
     match arguments.action {
-        Some(AgentAction::Unit) => out!("{}", unit(session)?.trim_end()),
+        Some(AgentAction::Unit) => out!("{}", unit(session, &arguments.care)?.trim_end()),
         Some(AgentAction::Install) => {
             let path = unit_path()?;
-            write(&path, &unit(session)?)?;
+            write(&path, &unit(session, &arguments.care)?)?;
             out!("{}", path.display());
             err!("hint: `systemctl --user enable --now plumb-agent` starts it, now and whenever you log in;");
             err!("      `loginctl enable-linger` has it run from boot on");
@@ -58,16 +59,16 @@ pub(super) fn agent(session: &Session<'_>, arguments: &Agent) -> Result<(), OpsE
                 _ => err!("hint: `systemctl --user disable --now plumb-agent` ends one that runs"),
             }
         }
-        None => serve(session)?,
+        None => serve(session, &arguments.care)?,
     }
     Ok(())
 }
 
 /// Watches for a service manager: it is told when watching begins and that it goes on (sd_notify(3)).
-fn serve(session: &Session<'_>) -> Result<(), OpsError> {
+fn serve(session: &Session<'_>, care: &Care) -> Result<(), OpsError> {
     let cancel = Cancel::default();
     listen(&cancel)?;
-    let wanted = WatchWanted { only: Vec::new(), mode: Mode::Do };
+    let wanted = WatchWanted { only: Vec::new(), mode: Mode::Do, reaping: care.leases.into() };
     let tell = |event: &EventView| print(event, session.global.json);
     // Whoever is started by hand has nobody to notify.
     let notify = |state| drop(sd_notify::notify(&[state]));
@@ -134,7 +135,7 @@ fn print(event: &EventView, json: bool) {
 }
 
 /// The unit: what the agent started outlives it, and a stuck one is started again.
-fn unit(session: &Session<'_>) -> Result<String, OpsError> {
+fn unit(session: &Session<'_>, care: &Care) -> Result<String, OpsError> {
     let program = std::env::current_exe().map_err(|source| OpsError::Io {
         action: "find the program",
         path: PathBuf::from("/proc/self/exe"),
@@ -149,7 +150,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-ExecStart={} agent --quiet --home {}
+ExecStart={} agent --quiet --home {}{}
 # Virtual machines and the keepers of their networks go on while the agent is started again.
 KillMode=process
 Restart=always
@@ -160,8 +161,18 @@ WatchdogSec=120
 WantedBy=default.target
 ",
         quoted(&program),
-        quoted(home)
+        quoted(home),
+        words(care)
     ))
+}
+
+/// What the agent is to do otherwise than by default.
+fn words(care: &Care) -> String {
+    match care.leases {
+        Leases::Delete => String::new(),
+        Leases::Stop => " --leases stop".to_owned(),
+        Leases::Notice => " --leases notice".to_owned(),
+    }
 }
 
 /// A path as a word of `ExecStart` (systemd.service(5), COMMAND LINES).

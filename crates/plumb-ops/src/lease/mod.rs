@@ -1,15 +1,22 @@
 //! Leases and quotas: whose a deployment is, until when, and what is done when that is over.
 
+mod quota;
+mod reap;
+
 use plumb_model::release::Release;
 use plumb_model::{DeploymentName, SignerName};
-use plumb_plan::lease::{ClockCheck, Due, Excess, Lease, Life, Origin, Quota, Usage, check_clock, due};
+use plumb_plan::lease::{ClockCheck, Due, Excess, Lease, Life, Origin, Usage, check_clock, due};
 use plumb_state::{DeploymentRecord, EventKind, EventRecord, Reservation, State};
-use plumb_target::Target as _;
 use serde::Serialize;
 
 use crate::deploy::Locked;
 use crate::error::OpsError;
-use crate::{Mode, Plumb, clock};
+use crate::watch::EventView;
+use crate::{Plumb, clock};
+
+pub use quota::QuotaView;
+pub(crate) use reap::Reap;
+pub use reap::{ClockWord, Reaped, ReapedWhat, Reaping};
 
 /// Milliseconds since 1970, for leases. Tests put another in its place.
 #[derive(Debug, Clone, Copy)]
@@ -19,15 +26,6 @@ impl Default for LeaseClock {
     fn default() -> Self {
         LeaseClock(clock::now_ms)
     }
-}
-
-/// Whether somebody vouches for the clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClockWord {
-    /// Nobody; it is compared with what it was.
-    Checked,
-    /// Somebody says that it is right, whatever it was.
-    SaidToBeRight,
 }
 
 /// A lease, for a person.
@@ -71,54 +69,6 @@ pub enum Term {
     Never,
 }
 
-/// What was due for a deployment.
-#[derive(Debug, Clone, Serialize)]
-pub struct Reaped {
-    /// Which.
-    pub deployment: DeploymentName,
-    /// Whose it is.
-    pub owner: String,
-    /// What was done, or would be.
-    pub what: ReapedWhat,
-    /// Since when it is due, or when it will be, milliseconds since 1970.
-    pub at_ms: u64,
-    /// Volumes that go.
-    pub volumes: Vec<String>,
-    /// Why it was not done, if it was not.
-    pub trouble: Option<String>,
-}
-
-/// What a lease leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReapedWhat {
-    /// It will be stopped.
-    StopsSoon,
-    /// It is stopped.
-    Stop,
-    /// It is recorded that its volumes are about to go.
-    Notice,
-    /// Its volumes will go.
-    GoesSoon,
-    /// Its volumes go, and all that is known of it but its journal.
-    Delete,
-    /// Nothing was found out.
-    Unknown,
-}
-
-/// What an owner may have, and has.
-#[derive(Debug, Clone, Serialize)]
-pub struct QuotaView {
-    /// Who.
-    pub owner: String,
-    /// Instances: has, may have.
-    pub instances: (u64, Option<u64>),
-    /// Memory, MiB.
-    pub memory_mib: (u64, Option<u64>),
-    /// Volumes, bytes.
-    pub disk_bytes: (u64, Option<u64>),
-}
-
 /// The lease that a deployment will have, and what it will take.
 pub(crate) struct Wanted {
     pub(crate) lease: Lease,
@@ -126,7 +76,7 @@ pub(crate) struct Wanted {
 }
 
 impl Plumb<'_> {
-    fn lease_now(&self) -> u64 {
+    pub(crate) fn lease_now(&self) -> u64 {
         (self.options.state.clock.0)()
     }
 
@@ -260,122 +210,16 @@ impl Plumb<'_> {
         locked.state.set_lease(name, &lease)?;
         let end =
             lease.run_end_ms().map_or_else(|| "never stops".to_owned(), |end| format!("stops {}", day(end)));
-        self.journal_lease(&mut locked, EventKind::LeaseChanged, format!("of {}, {end}", lease.owner))?;
+        let said = (EventKind::LeaseChanged, format!("of {}, {end}", lease.owner));
+        self.journal_lease(&mut locked, said)?;
         self.lease_view(&locked.state, &record, life_of(&record))
     }
 
-    /// Does what is due by the leases of this host's deployments.
-    ///
-    /// # Errors
-    /// [`OpsError::Clock`] if the clock cannot be believed: nothing was done then.
-    pub fn reap(&self, mode: Mode, word: ClockWord) -> Result<Vec<Reaped>, OpsError> {
-        let now = self.lease_now();
-        let mut state = self.state()?;
-        let seen = state.clock_seen()?;
-        let checked = check_clock(seen, now);
-        if checked != ClockCheck::Plausible && word == ClockWord::Checked {
-            let by_ms = match checked {
-                ClockCheck::Backwards { by_ms } | ClockCheck::Forwards { by_ms } => by_ms,
-                ClockCheck::Plausible => 0,
-            };
-            let way = if matches!(checked, ClockCheck::Backwards { .. }) { "behind" } else { "ahead of" };
-            return Err(OpsError::Clock {
-                now: day(now),
-                by: span(by_ms),
-                way,
-                seen: day(seen.unwrap_or(now)),
-            });
-        }
-        if mode == Mode::Do {
-            state.see_clock(now)?;
-        }
-        let tests = state.tests()?;
-        let records = state.deployments()?.into_iter();
-        let mut rows = Vec::new();
-        for record in records.filter(|one| one.elsewhere.is_none() && !tests.contains(&one.name)) {
-            let Some(lease) = state.lease(&record.name)? else { continue };
-            match self.reap_one(&record, mode, now) {
-                Ok(row) => rows.extend(row),
-                // One that cannot be stopped keeps no other from its end.
-                Err(error) => rows.push(Reaped {
-                    deployment: record.name,
-                    owner: lease.owner,
-                    what: ReapedWhat::Unknown,
-                    at_ms: now,
-                    volumes: Vec::new(),
-                    trouble: Some(error.in_one_line()),
-                }),
-            }
-        }
-        Ok(rows)
-    }
-
-    fn reap_one(&self, record: &DeploymentRecord, mode: Mode, now: u64) -> Result<Option<Reaped>, OpsError> {
-        let name = &record.name;
-        let mut locked = self.lock_deployment(name, self.bare_target(name))?;
-        // Somebody may have renewed it while we came here.
-        let Some(lease) = locked.state.lease(name)? else { return Ok(None) };
-        let runs = record.current.is_some() || !locked.target.observe()?.is_empty();
-        let what = due(&lease, if runs { Life::Runs } else { Life::Stopped }, now);
-        let volumes = locked.target.volumes()?.into_iter().map(|volume| volume.name).collect();
-        let row = |what, at_ms, volumes| {
-            Some(Reaped {
-                deployment: name.clone(),
-                owner: lease.owner.clone(),
-                what,
-                at_ms,
-                volumes,
-                trouble: None,
-            })
-        };
-        let row = match what {
-            Due::Nothing | Due::RecordStopped => None,
-            Due::StopsSoon { at_ms } => row(ReapedWhat::StopsSoon, at_ms, Vec::new()),
-            Due::Stop { since_ms } => row(ReapedWhat::Stop, since_ms, Vec::new()),
-            Due::Notice { since_ms } => row(ReapedWhat::Notice, since_ms, volumes),
-            Due::GoesSoon { at_ms } => row(ReapedWhat::GoesSoon, at_ms, volumes),
-            Due::Delete { since_ms, .. } => row(ReapedWhat::Delete, since_ms, volumes),
-        };
-        if mode == Mode::Do {
-            self.do_due(&mut locked, (record, &lease), what, now)?;
-        }
-        Ok(row)
-    }
-
-    /// By the ways that `down` goes.
-    fn do_due(
+    fn journal_lease(
         &self,
         locked: &mut Locked,
-        (record, lease): (&DeploymentRecord, &Lease),
-        what: Due,
-        now: u64,
-    ) -> Result<(), OpsError> {
-        let name = &record.name;
-        match what {
-            Due::Nothing | Due::StopsSoon { .. } | Due::GoesSoon { .. } => Ok(()),
-            Due::Stop { since_ms } => {
-                self.take_down(locked, record, false)?;
-                let text = format!("stopped: its lease, of {}, ended {}", lease.owner, day(since_ms));
-                self.journal_lease(locked, EventKind::LeaseEnded, text)
-            }
-            Due::RecordStopped => self.lease_stopped(locked),
-            Due::Notice { since_ms } => {
-                locked.state.set_lease(name, &Lease { noticed_ms: Some(now), ..lease.clone() })?;
-                let text = format!("its data is about to go: its storage lease ended {}", day(since_ms));
-                self.journal_lease(locked, EventKind::LeaseNotice, text)
-            }
-            Due::Delete { since_ms, noticed_ms } => {
-                let (ended, noticed) = (day(since_ms), day(noticed_ms));
-                let text = format!(
-                    "deleted with its volumes: its storage lease ended {ended}, notice was given {noticed}"
-                );
-                self.take_down(locked, record, true)?;
-                self.journal_lease(locked, EventKind::LeaseEnded, text)
-            }
-        }
-    }
-
-    fn journal_lease(&self, locked: &mut Locked, kind: EventKind, text: String) -> Result<(), OpsError> {
+        (kind, text): (EventKind, String),
+    ) -> Result<EventView, OpsError> {
         let event = EventRecord {
             deployment: locked.name.clone(),
             at_ms: self.lease_now(),
@@ -385,53 +229,8 @@ impl Plumb<'_> {
             text,
             by: self.claim().who,
         };
-        Ok(locked.state.add_event(&event)?)
-    }
-
-    /// What owners may have, and have.
-    ///
-    /// # Errors
-    /// [`OpsError`].
-    pub fn quotas(&self) -> Result<Vec<QuotaView>, OpsError> {
-        let state = self.state()?;
-        let limited = state.quotas()?.into_iter().map(|(owner, _)| owner);
-        let owners: std::collections::BTreeSet<String> = limited.chain(state.owners()?).collect();
-        owners
-            .into_iter()
-            .map(|owner| {
-                let (quota, usage) = (state.quota(&owner)?, state.usage(&owner)?);
-                Ok(QuotaView {
-                    owner,
-                    instances: (usage.instances, quota.instances),
-                    memory_mib: (usage.memory_mib, quota.memory_mib),
-                    disk_bytes: (usage.disk_bytes, quota.disk_bytes),
-                })
-            })
-            .collect()
-    }
-
-    /// Changes what an owner may have; what is not named stays as it was.
-    ///
-    /// # Errors
-    /// [`OpsError`].
-    pub fn set_quota(&self, owner: &SignerName, change: &Quota) -> Result<Vec<QuotaView>, OpsError> {
-        let mut state = self.state()?;
-        let before = state.quota(owner.as_str())?;
-        let quota = Quota {
-            instances: change.instances.or(before.instances),
-            memory_mib: change.memory_mib.or(before.memory_mib),
-            disk_bytes: change.disk_bytes.or(before.disk_bytes),
-        };
-        state.set_quota(owner.as_str(), &quota)?;
-        Ok(self.quotas()?.into_iter().filter(|view| view.owner == owner.as_str()).collect())
-    }
-
-    /// Lets an owner have as much as there is.
-    ///
-    /// # Errors
-    /// [`OpsError`].
-    pub fn remove_quota(&self, owner: &SignerName) -> Result<(), OpsError> {
-        Ok(self.state()?.set_quota(owner.as_str(), &Quota::default())?)
+        locked.state.add_event(&event)?;
+        Ok(EventView::of(event))
     }
 }
 
@@ -462,7 +261,7 @@ fn notice(name: &DeploymentName, due: Due) -> Option<String> {
         Due::Nothing | Due::RecordStopped => return None,
         Due::StopsSoon { at_ms } => format!("its lease stops it {}; {renew}", day(at_ms)),
         Due::Stop { since_ms } => {
-            format!("its lease ended {}; the next `plumb reap` stops it; {renew}", day(since_ms))
+            format!("its lease ended {}; `plumb reap`, or whoever watches, stops it; {renew}", day(since_ms))
         }
         Due::GoesSoon { at_ms } => format!("its data goes {} or later; {renew}", day(at_ms)),
         Due::Notice { since_ms } => {
@@ -479,11 +278,4 @@ fn notice(name: &DeploymentName, due: Due) -> Option<String> {
 
 fn day(ms: u64) -> String {
     clock::utc(i64::try_from(ms / 1000).unwrap_or(i64::MAX), "%Y-%m-%d %H:%M UTC")
-}
-
-fn span(ms: u64) -> String {
-    match ms / 3_600_000 {
-        0..=47 => format!("{} h", ms.div_ceil(3_600_000)),
-        hours => format!("{} days", hours / 24),
-    }
 }
