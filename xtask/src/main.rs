@@ -1,4 +1,4 @@
-//! Repository tasks: `cargo xtask check | tidy | test | catalogue | bench | fuzz | survey`.
+//! Repository tasks: `cargo xtask check | tidy | test | catalogue | bench | fuzz | soak | survey`.
 
 mod bench;
 mod catalogue;
@@ -11,7 +11,7 @@ mod unxz;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 const USAGE: &str = "\
 usage: cargo xtask <task>
@@ -23,6 +23,8 @@ usage: cargo xtask <task>
              without either the third that belongs to the commit
   bench      the figures of bench/README.md, side by side with peers where a peer exists
   fuzz       [TARGET] [--seconds N]: fuzzers over every parser of foreign bytes, 10 minutes each; see fuzz/README.md
+  soak       [--rounds N] [--seed N]: the shop is upgraded and rolled back while something fails at a random moment of
+             each way, and a client writes: no row may be lost; 100 rounds, about half a minute each
   survey     [PACKAGE…]: which packages of xtask/data/server-packages.txt build without a choice; needs network, 10 GB and
              half an hour, less when it has run before (store: target/survey)
 ";
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(&root),
         "test" => test(&root),
         "catalogue" => catalogue::run(&root, &arguments),
+        "soak" => soak(&root, &arguments),
         "survey" => survey(&root, &arguments),
         "bench" => bench::run(&root, &arguments),
         "fuzz" => fuzz::run(&root, &arguments),
@@ -72,12 +75,32 @@ fn check(root: &Path) -> Result<()> {
     catalogue::run(root, &[])
 }
 
-/// One build for the product and all tests; then the fast rings, then the real machines one test at a time, because two
-/// sets of virtual machines on two cores only slow each other down.
+/// One build for the product and all tests, always of the whole workspace: a selection of packages has other features of
+/// shared dependencies, so cargo would compile those again. Then the fast ring, then what runs real programs and machines,
+/// one test at a time, because two sets of virtual machines on two cores only slow each other down.
 fn test(root: &Path) -> Result<()> {
-    cargo(root, &["build", "--release", "--workspace", "--locked"])?;
-    cargo(root, &["test", "--release", "--workspace", "--locked", "--exclude", "plumb"])?;
-    cargo(root, &["test", "--release", "--locked", "--package", "plumb", "--", "--test-threads=1"])
+    const ALL: [&str; 4] = ["test", "--release", "--workspace", "--locked"];
+    cargo(root, &[&ALL[..], &["--no-run"]].concat())?;
+    cargo(root, &[&ALL[..], &["--lib", "--bins"]].concat())?;
+    cargo(root, &[&ALL[..], &["--doc"]].concat())?;
+    cargo(root, &[&ALL[..], &["--test", "*", "--", "--test-threads=1"]].concat())
+}
+
+/// The test of that name, for longer than CI has time.
+fn soak(root: &Path, arguments: &[String]) -> Result<()> {
+    let mut variables = vec![("PLUMB_SOAK_ROUNDS", "100")];
+    for pair in arguments.chunks(2) {
+        match pair {
+            [name, value] if name == "--rounds" => variables.push(("PLUMB_SOAK_ROUNDS", value)),
+            [name, value] if name == "--seed" => variables.push(("PLUMB_SOAK_SEED", value)),
+            other => bail!("`{}` is not known; {USAGE}", other.join(" ")),
+        }
+    }
+    let mut command = Command::new("cargo");
+    command.args(["test", "--release", "--workspace", "--locked", "--test", "soak", "--", "--nocapture"]);
+    let status = command.envs(variables).current_dir(root).status().context("cannot run cargo")?;
+    ensure!(status.success(), "the soak failed ({status})");
+    Ok(())
 }
 
 /// Asks for every package of the list whether it builds without a choice; see the example of plumb-ops.

@@ -1,14 +1,11 @@
 //! A real PostgreSQL keeps its rows: through snapshots, an upgrade, the way back with data, and a killed command.
 
 use std::fs;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use testkit::{World, copy_tree, free_port, wait_until};
-use tokio_postgres::{Client, NoTls};
+use testkit::{Rows, Table, World, copy_tree, free_port, wait_until};
 
 const PLUMB: &str = env!("CARGO_BIN_EXE_plumb");
 
@@ -25,10 +22,7 @@ const FILL_ROWS: u32 = 25_600;
 struct Database {
     world: World,
     app: String,
-    port: u16,
-    /// Numbers that were acknowledged, with when.
-    acknowledged: Mutex<Vec<(i64, Instant)>>,
-    done: AtomicBool,
+    rows: Rows,
 }
 
 impl Database {
@@ -48,84 +42,12 @@ impl Database {
         world.ok(&["release", &app])?;
         world.share()?;
         world.ok(&["up", "pg@1"])?;
-        Ok(Database { world, app, port, acknowledged: Mutex::default(), done: AtomicBool::new(false) })
-    }
-
-    /// One conversation; ends with the first failure.
-    fn talk<T>(&self, what: impl AsyncFnOnce(&Client) -> Result<T>) -> Result<T> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let at = format!(
-            "host=127.0.0.1 port={} user=app dbname=app password=change-me connect_timeout=10",
-            self.port
-        );
-        runtime.block_on(async {
-            let limited = tokio::time::timeout(LIMIT, async {
-                let (client, connection) = tokio_postgres::connect(&at, NoTls).await?;
-                let driver = tokio::spawn(connection);
-                let outcome = what(&client).await;
-                driver.abort();
-                outcome
-            });
-            limited.await.context("the database does not answer")?
-        })
-    }
-
-    fn rows(&self) -> Result<Vec<i64>> {
-        self.talk(async |client| {
-            let rows = client.query("SELECT id FROM row ORDER BY id", &[]).await?;
-            Ok(rows.iter().map(|row| row.get(0)).collect())
-        })
-    }
-
-    /// Writes numbers that grow, one by one, and remembers those that were acknowledged. A connection that ends is made anew.
-    fn write(&self) {
-        let mut next = 1_i64;
-        while !self.done.load(Ordering::Relaxed) {
-            // Whatever ends a conversation: a number that was not acknowledged is given up.
-            let _ = self.talk(async |client| {
-                while !self.done.load(Ordering::Relaxed) {
-                    let number = next;
-                    next += 1;
-                    client.execute("INSERT INTO row (id) VALUES ($1)", &[&number]).await?;
-                    self.acknowledged.lock().expect("no panic").push((number, Instant::now()));
-                }
-                Ok(())
-            });
-        }
-    }
-
-    fn last(&self) -> i64 {
-        self.acknowledged.lock().expect("no panic").last().map_or(0, |(number, _)| *number)
-    }
-
-    /// Waits until another row is acknowledged.
-    fn goes_on(&self) -> Result<()> {
-        let last = self.last();
-        wait_until("another row is acknowledged", LIMIT, &mut || self.last() > last)
-    }
-
-    /// Every number that was acknowledged up to `last` is in `rows`.
-    fn holds(&self, rows: &[i64], last: i64) -> Result<()> {
-        let acknowledged = self.acknowledged.lock().expect("no panic");
-        let lost: Vec<i64> = acknowledged
-            .iter()
-            .map(|(number, _)| *number)
-            .filter(|number| *number <= last && rows.binary_search(number).is_err())
-            .collect();
-        ensure!(
-            lost.is_empty(),
-            "{} acknowledged rows are lost, of {last}: {:?}",
-            lost.len(),
-            &lost[..lost.len().min(5)]
-        );
-        Ok(())
-    }
-
-    /// Longest time between two acknowledged rows since `began`.
-    fn longest_pause(&self, began: Instant) -> Duration {
-        let all = self.acknowledged.lock().expect("no panic");
-        let times: Vec<Instant> = all.iter().map(|(_, at)| *at).filter(|at| *at >= began).collect();
-        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+        let rows = Rows::new(Table {
+            address: format!("host=127.0.0.1 port={port} user=app dbname=app password=change-me"),
+            insert: "INSERT INTO row (id) VALUES ($1)",
+            select: "SELECT id FROM row ORDER BY id",
+        });
+        Ok(Database { world, app, rows })
     }
 
     fn snapshot(&self, name: &str) -> Result<Value> {
@@ -138,7 +60,7 @@ impl Database {
 #[test]
 fn rows_survive_snapshots_upgrades_and_the_way_back() -> Result<()> {
     let database = Database::new("volume")?;
-    database.talk(async |client| {
+    database.rows.talk(async |client| {
         client.batch_execute("CREATE TABLE row (id bigint PRIMARY KEY)").await?;
         client
             .batch_execute("CREATE TABLE fill (text text); ALTER TABLE fill ALTER text SET STORAGE EXTERNAL")
@@ -147,47 +69,41 @@ fn rows_survive_snapshots_upgrades_and_the_way_back() -> Result<()> {
         client.execute(fill, &[&i32::try_from(FILL_ROWS)?]).await?;
         Ok(())
     })?;
-    std::thread::scope(|scope| {
-        scope.spawn(|| database.write());
-        let outcome =
-            measured(&database).and_then(|()| there_and_back(&database)).and_then(|()| killed(&database));
-        database.done.store(true, Ordering::Relaxed);
-        outcome
+    database.rows.write_during(|| {
+        measured(&database)?;
+        there_and_back(&database)?;
+        killed(&database)
     })?;
     database.world.end()
 }
 
 /// By freezing and by stopping, side by side; and the rows of the first are back when it is restored.
 fn measured(database: &Database) -> Result<()> {
-    database.goes_on()?;
+    database.rows.go_on()?;
     for (name, how) in [("frozen", &[][..]), ("stopped", &["--stop"][..])] {
-        let (before, began) = (database.last(), Instant::now());
+        let (before, began) = (database.rows.last(), Instant::now());
         database.world.ok(&[&["volume", "snapshot", "pg", name], how].concat())?;
         let took = began.elapsed();
-        database.goes_on()?;
+        database.rows.go_on()?;
         let made = database.snapshot(name)?;
         println!(
             "snapshot {name}: {} of {} MiB, {} ms; rows waited {} ms at most; stood still {} ms",
             made["allocated_bytes"].as_u64().unwrap_or(0) >> 20,
             made["volumes"][0]["size_bytes"].as_u64().unwrap_or(0) >> 20,
             took.as_millis(),
-            database.longest_pause(began).as_millis(),
+            database.rows.longest_pause(began).as_millis(),
             made["frozen_ms"],
         );
         assert_eq!(made["frozen_ms"].is_null(), name == "stopped", "{made}");
         ensure!(made["allocated_bytes"].as_u64() > Some(200_000_000), "{made}");
         if name == "frozen" {
             database.world.ok(&["volume", "restore", "pg", "frozen"])?;
-            let last = database.last();
-            database.goes_on()?;
-            let rows = database.rows()?;
-            database.holds(&rows, before)?;
+            let last = database.rows.last();
+            database.rows.go_on()?;
+            let rows = database.rows.stored()?;
+            database.rows.ensure_held(&rows, before)?;
             // What came after the snapshot is in the one that was made before the restore, and no longer here.
-            database
-                .acknowledged
-                .lock()
-                .expect("no panic")
-                .retain(|(number, _)| *number > last || rows.binary_search(number).is_ok());
+            database.rows.forget(&rows, last);
         }
     }
     Ok(())
@@ -207,19 +123,19 @@ fn there_and_back(database: &Database) -> Result<()> {
     assert_eq!(plan["snapshot"]["why"], "before-upgrade", "{plan}");
     assert_eq!(plan["snapshot"]["volumes"][0]["hold"], "frozen", "{plan}");
     let name = plan["snapshot"]["snapshot"].as_str().context("a name")?.to_owned();
-    let before = database.last();
+    let before = database.rows.last();
     world.ok(&["upgrade", "pg"])?;
-    database.goes_on()?;
-    let last = database.last();
-    database.holds(&database.rows()?, last)?;
+    database.rows.go_on()?;
+    let last = database.rows.last();
+    database.rows.ensure_held(&database.rows.stored()?, last)?;
     let refused = world.run(&["rollback", "pg"])?;
     ensure!(refused.code == 1 && refused.stderr.contains("--with-data"), "{}", refused.stderr);
-    let after = database.last();
+    let after = database.rows.last();
     let back = world.ok(&["rollback", "pg", "--with-data"])?;
     ensure!(back.stdout.contains(&format!("snapshot {name}")), "{}", back.stdout);
-    database.goes_on()?;
-    let rows = database.rows()?;
-    database.holds(&rows, before)?;
+    database.rows.go_on()?;
+    let rows = database.rows.stored()?;
+    database.rows.ensure_held(&rows, before)?;
     ensure!(rows.binary_search(&after).is_err(), "a row of after the snapshot is gone from it");
     let seen = world.json(&["ps", "pg"])?[0].clone();
     assert_eq!((&seen["release"], &seen["state"]), (&"pg@1".into(), &"ready".into()), "{seen}");
@@ -237,7 +153,7 @@ fn killed(database: &Database) -> Result<()> {
     command.wait()?;
     let began = Instant::now();
     ensure!(draft.exists(), "it was killed in the middle of copying");
-    database.goes_on()?;
+    database.rows.go_on()?;
     println!("after kill -9 the database went on within {} ms", began.elapsed().as_millis());
     ensure!(database.snapshot("killed").is_err(), "there is no half snapshot");
     database.world.ok(&["volume", "snapshot", "pg", "again"])?;

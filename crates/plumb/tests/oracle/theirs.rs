@@ -7,11 +7,12 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
 use plumb_debian::PackageName;
-use plumb_model::Digest;
 use plumb_model::lock::{Lock, LockedMachine, LockedPackage};
+use plumb_model::{Digest, MachineName};
 use testkit::{World, printed};
 
 use super::tree::{Form, LISTS, Node, Tree};
@@ -19,8 +20,28 @@ use super::tree::{Form, LISTS, Node, Tree};
 /// Where dpkg keeps the lists of packages' files.
 const FILE_LISTS: &str = "/var/lib/dpkg/info/";
 
+/// The trees of all machines of a lock. Scripts run one after the other, so as many machines at a time as there are
+/// processors.
+pub(crate) fn of_all(world: &World, lock: &Lock) -> Result<BTreeMap<MachineName, Tree>> {
+    let (left, made) = (Mutex::new(lock.machines.iter()), Mutex::new(BTreeMap::new()));
+    let work = || -> Result<()> {
+        loop {
+            let next = left.lock().expect("whoever holds it does not panic").next();
+            let Some((name, machine)) = next else { return Ok(()) };
+            let tree = configured(world, lock, machine).with_context(|| format!("machine `{name}`"))?;
+            made.lock().expect("whoever holds it does not panic").insert(name.clone(), tree);
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..std::thread::available_parallelism()?.get()).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
+    })?;
+    Ok(made.into_inner().expect("whoever held it did not panic"))
+}
+
 /// The tree of a machine's packages, with all that their scripts need.
-pub(crate) fn configured(world: &World, lock: &Lock, machine: &LockedMachine) -> Result<Tree> {
+fn configured(world: &World, lock: &Lock, machine: &LockedMachine) -> Result<Tree> {
     // In /tmp and open to everybody: apt's own user, or the users of an unshared namespace, read it.
     let folder = tempfile::Builder::new().prefix("plumb-oracle-").tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
@@ -47,6 +68,9 @@ pub(crate) fn configured(world: &World, lock: &Lock, machine: &LockedMachine) ->
         (Command::new("mmdebstrap"), "unshare") // whose namespaces have a name of their own
     };
     command.arg("--setup-hook=hostname localhost");
+    // Nothing of it has to survive a power cut; the file that says so is no part of what is compared.
+    command.arg("--dpkgopt=force-unsafe-io");
+    command.arg("--customize-hook=rm \"$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap\"");
     command.args(["--variant=custom", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]);
     command.arg(format!("--mode={mode}")).arg(format!("--include={names}")).arg(suite).arg(&made);
     command.arg(format!("deb [trusted=yes] copy:{} ./", folder.path().display()));
