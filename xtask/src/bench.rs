@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 /// Builds the product and runs `bench/run` with it.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
-    crate::cargo(root, &["build", "--release", "--package", "plumb", "--locked"])?;
+    crate::cargo(root, &["build", "--release", "--bin", "plumb", "--locked"])?;
     let status = Command::new(root.join("bench/run"))
         .args(arguments)
         .env("PLUMB", root.join("target/release/plumb"))

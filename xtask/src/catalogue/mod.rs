@@ -27,7 +27,7 @@ const PARTS: usize = 3;
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let all = entry::load(root)?;
     let chosen = choose(root, all, arguments)?;
-    crate::cargo(root, &["build", "--release", "--package", "plumb", "--locked"])?;
+    crate::cargo(root, &["build", "--release", "--bin", "plumb", "--locked"])?;
     set_up(root, &chosen)?;
     let mut failed = 0;
     for entry in &chosen {

@@ -121,7 +121,7 @@ impl Translation<'_> {
             pid_file: self.pid_file(kind)?,
             restart: self.restart(),
             restart_delay_ms: self.restart_delay(),
-            start_timeout_ms: self.timeout("TimeoutStartSec", kind == ServiceKind::Oneshot),
+            start_timeout_ms: self.start_timeout(kind),
             stop_timeout_ms: self.timeout("TimeoutStopSec", false),
             kill_signal: self.scalar("KillSignal", value::signal, "a signal").unwrap_or(15),
             kill_mode: self.kill_mode(),
@@ -135,6 +135,13 @@ impl Translation<'_> {
             after,
         };
         Ok(Translated { spec, notes: self.notes.finish() })
+    }
+
+    /// `TimeoutStartSec=`, but no less than what the definition gives the service until it is ready: what it prepares is a
+    /// part of that.
+    fn start_timeout(&mut self, kind: ServiceKind) -> u64 {
+        let own = self.timeout("TimeoutStartSec", kind == ServiceKind::Oneshot);
+        own.max(self.input.ready_timeout_ms.unwrap_or(0))
     }
 
     /// Units that would start and then not work.

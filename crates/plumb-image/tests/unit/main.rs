@@ -458,6 +458,8 @@ fn the_definition_wins() {
 #[test]
 fn written_out() {
     let mut wanted = input("api");
+    // Longer than a start may take: what it prepares is a part of it.
+    wanted.ready_timeout_ms = Some(300_000);
     wanted.exec = Some("gunicorn -b :8000 --access-logformat '%(h)s' app:app".into());
     wanted.user = Some("www-data".into());
     wanted.after = vec!["db".into()];
@@ -469,7 +471,7 @@ fn written_out() {
         start: ["/usr/bin/gunicorn", "-b", ":8000", "--access-logformat", "%(h)s", "app:app"]
         run: in / umask 22 nice 0 oom 0
         restart: Always after 100 ms
-        times: start 90000 ms, stop 90000 ms, ready 90000 ms
+        times: start 300000 ms, stop 90000 ms, ready 300000 ms
         kill: 15 ControlGroup
         capabilities: none; ambient none
         and: no new privileges
