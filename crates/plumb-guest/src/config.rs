@@ -6,7 +6,8 @@
 //!  image: templates, machine spec ─────────┘   /run/plumb/secrets/X/NAME     for service X's user only
 //! ```
 //! All of it lies in ramfs, which is never written to a disk. With systemd the secrets are `/run/plumb/secrets/NAME`, from
-//! where units load them as credentials (systemd.exec(5) `LoadCredential=`).
+//! where units load them as credentials (systemd.exec(5) `LoadCredential=`). Which ones is said at boot, in
+//! `/run/systemd/system/UNIT.d`, and not in the image: a unit that is to load what is not there does not start.
 
 use std::collections::BTreeMap;
 use std::fs::{OpenOptions, Permissions};
@@ -27,6 +28,9 @@ use crate::{file, limit, mount};
 
 /// Files in memory only: what is in ramfs is never swapped.
 const PRIVATE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// Where systemd looks for what is said about units at boot, systemd.unit(5).
+const UNITS_PATH: &str = "/run/systemd/system";
 
 /// Secrets by name.
 pub type Secrets = BTreeMap<String, Vec<u8>>;
@@ -107,6 +111,8 @@ struct Place {
     folder: String,
     /// Owner of folder and files; nobody but root if systemd hands them out.
     owner: Option<(u32, u32)>,
+    /// What tells systemd to hand them out.
+    drop_in: Option<String>,
 }
 
 impl Place {
@@ -118,11 +124,13 @@ impl Place {
                 shown: format!("/run/credentials/{unit}"),
                 folder: SECRETS_PATH.to_owned(),
                 owner: None,
+                drop_in: Some(format!("{UNITS_PATH}/{unit}.d/60-plumb-{service}.conf")),
             };
         }
         let folder = format!("{SECRETS_PATH}/{service}");
         let spec = machine.services.iter().find(|spec| spec.name == service);
-        Place { shown: folder.clone(), folder, owner: spec.map(|spec| (spec.uid, spec.gid)) }
+        let owner = spec.map(|spec| (spec.uid, spec.gid));
+        Place { shown: folder.clone(), folder, owner, drop_in: None }
     }
 
     fn put(&self, settings: &ServiceSettings, told: &Told<'_>) -> Result<(), Error> {
@@ -139,7 +147,24 @@ impl Place {
                 write(&path, secret, (uid, gid, 0o400))?;
             }
         }
-        Ok(())
+        match &self.drop_in {
+            Some(path) => self.load_credentials(path, settings, told),
+            None => Ok(()),
+        }
+    }
+
+    /// Has systemd hand out those that are set.
+    fn load_credentials(&self, path: &str, settings: &ServiceSettings, told: &Told<'_>) -> Result<(), Error> {
+        let set = settings.secret_files.iter().filter(|name| told.secrets.contains_key(*name));
+        let lines: String =
+            set.map(|name| format!("LoadCredential={name}:{}/{name}\n", self.folder)).collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        if let Some(folder) = Path::new(path).parent() {
+            std::fs::create_dir_all(folder).map_err(Error::file("make", folder.display().to_string()))?;
+        }
+        write(path, format!("[Service]\n{lines}").as_bytes(), (0, 0, 0o644))
     }
 }
 

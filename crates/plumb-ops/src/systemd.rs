@@ -161,9 +161,9 @@ impl Services {
             if let Some((path, text)) = &handed.text {
                 place.file(&format!("{OWN}/{path}"), text.as_bytes(), 0o644)?;
             }
-            if let Some(settings) = settings.get(&handed.spec.name) {
+            if settings.contains_key(&handed.spec.name) {
                 let path = format!("{OWN}/{}.d/60-plumb-config.conf", handed.spec.unit);
-                place.file(&path, config::drop_in(&handed.spec.name, settings).as_bytes(), 0o644)?;
+                place.file(&path, config::drop_in(&handed.spec.name).as_bytes(), 0o644)?;
             }
             let own = format!("{OWN}/{}", handed.file);
             let target =

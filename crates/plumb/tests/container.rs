@@ -24,10 +24,27 @@ set -e
     echo "shm: $(stat -c %a /dev/shm) tmp: $(stat -c %a /tmp)"
     echo "setuid: $(stat -c %a /bin/su-like)"
     echo "conf: $(cat /srv/conf)"
+    echo "told: $LEVEL $(cat /srv/told) $(cat "${TOKEN_FILE:-/dev/null}")"
 } > index.html
 touch /tmp/written /dev/shm/written
 exec "$@"
 "#;
+
+/// A second service, of another user: what it is told, and what it cannot read.
+const OTHER: &str = r#"#!/bin/sh
+mkdir /tmp/other
+{
+    echo "told: $LEVEL $(cat "$TOKEN_FILE") $(stat -c '%a %u:%g' "$TOKEN_FILE") $(ls "$CREDENTIALS_DIRECTORY")"
+    for file in secrets/web/token settings/other.env; do
+        cat "/run/plumb/$file"
+    done
+    ls /run/plumb/secrets
+} > /tmp/other/index.html 2>&1
+exec httpd -f -p 8001 -h /tmp/other
+"#;
+
+/// A secret; nothing else on this machine is called so.
+const TOKEN: &str = "canary-0b6e4f17d3";
 
 /// What its dpkg says that it is made of.
 const STATUS: &str = "Package: busybox-static
@@ -47,6 +64,26 @@ Status: deinstall ok config-files
 Architecture: all
 Version: 1
 ";
+
+/// What the second release adds to the definition.
+const TOLD: &str = r#"
+config."/srv/told" = { from = "told.in", mode = "0400" }
+
+[machine.web.service.web]
+environment = { GREETING = "again", LEVEL = "{config.level}", TOKEN_FILE = "{secret-file.token}" }
+user        = "root"
+ready.http  = ":8000/"
+
+[machine.web.service.other]
+exec        = "/other.sh"
+user        = "other"
+environment = { LEVEL = "{config.level}", TOKEN_FILE = "{secret-file.token}" }
+ready.tcp   = 8001
+
+[config]
+level = { type = "string", default = "quiet", one_of = ["quiet", "loud"] }
+token = { type = "secret" }
+"#;
 
 /// One entry of a layer.
 enum Item<'a> {
@@ -142,7 +179,8 @@ fn busybox(folder: &Path) -> Result<Vec<u8>> {
 /// An image with all that container images are known for: whiteouts, links, owners, set-uid, a user, an entry point.
 fn web_image(folder: &Path) -> Result<(Layout, Digest)> {
     let busybox = busybox(&folder.join("busybox"))?;
-    let applets = ["cat", "grep", "hostname", "httpd", "id", "ls", "pwd", "sh", "stat", "touch", "wc"];
+    let applets =
+        ["cat", "grep", "hostname", "httpd", "id", "ls", "mkdir", "pwd", "sh", "stat", "touch", "wc"];
     let names: Vec<String> = applets.iter().map(|applet| format!("bin/{applet}")).collect();
     let mut base = vec![
         Item::File("bin/busybox", 0o755, &busybox),
@@ -151,9 +189,9 @@ fn web_image(folder: &Path) -> Result<(Layout, Digest)> {
         Item::File(
             "etc/passwd",
             0o644,
-            b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/home/web:/bin/sh\n",
+            b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/home/web:/bin/sh\nother:x:1002:1003::/:/bin/sh\n",
         ),
-        Item::File("etc/group", 0o644, b"root:x:0:\nweb:x:1001:\nmedia:x:44:web\n"),
+        Item::File("etc/group", 0o644, b"root:x:0:\nother:x:1003:\nweb:x:1001:\nmedia:x:44:web\n"),
         Item::File("etc/below", 0o644, b"lower"),
         Item::File("etc/os-release", 0o644, b"ID=ubuntu\nVERSION_CODENAME=jammy\n"),
         Item::File("var/lib/dpkg/status", 0o644, STATUS.as_bytes()),
@@ -168,6 +206,7 @@ fn web_image(folder: &Path) -> Result<(Layout, Digest)> {
         Item::File("opaque/.wh..wh..opq", 0o644, b""),
         Item::File("opaque/new", 0o644, b""),
         Item::File("entry.sh", 0o755, ENTRY.as_bytes()),
+        Item::File("other.sh", 0o755, OTHER.as_bytes()),
     ];
     let config = r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":{
         "User":"web","Env":["PATH=/usr/bin:/bin","GREETING=hello $HOME"],"Entrypoint":["/entry.sh"],
@@ -208,13 +247,13 @@ fn a_container_image_runs_unchanged() -> Result<()> {
     let registry = Registry::start(&folder, "")?;
     push(&layout, &folder, &registry)?;
 
-    let port = free_port()?;
+    let (port, other) = (free_port()?, free_port()?);
     let project = folder.join("project");
     fs::create_dir_all(&project)?;
     fs::File::create(project.join("conf"))?.write_all(b"ours")?;
     let definition = |extra: &str| {
         format!(
-            "app = \"contained\"\n\n[machine.web]\noci = \"127.0.0.1:{}/test/web@{digest}\"\napp = {{ \"/srv/conf\" = \"conf\" }}\npublish = [\"{port}:8000\"]\n{extra}",
+            "app = \"contained\"\n\n[machine.web]\noci = \"127.0.0.1:{}/test/web@{digest}\"\napp = {{ \"/srv/conf\" = \"conf\" }}\npublish = [\"{port}:8000\", \"{other}:8001\"]\n{extra}",
             registry.port
         )
     };
@@ -261,19 +300,43 @@ fn a_container_image_runs_unchanged() -> Result<()> {
     let told = format!("{}{}", affected.stdout, affected.stderr);
     ensure!(told.contains("no feed speaks of packages of `ubuntu:jammy`"), "{told}");
 
-    // The registry is gone: everything is in the store, and the definition's word counts more than the image's.
     drop(registry);
-    let service = "service.web = { environment = { GREETING = \"again\" }, user = \"root\", ready.http = \":8000/\" }\n";
-    let text = fs::read_to_string(project.join("plumb.toml"))?;
-    fs::write(project.join("plumb.toml"), format!("{text}{service}"))?;
-    world.ok(&["up", &path, "--offline"])?;
-    let said = get(port, "/")?.body;
-    for line in ["env: again /root", "id: 0:0 0", "args: httpd -f -p 8000 -h ."] {
-        ensure!(said.contains(line), "`{line}` is not in:\n{said}");
-    }
+    check_told(&world, &project, (port, other))?;
 
     // The release alone is enough to build the same bytes again.
     fs::remove_dir_all(&project)?;
     world.ok(&["verify", "--rebuild", "contained@2", "--offline"])?;
     world.end()
+}
+
+/// The registry is gone: everything is in the store, and the definition's word counts more than the image's. What the
+/// deployment has set is told to who is to know it, and to nobody else.
+fn check_told(world: &World, project: &Path, (port, other): (u16, u16)) -> Result<()> {
+    let path = project.to_str().context("UTF-8")?;
+    let text = fs::read_to_string(project.join("plumb.toml"))?;
+    fs::write(project.join("plumb.toml"), format!("{text}{TOLD}"))?;
+    fs::write(project.join("told.in"), "{config.level} {secret.token}\n")?;
+    ensure!(world.run(&["up", path, "--offline"])?.code == 1, "a secret is missing");
+    let file = world.folder().join("token");
+    fs::write(&file, TOKEN)?;
+    world.ok(&[
+        "secret",
+        "set",
+        "contained",
+        "token",
+        "--file",
+        file.to_str().context("UTF-8")?,
+        "--no-apply",
+    ])?;
+    world.ok(&["up", path, "--offline", "--set", "level=loud"])?;
+    let said = get(port, "/")?.body;
+    let told = format!("told: loud loud {TOKEN} {TOKEN}");
+    for line in ["env: again /root", "id: 0:0 0", "args: httpd -f -p 8000 -h .", &told] {
+        ensure!(said.contains(line), "`{line}` is not in:\n{said}");
+    }
+    let said = get(other, "/")?.body;
+    ensure!(said.contains(&format!("told: loud {TOKEN} 400 1002:1003 token")), "{said}");
+    ensure!(said.matches("Permission denied").count() == 3 && said.matches(TOKEN).count() == 1, "{said}");
+    ensure!(!world.ok(&["logs", "web-1"])?.stdout.contains(TOKEN), "the log has it");
+    Ok(())
 }

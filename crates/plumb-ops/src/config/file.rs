@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use plumb_guest_proto::{
-    CONFIG_PATH, ConfigFile, MachineSpec, SECRETS_PATH, SETTINGS_PATH, ServiceSettings, TEMPLATE_PATH,
+    CONFIG_PATH, ConfigFile, MachineSpec, SETTINGS_PATH, ServiceSettings, TEMPLATE_PATH,
 };
 use plumb_image::assemble::Assembled;
 use plumb_model::MachineName;
@@ -138,14 +138,10 @@ fn settings(machine: &Machine) -> impl Iterator<Item = (String, ServiceSettings)
     })
 }
 
-/// What systemd reads for a service: the environment that the guest wrote, and its secrets as credentials.
-pub(crate) fn drop_in(service: &str, settings: &ServiceSettings) -> String {
-    let mut text = format!(
+/// What systemd reads for a service: the environment that the guest wrote. Which secrets are set is known at boot, and
+/// said then.
+pub(crate) fn drop_in(service: &str) -> String {
+    format!(
         "# Written by Plumb from the definition.\n[Service]\nEnvironmentFile={SETTINGS_PATH}/{service}.env\n"
-    );
-    for name in &settings.secret_files {
-        // The service starts without one that is not set.
-        text.push_str(&format!("LoadCredential={name}:{SECRETS_PATH}/{name}\n"));
-    }
-    text
+    )
 }
