@@ -17,6 +17,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::canonical::Document;
 use crate::{AppName, DeploymentName, Digest};
 
+mod quantity;
+
+pub(crate) use quantity::measure;
+
 /// Most bytes of a value: a value is a word or an address; what is longer belongs into a file of the definition.
 pub const MAX_VALUE_BYTES: usize = 4096;
 
@@ -103,10 +107,10 @@ pub struct Key {
     pub default: Option<Value>,
     /// Nothing runs without a value.
     pub required: bool,
-    /// Smallest number.
+    /// Smallest number; of a size bytes, of a duration milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<i64>,
-    /// Largest number.
+    /// Largest number; of a size bytes, of a duration milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<i64>,
     /// The only values there are; empty is any.
@@ -118,6 +122,12 @@ pub struct Key {
     /// Most bytes of a text or a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<u32>,
+    /// The unit of which machines are told a whole number, for a size or a duration; `None` tells them what was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// A secret that is made at random for a deployment in which it is not set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub generate: bool,
 }
 
 /// What a value is.
@@ -130,6 +140,10 @@ pub enum Kind {
     Integer,
     /// `true` or `false`.
     Boolean,
+    /// A number of bytes with its unit, `64MiB`.
+    Size,
+    /// A time with its unit, `30s`.
+    Duration,
     /// A text or bytes that nobody may see.
     Secret,
 }
@@ -142,6 +156,8 @@ impl Kind {
             Kind::String => "string",
             Kind::Integer => "integer",
             Kind::Boolean => "boolean",
+            Kind::Size => "size",
+            Kind::Duration => "duration",
             Kind::Secret => "secret",
         }
     }
@@ -182,7 +198,7 @@ impl Key {
     /// [`Refused`] if it is not of the type, or is not allowed.
     pub fn read(&self, text: &str) -> Result<Value, Refused> {
         let value = match self.kind {
-            Kind::String => Value::Text(text.to_owned()),
+            Kind::String | Kind::Size | Kind::Duration => Value::Text(text.to_owned()),
             Kind::Integer => match text.parse() {
                 Ok(number) => Value::Integer(number),
                 Err(_) => return Err(Refused(format!("must be a whole number, not `{}`", shown(text)))),
@@ -206,11 +222,8 @@ impl Key {
         let refuse = |text: String| Err(Refused(text));
         match (self.kind, value) {
             (Kind::String, Value::Text(text)) => self.check_text(text)?,
-            (Kind::Integer, Value::Integer(number)) => {
-                if self.min.is_some_and(|min| *number < min) || self.max.is_some_and(|max| *number > max) {
-                    return refuse(format!("is {number}, but must be {}", self.range()));
-                }
-            }
+            (Kind::Integer, Value::Integer(number)) => self.check_range(*number, &number.to_string())?,
+            (Kind::Size | Kind::Duration, Value::Text(text)) => self.check_quantity(text)?,
             (Kind::Boolean, Value::Boolean(_)) => {}
             (Kind::Secret, _) => return refuse("is a secret".to_owned()),
             (kind, _) => return refuse(format!("must be of type {}", kind.as_str())),
@@ -224,6 +237,47 @@ impl Key {
             ));
         }
         Ok(())
+    }
+
+    fn check_range(&self, number: i64, written: &str) -> Result<(), Refused> {
+        if self.min.is_some_and(|min| number < min) || self.max.is_some_and(|max| number > max) {
+            return Err(Refused(format!("is {written}, but must be {}", self.range())));
+        }
+        Ok(())
+    }
+
+    fn check_quantity(&self, text: &str) -> Result<(), Refused> {
+        let Some(amount) = self.kind.amount(text) else {
+            let units: Vec<String> = self.kind.units().iter().map(|(unit, _)| format!("`{unit}`")).collect();
+            return Err(Refused(format!(
+                "is `{}`, but must be a {}, a whole number and one of {}",
+                shown(text),
+                self.kind.as_str(),
+                units.join(" ")
+            )));
+        };
+        self.check_range(amount, text)?;
+        match self.unit.as_deref().and_then(|unit| Some((unit, self.kind.factor(unit)?))) {
+            Some((unit, factor)) if amount % factor != 0 => {
+                Err(Refused(format!("is {text}, which is no whole number of {unit}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What machines are told of a value that was checked.
+    fn told(&self, value: &Value) -> String {
+        let Value::Text(text) = value else { return value.to_string() };
+        match (self.kind.amount(text), self.unit.as_deref().and_then(|unit| self.kind.factor(unit))) {
+            (Some(amount), Some(factor)) => (amount / factor).to_string(),
+            (Some(_), None) => text.replace(' ', ""),
+            (None, _) => text.clone(),
+        }
+    }
+
+    /// A bound as it is written.
+    pub(crate) fn bound(&self, bound: i64) -> String {
+        self.kind.written(bound)
     }
 
     fn check_text(&self, text: &str) -> Result<(), Refused> {
@@ -251,9 +305,9 @@ impl Key {
 
     fn range(&self) -> String {
         match (self.min, self.max) {
-            (Some(min), Some(max)) => format!("from {min} to {max}"),
-            (Some(min), None) => format!("at least {min}"),
-            (None, Some(max)) => format!("at most {max}"),
+            (Some(min), Some(max)) => format!("from {} to {}", self.bound(min), self.bound(max)),
+            (Some(min), None) => format!("at least {}", self.bound(min)),
+            (None, Some(max)) => format!("at most {}", self.bound(max)),
             (None, None) => "any".to_owned(),
         }
     }
@@ -265,6 +319,7 @@ impl fmt::Display for Key {
         f.write_str(self.kind.as_str())?;
         match &self.default {
             Some(default) => write!(f, ", {default} unless set")?,
+            None if self.generate => f.write_str(", made at random unless set")?,
             None if self.required => f.write_str(", required")?,
             None => f.write_str(", optional")?,
         }
@@ -277,6 +332,9 @@ impl fmt::Display for Key {
         }
         if let Some(pattern) = &self.pattern {
             write!(f, ", matches {pattern}")?;
+        }
+        if let Some(unit) = &self.unit {
+            write!(f, ", told in {unit}")?;
         }
         match self.max_length {
             Some(limit) => write!(f, ", at most {limit} bytes"),
@@ -390,7 +448,7 @@ pub fn settings(schema: &Schema, configuration: Option<&Configuration>) -> Resul
         }
         match configuration.and_then(|one| one.values.get(name)).or(key.default.as_ref()) {
             Some(value) => match key.check(value) {
-                Ok(()) => drop(found.values.insert(name.clone(), value.to_string())),
+                Ok(()) => drop(found.values.insert(name.clone(), key.told(value))),
                 Err(refused) => wrong(Some(refused)),
             },
             None if key.required => wrong(None),

@@ -463,7 +463,11 @@ impl Plumb<'_> {
                 );
             }
         };
-        self.report(Progress::Returning { from: to.to_string(), to: current.to_string() });
+        let told = |release: &ReleaseName, config: Option<u64>| match config {
+            Some(config) if to == *current => format!("configuration {config}"),
+            _ => release.to_string(),
+        };
+        self.report(Progress::Returning { from: told(&to, config), to: told(current, ran) });
         let returned = self.read_release(current).and_then(|release| {
             let configuration = self.configuration(&locked.state, &locked.name, ran)?;
             let told = self.fit(&locked.name, &release, configuration.as_ref())?;

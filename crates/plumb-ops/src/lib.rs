@@ -63,7 +63,7 @@ pub use clock::{local, now_ms, now_s, parse as parse_time, utc};
 pub use collect::{CollectedRelease, Collection, Documents, Kind, KindRow, Mode, Policy, Reason};
 pub use config::{
     Apply, ConfigChange, ConfigDifference, ConfigEntry, ConfigError, ConfigOutcome, ConfigView,
-    RecipientView, Resealed, SecretValue, SettingOrigin, SettingView, read_settings,
+    RecipientView, Resealed, SecretValue, SettingOrigin, SettingView, Sheet, read_settings,
 };
 pub use content::error::ContentError;
 pub use data::error::DataError;
@@ -127,6 +127,8 @@ pub struct Plumb<'a> {
     store: Store,
     options: Options,
     reporter: &'a dyn Reporter,
+    /// Files of keys that a passphrase opened, by the digest of what is sealed.
+    unsealed: std::sync::Mutex<Vec<(plumb_model::Digest, Vec<u8>)>>,
 }
 
 /// What the caller decides for all use cases.
@@ -159,7 +161,7 @@ impl<'a> Plumb<'a> {
     /// [`OpsError::Store`].
     pub fn open(home: Home, options: Options, reporter: &'a dyn Reporter) -> Result<Self, OpsError> {
         let store = Store::open(&home.store())?;
-        Ok(Plumb { home, store, options, reporter })
+        Ok(Plumb { home, store, options, reporter, unsealed: std::sync::Mutex::default() })
     }
 
     /// The same for a dry run: what turns out to be damaged is left where it is.
@@ -169,6 +171,7 @@ impl<'a> Plumb<'a> {
             store: self.store.looking(),
             options: self.options.clone(),
             reporter: self.reporter,
+            unsealed: std::sync::Mutex::default(),
         }
     }
 

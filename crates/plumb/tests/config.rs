@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -36,7 +36,7 @@ impl Site {
         let (head, _) = text.split_once("# What `plumb test`").context("checks")?;
         let definition = head.replace(
             "[machine.web]\n",
-            "[config]\ngreeting = { type = \"string\", default = \"hello\", max_length = 20 }\ntoken = { type = \"secret\" }\n\n[machine.web]\nconfig.\"/srv/www/greeting.txt\" = \"greeting.in\"\n",
+            "[config]\nlisting = \"off\"\nbody = { type = \"size\", default = \"2MiB\", unit = \"KiB\" }\ngreeting = { type = \"string\", default = \"hello\", max_length = 20 }\ntoken = { type = \"secret\" }\n\n[machine.web]\nconfig.\"/srv/www/greeting.txt\" = \"greeting.in\"\nconfig.\"/etc/nginx/conf.d/more.conf\" = \"more.in\"\n",
         );
         let second = format!(
             "\n[machine.vault]\nmiddleware = [\"nginx-light\"]\nmemory = \"128MiB\"\npublish = [\"{vault}:80\"]\n\
@@ -47,6 +47,11 @@ impl Site {
         fs::write(folder.join("plumb.toml"), definition + &second)?;
         fs::write(folder.join("greeting.in"), "say {config.greeting} { and {{config.greeting}\n")?;
         fs::write(folder.join("token.in"), "{secret.token}\n")?;
+        // One that nginx does not know ends it.
+        fs::write(
+            folder.join("more.in"),
+            "autoindex {config.listing};\nclient_max_body_size {config.body}k;\n",
+        )?;
         Ok(Site { world, folder, web, vault })
     }
 
@@ -61,6 +66,33 @@ impl Site {
         writeln!(child.stdin.take().context("a pipe")?, "{value}")?;
         ensure!(child.wait()?.success(), "the secret is set");
         Ok(())
+    }
+
+    /// Edits what is set with a script of sed in place of a person.
+    fn edit(&self, script: &str) -> Result<Output> {
+        let mut command = self.world.command(&["config", "edit", "hello"]);
+        let output = command.env_remove("VISUAL").env("EDITOR", format!("sed -i {script}")).output()?;
+        Ok(output)
+    }
+
+    /// Sets the same secret again with a key that a passphrase protects, and the passphrase, if there is one, in a file.
+    fn again(&self, key: &Path, passphrase: Option<&str>) -> Result<(bool, String)> {
+        // Without a terminal there is nobody to ask.
+        let mut command = Command::new("setsid");
+        command.args(["--wait", PLUMB, "secret", "set", "hello", "token", "--no-apply"]);
+        command.env("PLUMB_HOME", self.world.home()).env("PLUMB_AGE_IDENTITY", key);
+        let file = self.world.home().join("passphrase");
+        if let Some(passphrase) = passphrase {
+            fs::write(&file, format!("{passphrase}\n"))?;
+            command.env("PLUMB_PASSPHRASE_FILE", &file);
+        }
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        writeln!(child.stdin.take().context("a pipe")?, "{CANARY}")?;
+        let output = child.wait_with_output()?;
+        let said = [output.stdout, output.stderr].concat();
+        ensure!(!holds(&said), "it says the secret");
+        Ok((output.status.success(), String::from_utf8(said)?))
     }
 
     fn ps(&self) -> Result<Value> {
@@ -136,8 +168,12 @@ fn what_is_set_reaches_those_that_use_it_and_goes_back_with_its_release() -> Res
     ensure!(refused.code == 1 && refused.stderr.contains("`owner` is not set"), "{}", refused.stderr);
     ensure!(refused.stderr.contains("plumb config set hello owner=VALUE"), "{}", refused.stderr);
     ensure!(site.processes()? == before, "nothing has stopped");
-    let preset = world.json(&["config", "set", "hello", "owner=ann"])?;
-    ensure!(site.processes()? == before, "the release that runs knows no owner: {preset}");
+    let refused = site.edit("'s/moin/much too long for a greeting/'")?;
+    let said = String::from_utf8(refused.stderr)?;
+    ensure!(said.contains("has 28 bytes, at most 20") && said.contains("goes on with it"), "{said}");
+    let preset = site.edit("-e 's/much too.*\"/moin\"/' -e '$ a owner = \"ann\"'")?;
+    ensure!(preset.status.success(), "what was written is mended: {preset:?}");
+    ensure!(site.processes()? == before, "the release that runs knows no owner: {preset:?}");
     world.ok(&["upgrade", "hello"])?;
     ensure!(site.greeting()? == "say moin to ann\n", "{}", site.greeting()?);
     world.end()
@@ -173,6 +209,8 @@ fn a_secret_is_nowhere_in_clear_and_what_was_set_is_applied_after_a_kill() -> Re
     let found = files_with_canary(world.folder())?;
     ensure!(found.is_empty(), "in clear: {found:?}");
 
+    check_key_behind_passphrase(&site)?;
+
     // The key is rotated: what is sealed opens for the new one only.
     let before = fs::read(world.home().join("secrets/identity.txt"))?;
     world.ok(&["secret", "rotate-key"])?;
@@ -192,7 +230,50 @@ fn a_secret_is_nowhere_in_clear_and_what_was_set_is_applied_after_a_kill() -> Re
     ensure!(site.greeting()?.starts_with("say moin "), "{}", site.greeting()?);
     assert_eq!(site.ps()?["configuration"], 2);
     ensure!(site.token()? == format!("{CANARY}\n"), "the secret is still there");
+
+    check_return(&site)?;
     world.end()
+}
+
+/// The same key behind a passphrase opens what is sealed: the secret is the same, and nothing changes.
+fn check_key_behind_passphrase(site: &Site) -> Result<()> {
+    let plain = fs::read(site.world.home().join("secrets/identity.txt"))?;
+    let recipient = age::scrypt::Recipient::new("correct horse".to_owned().into());
+    let key = site.world.home().join("key.age");
+    fs::write(&key, age::encrypt(&recipient, &plain)?)?;
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let (done, said) = site.again(&key, Some("correct horse"))?;
+    ensure!(done && said.contains("hello has configuration 1, as before"), "{said}");
+    let (done, said) = site.again(&key, Some("battery staple"))?;
+    ensure!(!done && said.contains("key.age` with this passphrase"), "{said}");
+    ensure!(!said.contains("staple"), "{said}");
+    let (done, said) = site.again(&key, None)?;
+    ensure!(!done && said.contains("there is no terminal to ask"), "{said}");
+    ensure!(said.contains("PLUMB_PASSPHRASE_FILE"), "{said}");
+    Ok(())
+}
+
+/// A value with which nginx does not start: killed in the middle and begun again, all goes back to what ran.
+fn check_return(site: &Site) -> Result<()> {
+    let world = &site.world;
+    let (vault, web) = site.processes()?;
+    let mut set = world.spawn(&["config", "set", "hello", "listing=perhaps"])?;
+    wait_until("web is replaced", LIMIT, &mut || site.processes().is_ok_and(|(_, now)| now != web))?;
+    set.kill()?;
+    set.wait()?;
+    let failed = world.run(&["config", "apply", "hello"])?;
+    ensure!(failed.code == 1, "{}", failed.stderr);
+    for part in ["did not become healthy with configuration 3, and is back at configuration 2", "perhaps"] {
+        ensure!(failed.stderr.contains(part), "`{part}` is not in:\n{}", failed.stderr);
+    }
+    ensure!(site.greeting()?.starts_with("say moin "), "{}", site.greeting()?);
+    let seen = site.ps()?;
+    assert_eq!((&seen["configuration"], &seen["state"]), (&2.into(), &"ready".into()), "{seen}");
+    let after = site.processes()?;
+    ensure!(after.0 == vault, "who is not told of it runs on");
+    world.ok(&["up", site.folder()?])?;
+    ensure!(site.processes()? == after, "what failed is not tried again");
+    Ok(())
 }
 
 fn holds(bytes: &[u8]) -> bool {

@@ -11,6 +11,8 @@ fn key(kind: Kind) -> Key {
         one_of: Vec::new(),
         pattern: None,
         max_length: None,
+        unit: None,
+        generate: false,
     }
 }
 
@@ -48,6 +50,7 @@ fn values_are_checked() {
     let level =
         Key { one_of: vec![Value::Text("info".into()), Value::Text("warn".into())], ..key(Kind::String) };
     let host = Key { pattern: Some("[a-z]+|[0-9]+".into()), max_length: Some(8), ..key(Kind::String) };
+    let cache = Key { min: Some(1 << 20), max: Some(1 << 30), unit: Some("MiB".into()), ..key(Kind::Size) };
     for (key, text, expected) in [
         (&workers, "64", None),
         (&workers, "0", Some("is 0, but must be from 1 to 64")),
@@ -61,6 +64,15 @@ fn values_are_checked() {
         (&key(Kind::Boolean), "yes", Some("must be `true` or `false`, not `yes`")),
         (&key(Kind::String), "a\0b", Some("holds a NUL character")),
         (&key(Kind::Secret), "hush", Some("is a secret")),
+        (&cache, "2048KiB", None),
+        (&cache, "1023KiB", Some("is 1023KiB, but must be from 1MiB to 1GiB")),
+        (&cache, "1025KiB", Some("is 1025KiB, which is no whole number of MiB")),
+        (
+            &cache,
+            "64MB",
+            Some("is `64MB`, but must be a size, a whole number and one of `B` `KiB` `MiB` `GiB` `TiB`"),
+        ),
+        (&key(Kind::Duration), "90 s", None),
     ] {
         let found = key.read(text).err().map(|refused| refused.0);
         assert_eq!(found.as_deref(), expected, "{text}");
@@ -75,27 +87,33 @@ fn settings_are_schema_and_configuration_together() {
             Key { default: Some(Value::Text("info".into())), required: false, ..key(Kind::String) },
         ),
         (name("workers"), Key { max: Some(8), ..key(Kind::Integer) }),
+        (name("cache"), Key { unit: Some("KiB".into()), ..key(Kind::Size) }),
         (name("note"), Key { required: false, ..key(Kind::String) }),
         (name("password"), key(Kind::Secret)),
     ]
     .into();
-    let unfit = settings(&schema, None).expect_err("two are missing");
+    let unfit = settings(&schema, None).expect_err("three are missing");
     let told: Vec<&str> = unfit.iter().map(|one| one.name.as_str()).collect();
-    assert_eq!(told, ["password", "workers"]);
+    assert_eq!(told, ["cache", "password", "workers"]);
     assert!(unfit.iter().all(|one| one.refused.is_none()));
 
     // What the schema does not know stays out: another release may know it.
     let full = configuration(
-        &[("workers", Value::Integer(4)), ("other", Value::Boolean(true))],
+        &[
+            ("workers", Value::Integer(4)),
+            ("cache", Value::Text("2MiB".into())),
+            ("other", Value::Boolean(true)),
+        ],
         &["password", "old"],
     );
     let found = settings(&schema, Some(&full)).expect("all is there");
     assert_eq!(found.configuration, Some(ConfigRef { number: 3, digest: full.digest() }));
     let values: Vec<String> = found.values.iter().map(|(name, text)| format!("{name}={text}")).collect();
-    assert_eq!(values, ["level=info", "workers=4"]);
+    assert_eq!(values, ["cache=2048", "level=info", "workers=4"]);
     assert_eq!(found.secrets.len(), 1);
 
-    let large = configuration(&[("workers", Value::Integer(9))], &["password"]);
+    let cache = ("cache", Value::Text("1MiB".into()));
+    let large = configuration(&[("workers", Value::Integer(9)), cache], &["password"]);
     let unfit = settings(&schema, Some(&large)).expect_err("too many");
     assert_eq!(unfit[0].refused, Some(Refused("is 9, but must be at most 8".into())));
 }

@@ -24,8 +24,26 @@ const MAX_ABOUT_CHARS: usize = 200;
 
 const EXAMPLE: &str = "log_level = { type = \"string\", default = \"info\" }";
 
-const KEYS: &[&str] =
-    &["about", "default", "max", "max_length", "min", "one_of", "pattern", "required", "type"];
+const KEYS: &[&str] = &[
+    "about",
+    "default",
+    "generate",
+    "max",
+    "max_length",
+    "min",
+    "one_of",
+    "pattern",
+    "required",
+    "type",
+    "unit",
+];
+
+/// Types that have a range.
+const NUMBERS: &[Kind] = &[Kind::Integer, Kind::Size, Kind::Duration];
+/// Types whose values have units.
+const QUANTITIES: &[Kind] = &[Kind::Size, Kind::Duration];
+/// Types whose values may be seen.
+const OPEN: &[Kind] = &[Kind::String, Kind::Integer, Kind::Boolean, Kind::Size, Kind::Duration];
 
 /// What a reference can name.
 const KINDS: &[&str] = &[template::CONFIG, template::SECRET, template::SECRET_FILE];
@@ -76,6 +94,8 @@ fn empty(kind: Kind) -> Key {
         one_of: Vec::new(),
         pattern: None,
         max_length: None,
+        unit: None,
+        generate: false,
     }
 }
 
@@ -100,18 +120,20 @@ fn read_key(field: &Field<'_>, report: &mut Report<'_>) -> Option<Key> {
         let known: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
         report
             .add(&field.key, format!("{} has no meaning for a {}", field.what(), kind.as_str()))
-            .hint(format!("It is for values of type {}.", known.join(" and ")));
+            .hint(format!("It is for values of type {}.", known.join(", ")));
         None
     };
     let mut key = empty(kind);
     key.about = table.get("about").and_then(|field| read_about(&field, report)).unwrap_or_default();
-    key.min = only("min", &[Kind::Integer], report).and_then(|field| number(&field, report));
-    key.max = only("max", &[Kind::Integer], report).and_then(|field| number(&field, report));
+    key.min = only("min", NUMBERS, report).and_then(|field| bound(&field, kind, report));
+    key.max = only("max", NUMBERS, report).and_then(|field| bound(&field, kind, report));
     if let (Some(min), Some(max)) = (key.min, key.max)
         && min > max
     {
+        let (min, max) = (key.bound(min), key.bound(max));
         report.add(&table.at, format!("{}: `min` is {min}, above `max`, which is {max}", field.what()));
     }
+    key.unit = only("unit", QUANTITIES, report).and_then(|field| read_unit(&field, kind, report));
     key.max_length = only("max_length", &[Kind::String, Kind::Secret], report)
         .and_then(|field| field.integer(1..=plumb_guest_proto::MAX_SECRET_BYTES as u64, report))
         .and_then(|length| u32::try_from(length).ok());
@@ -121,9 +143,11 @@ fn read_key(field: &Field<'_>, report: &mut Report<'_>) -> Option<Key> {
             key.one_of.extend(read_value(&item, &key_for_items(&key), report));
         }
     }
-    if let Some(field) = only("default", &[Kind::String, Kind::Integer, Kind::Boolean], report) {
+    if let Some(field) = only("default", OPEN, report) {
         key.default = read_value(&field, &key, report);
     }
+    key.generate =
+        only("generate", &[Kind::Secret], report).and_then(|field| field.truth(report)).unwrap_or_default();
     let required = table.get("required").and_then(|field| Some((field.truth(report)?, field.key)));
     if let (Some((true, span)), Some(_)) = (&required, table.get("default")) {
         report
@@ -139,7 +163,8 @@ fn key_for_items(key: &Key) -> Key {
 }
 
 fn read_kind(table: &Table<'_>, report: &mut Report<'_>) -> Option<Kind> {
-    const KNOWN: [Kind; 4] = [Kind::String, Kind::Integer, Kind::Boolean, Kind::Secret];
+    const KNOWN: [Kind; 6] =
+        [Kind::String, Kind::Integer, Kind::Boolean, Kind::Size, Kind::Duration, Kind::Secret];
     let field = table.required("type", "\"string\"", report)?;
     let text = field.text("\"string\"", report)?;
     let kind = KNOWN.into_iter().find(|kind| kind.as_str() == text);
@@ -177,16 +202,38 @@ fn read_pattern(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
     }
 }
 
-fn number(field: &Field<'_>, report: &mut Report<'_>) -> Option<i64> {
-    match field.value() {
-        Some(Value::Integer(number)) => Some(number),
-        _ => field.mismatch("a whole number", "1", report),
+/// `min` or `max`, written like a value.
+fn bound(field: &Field<'_>, kind: Kind, report: &mut Report<'_>) -> Option<i64> {
+    match (kind, field.value()) {
+        (Kind::Integer, Some(Value::Integer(number))) => Some(number),
+        (Kind::Integer, _) => field.mismatch("a whole number", "1", report),
+        (_, Some(Value::Text(text))) => match kind.amount(&text) {
+            Some(amount) => Some(amount),
+            None => {
+                let problem = format!("{}: {} is no {}", field.what(), quoted(&text), kind.as_str());
+                report.add(&field.span, problem).hint(format!("Write it like `{}`.", kind.example()));
+                None
+            }
+        },
+        _ => field.mismatch(&format!("a {}", kind.as_str()), kind.example(), report),
     }
+}
+
+fn read_unit(field: &Field<'_>, kind: Kind, report: &mut Report<'_>) -> Option<String> {
+    let units = kind.units().iter().map(|(unit, _)| *unit);
+    let text = field.text("\"MiB\"", report)?;
+    if units.clone().any(|unit| unit == text) {
+        return Some(text.to_owned());
+    }
+    report
+        .add(&field.span, format!("{}: {} is no unit of a {}", field.what(), quoted(text), kind.as_str()))
+        .hint(format!("Known units: {}.", units.collect::<Vec<_>>().join(", ")));
+    None
 }
 
 fn read_value(field: &Field<'_>, key: &Key, report: &mut Report<'_>) -> Option<Value> {
     let Some(value) = field.value() else {
-        return field.mismatch(&format!("of type {}", key.kind.as_str()), "\"info\"", report);
+        return field.mismatch(&format!("of type {}", key.kind.as_str()), key.kind.example(), report);
     };
     match key.check(&value) {
         Ok(()) => Some(value),

@@ -5,17 +5,10 @@ use std::net::Ipv4Addr;
 use super::Publish;
 use super::diagnostic::{Report, quoted};
 use super::table::Field;
+use crate::config::measure;
 
 /// Mounted fresh at every boot by PID 1, so nothing of an image or a volume can lie there.
 const RESERVED: &[&str] = &["/dev", "/proc", "/run", "/sys", "/tmp"];
-
-/// A number and one of `units` (name, factor), or what is wrong with it.
-fn measure(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let factor = units.iter().find(|(name, _)| *name == unit.trim_start()).map(|(_, factor)| factor)?;
-    number.parse::<u64>().ok()?.checked_mul(*factor)
-}
 
 /// A size like `256MiB` in MiB.
 pub(super) fn size_mib(field: &Field<'_>, range: (u64, u64), report: &mut Report<'_>) -> Option<u64> {

@@ -278,7 +278,7 @@ impl World {
             passphrase: |_| None,
             age_identity: None,
         };
-        Ok(Plumb { home, store, options, reporter: &Silent })
+        Ok(Plumb { home, store, options, reporter: &Silent, unsealed: std::sync::Mutex::default() })
     }
 
     /// Every file that counts, with the digest of its bytes.

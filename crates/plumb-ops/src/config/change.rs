@@ -38,7 +38,30 @@ impl SecretValue {
         }
         SecretValue(bytes)
     }
+
+    /// A random one: letters and digits, as no program reads more into them.
+    ///
+    /// # Errors
+    /// What the host's source of randomness says.
+    pub fn random(limit_bytes: usize) -> Result<Self, OpsError> {
+        let length = limit_bytes.min(RANDOM_LENGTH);
+        let mut text = Vec::with_capacity(length);
+        while text.len() < length {
+            // What is above the last multiple of their number would make some letters likelier than others.
+            let fair = random()?.into_iter().filter(|byte| *byte < 248);
+            text.extend(
+                fair.map(|byte| LETTERS[usize::from(byte) % LETTERS.len()]).take(length - text.len()),
+            );
+        }
+        Ok(SecretValue(text))
+    }
 }
+
+/// Letters of a random secret.
+const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// Length of a random secret: 190 bits, which nobody guesses.
+const RANDOM_LENGTH: usize = 32;
 
 impl fmt::Debug for SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,7 +202,12 @@ impl Plumb<'_> {
             Which::With(change) => {
                 self.next_configuration(&locked.state, (&locked.name, &release.app), Some(release), change)?
             }
-            Which::Wanted | Which::Exactly(_) => None,
+            Which::Wanted => {
+                // It may want a secret that is to be made.
+                let none = ConfigChange::default();
+                self.next_configuration(&locked.state, (&locked.name, &release.app), Some(release), &none)?
+            }
+            Which::Exactly(_) => None,
         };
         let chosen = draft.as_ref().map(|draft| draft.configuration.clone()).or(found);
         let told = self.fit(&locked.name, release, chosen.as_ref())?;
@@ -198,9 +226,7 @@ impl Plumb<'_> {
     ) -> Result<Settings, OpsError> {
         let mut change = ConfigChange { set: set.to_vec(), ..ConfigChange::default() };
         for (name, key) in release.content.config.iter().filter(|(_, key)| key.kind == Kind::Secret) {
-            let mut text = Digest::from_bytes(random()?).hex().into_bytes();
-            text.truncate(key.secret_limit());
-            change.secrets.push((name.clone(), SecretValue(text)));
+            change.secrets.push((name.clone(), SecretValue::random(key.secret_limit())?));
         }
         match self.choose(locked, release, &Which::With(change), false) {
             Ok((_, told)) => Ok(told),
@@ -274,30 +300,26 @@ impl Plumb<'_> {
                 key(&schemas, name, key_name)?;
             }
         }
+        let mut given = Vec::new();
+        for (key_name, secret) in &change.secrets {
+            check_secret(key(&schemas, name, key_name)?, (name, key_name), secret)?;
+            let before = secrets.get(key_name);
+            let before = before.map(|version| Purpose { deployment: name, name: key_name, version });
+            if !before.map_or(Ok(false), |before| self.is_same_secret(state, before, secret))? {
+                given.push((key_name.clone(), secret.clone()));
+            }
+        }
+        for (key_name, key) in release.iter().flat_map(|release| &release.content.config) {
+            let is_given = given.iter().any(|(given, _)| given == key_name);
+            if key.generate && !secrets.contains_key(key_name) && !is_given {
+                given.push((key_name.clone(), SecretValue::random(key.secret_limit())?));
+            }
+        }
         let mut fresh = Vec::new();
-        for (key_name, SecretValue(secret)) in &change.secrets {
-            let key = key(&schemas, name, key_name)?;
-            if key.kind != Kind::Secret {
-                return Err(
-                    ConfigError::IsNoSecret { deployment: name.clone(), name: key_name.clone() }.into()
-                );
-            }
-            if secret.is_empty() || secret.len() > key.secret_limit() {
-                let (bytes, limit) = (secret.len(), key.secret_limit());
-                return Err(ConfigError::SecretLength { name: key_name.clone(), bytes, limit }.into());
-            }
-            if let Some(version) = secrets.get(key_name)
-                && self.is_same_secret(
-                    state,
-                    Purpose { deployment: name, name: key_name, version },
-                    secret,
-                )?
-            {
-                continue;
-            }
+        for (key_name, SecretValue(secret)) in given {
             let version = Digest::from_bytes(random()?);
             secrets.insert(key_name.clone(), version);
-            fresh.push((key_name.clone(), version, secret.clone()));
+            fresh.push((key_name, version, secret));
         }
         let is_same = base.as_ref().is_some_and(|base| base.values == values && base.secrets == secrets);
         if is_same || (base.is_none() && values.is_empty() && secrets.is_empty()) {
@@ -323,11 +345,16 @@ impl Plumb<'_> {
         self.claim().who
     }
 
-    fn is_same_secret(&self, state: &State, purpose: Purpose<'_>, secret: &[u8]) -> Result<bool, OpsError> {
+    fn is_same_secret(
+        &self,
+        state: &State,
+        purpose: Purpose<'_>,
+        secret: &SecretValue,
+    ) -> Result<bool, OpsError> {
         let Some(sealed) = state.secret(purpose.deployment, purpose.version)? else { return Ok(false) };
         let Some(identities) = self.identities()? else { return Ok(false) };
         // One that cannot be opened here is another one.
-        Ok(identities.open(&sealed, purpose).is_ok_and(|before| before == secret))
+        Ok(identities.open(&sealed, purpose).is_ok_and(|before| before == secret.0))
     }
 
     /// Releases whose schema says what can be set: the one at hand, and the newest, which may be the next one.
@@ -405,6 +432,22 @@ impl Opened {
         let own = own.filter_map(|(name, version)| Some((name.to_string(), self.0.get(version)?.clone())));
         plumb_target::Secrets::new(own.collect())
     }
+}
+
+/// Whether a text can be this secret.
+fn check_secret(
+    key: &Key,
+    (deployment, name): (&DeploymentName, &ConfigName),
+    SecretValue(secret): &SecretValue,
+) -> Result<(), ConfigError> {
+    if key.kind != Kind::Secret {
+        return Err(ConfigError::IsNoSecret { deployment: deployment.clone(), name: name.clone() });
+    }
+    let (bytes, limit) = (secret.len(), key.secret_limit());
+    if bytes == 0 || bytes > limit {
+        return Err(ConfigError::SecretLength { name: name.clone(), bytes, limit });
+    }
+    Ok(())
 }
 
 fn key<'s>(

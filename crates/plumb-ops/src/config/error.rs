@@ -91,6 +91,16 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
+    /// What was written in an editor cannot be set.
+    #[error("what you wrote in `{path}` is not set", path = path.display())]
+    Edit {
+        /// Deployment.
+        deployment: DeploymentName,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<OpsError>,
+    },
     /// There is no key.
     #[error("no key of this home opens secrets: `{path}` is not there", path = path.display())]
     NoIdentity {
@@ -103,8 +113,14 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// Nobody can be asked for the passphrase of a file of keys.
+    #[error("`{path}` wants a passphrase, and there is no terminal to ask for it", path = path.display())]
+    NoPassphrase {
+        /// The file.
+        path: PathBuf,
+    },
     /// The passphrase of a file of keys is wrong.
-    #[error("cannot open `{path}`", path = path.display())]
+    #[error("cannot open `{path}` with this passphrase", path = path.display())]
     LockedIdentity {
         /// The file.
         path: PathBuf,
@@ -238,6 +254,15 @@ impl ConfigError {
                 format!("`plumb secret set {deployment} {name}` sets it anew")
             }
             ConfigError::NoRecipient { .. } => "a public key of age begins with `age1`".to_owned(),
+            ConfigError::NoPassphrase { .. } => {
+                "`PLUMB_PASSPHRASE_FILE` in the environment names a file that holds it".to_owned()
+            }
+            ConfigError::LockedIdentity { .. } => {
+                "it was given to `age -p` when the file was encrypted; nothing was changed".to_owned()
+            }
+            ConfigError::Edit { deployment, .. } => {
+                format!("`plumb config edit {deployment}` goes on with it; without the file it begins anew")
+            }
             ConfigError::ForeignIdentity { .. } => {
                 "change it with age's own tools, and name its public key with `plumb secret recipients --add KEY`".to_owned()
             }

@@ -7,6 +7,7 @@
 //! ```
 
 mod change;
+mod edit;
 mod error;
 mod file;
 mod seal;
@@ -14,6 +15,7 @@ mod view;
 
 pub(crate) use change::Opened;
 pub use change::{Apply, ConfigChange, ConfigOutcome, SecretValue, read_settings};
+pub use edit::Sheet;
 pub use error::ConfigError;
 pub(crate) use file::{add_specs, drop_in, files, used};
 pub use view::{

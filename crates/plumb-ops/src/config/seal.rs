@@ -194,7 +194,14 @@ impl Plumb<'_> {
     fn open_identity_file(&self, bytes: &[u8], path: &Path) -> Result<Vec<u8>, OpsError> {
         let refused = || OpsError::from(ConfigError::BadIdentity { path: path.to_owned() });
         let name = "secrets".parse().map_err(|_| refused())?;
-        let passphrase = (self.options.passphrase)(&name).ok_or_else(refused)?;
+        let sealed = Digest::of(bytes);
+        if let Some((_, opened)) =
+            self.unsealed.lock().iter().flat_map(|all| all.iter()).find(|one| one.0 == sealed)
+        {
+            return Ok(opened.clone());
+        }
+        let passphrase = (self.options.passphrase)(&name)
+            .ok_or_else(|| ConfigError::NoPassphrase { path: path.to_owned() })?;
         let identity = age::scrypt::Identity::new(passphrase.reveal().to_owned().into());
         let open = || -> Result<Vec<u8>, age::DecryptError> {
             let reader = age::Decryptor::new_buffered(bytes)?
@@ -203,7 +210,13 @@ impl Plumb<'_> {
             reader.take(IDENTITY_FILE_BYTES).read_to_end(&mut opened)?;
             Ok(opened)
         };
-        Ok(open().map_err(|source| ConfigError::LockedIdentity { path: path.to_owned(), source })?)
+        let opened =
+            open().map_err(|source| ConfigError::LockedIdentity { path: path.to_owned(), source })?;
+        // Asked for once by a command, however often it needs it.
+        if let Ok(mut all) = self.unsealed.lock() {
+            all.push((sealed, opened.clone()));
+        }
+        Ok(opened)
     }
 
     fn write_identity(&self, identity: &x25519::Identity, path: &Path) -> Result<(), OpsError> {

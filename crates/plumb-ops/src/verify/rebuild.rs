@@ -85,7 +85,13 @@ impl Plumb<'_> {
         let project = Project::new(scratch.path().join("project"), definition);
         let home = Home::new(scratch.path().to_owned());
         let store = Store::open(&home.store())?;
-        let fresh = Plumb { home, store, options: self.options.clone(), reporter: self.reporter };
+        let fresh = Plumb {
+            home,
+            store,
+            options: self.options.clone(),
+            reporter: self.reporter,
+            unsealed: std::sync::Mutex::default(),
+        };
         let mut rebuilt = Vec::new();
         for (name, image) in images {
             let (Some(machine), Some(locked)) =

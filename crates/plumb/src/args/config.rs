@@ -66,6 +66,15 @@ pub enum ConfigCommand {
         #[command(flatten)]
         when: When,
     },
+    /// Edit all settings in `$VISUAL` or `$EDITOR`; what uses those that changed is restarted, in order
+    #[command(after_help = "Example:\n  EDITOR=nano plumb config edit shop-prod")]
+    Edit {
+        /// The deployment
+        deployment: DeploymentName,
+        /// When, and whether at all
+        #[command(flatten)]
+        when: When,
+    },
     /// Bring what was set with `--no-apply` to the instances
     Apply {
         /// The deployment
@@ -120,7 +129,7 @@ pub struct Secret {
 pub enum SecretCommand {
     /// Set a secret, from a prompt, standard input or a file; what uses it is restarted, in order
     #[command(
-        after_help = "Examples:\n  plumb secret set shop-prod db_password\n  plumb secret set shop-prod tls_key --file key.pem"
+        after_help = "Examples:\n  plumb secret set shop-prod db_password\n  plumb secret set shop-prod tls_key --file key.pem\n  plumb secret set shop-prod db_password --generate"
     )]
     Set {
         /// The deployment
@@ -130,6 +139,9 @@ pub enum SecretCommand {
         /// Read it from this file
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Make a random one: 32 letters and digits
+        #[arg(long, conflicts_with = "file")]
+        generate: bool,
         /// When, and whether at all
         #[command(flatten)]
         when: When,

@@ -1,5 +1,9 @@
 //! `plumb config`.
 
+use std::path::Path;
+use std::process::Command;
+
+use plumb_model::DeploymentName;
 use plumb_ops::{
     Apply, ConfigChange, ConfigDifference, ConfigOutcome, ConfigView, OpsError, SettingOrigin, utc,
 };
@@ -25,6 +29,10 @@ pub(super) fn run(session: &Session<'_>, arguments: &Config) -> Result<(), OpsEr
             let change = ConfigChange { unset: names.clone(), ..ConfigChange::default() };
             tell(session, &plumb.configure(deployment, &change, apply(*when))?, apply(*when));
         }
+        ConfigCommand::Edit { deployment, when } => match edited(session, deployment, apply(*when))? {
+            Some(outcome) => tell(session, &outcome, apply(*when)),
+            None => err!("nothing was changed"),
+        },
         ConfigCommand::Apply { deployment, dry_run } => {
             let apply = if *dry_run { Apply::DryRun } else { Apply::Now };
             tell(session, &plumb.configure(deployment, &ConfigChange::default(), apply)?, apply);
@@ -72,6 +80,34 @@ pub(super) fn run(session: &Session<'_>, arguments: &Config) -> Result<(), OpsEr
         }
     }
     Ok(())
+}
+
+/// Has somebody edit what is set, and sets it.
+fn edited(
+    session: &Session<'_>,
+    deployment: &DeploymentName,
+    apply: Apply,
+) -> Result<Option<ConfigOutcome>, OpsError> {
+    let sheet = session.plumb.config_sheet(deployment)?;
+    if sheet.continued {
+        err!("note: goes on with what an edit before this one left in `{}`", sheet.path.display());
+    }
+    edit(&sheet.path)?;
+    session.plumb.set_sheet(sheet, apply)
+}
+
+/// Has somebody edit a file in the program of their choice, which may have arguments.
+fn edit(path: &Path) -> Result<(), OpsError> {
+    let chosen = super::variable("VISUAL").or_else(|| super::variable("EDITOR"));
+    let chosen = chosen.unwrap_or_else(|| "vi".to_owned());
+    let failed = |source| OpsError::Io { action: "edit", path: path.to_owned(), source };
+    let mut shell = Command::new("/bin/sh");
+    let status = shell.args(["-c", &format!("{chosen} \"$1\""), "sh"]).arg(path).status().map_err(failed)?;
+    if status.success() {
+        return Ok(());
+    }
+    let reason = format!("`{chosen}` ended with {status}; nothing was set");
+    Err(failed(std::io::Error::other(reason)))
 }
 
 /// When a change is brought to the instances.

@@ -18,8 +18,9 @@ const LIMIT_BYTES: u64 = 64 * 1024 + 2;
 pub(super) fn run(session: &Session<'_>, arguments: &Secret) -> Result<(), OpsError> {
     let plumb = &session.plumb;
     match &arguments.command {
-        SecretCommand::Set { deployment, name, file, when } => {
-            let secret = read(name, file.as_deref())?;
+        SecretCommand::Set { deployment, name, file, generate, when } => {
+            let secret =
+                if *generate { SecretValue::random(usize::MAX)? } else { read(name, file.as_deref())? };
             let change = ConfigChange { secrets: vec![(name.clone(), secret)], ..ConfigChange::default() };
             tell(session, &plumb.configure(deployment, &change, apply(*when))?, apply(*when));
         }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use plumb_guest_proto::ServiceState;
-use plumb_ops::{InstanceTimings, OpsError};
+use plumb_ops::{ConfigError, InstanceTimings, OpsError};
 use serde::Serialize;
 
 use crate::output::{self, err, out};
@@ -93,7 +93,11 @@ fn console_of(error: &OpsError) -> Option<Vec<String>> {
     match error {
         OpsError::NotReady { console, .. } => Some(console.clone()),
         OpsError::TaskFailed { output, .. } => Some(output.clone()),
-        OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => console_of(source),
+        OpsError::Returned { source, .. }
+        | OpsError::Stranded { source, .. }
+        | OpsError::Config(ConfigError::Returned { source, .. } | ConfigError::Edit { source, .. }) => {
+            console_of(source)
+        }
         _ => None,
     }
 }

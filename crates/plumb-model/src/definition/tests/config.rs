@@ -12,23 +12,29 @@ greeting = "hello"
 log_level = { type = "string", default = "info", one_of = ["info", "warn"], about = "how much is logged" }
 workers = { type = "integer", default = 2, min = 1, max = 64 }
 note = { type = "string", required = false, pattern = "[a-z ]*", max_length = 20 }
+cache = { type = "size", default = "64MiB", min = "1 MiB", max = "2048MiB", unit = "KiB" }
+patience = { type = "duration", default = "90s", max = "1h" }
 db_password = { type = "secret" }
+session_key = { type = "secret", generate = true }
 [machine.api]
 middleware = ["python3"]
 config."/etc/app.conf" = "api/app.conf.in"
 config."/etc/app.key" = { from = "key.in", owner = "api", mode = "0400" }
 [machine.api.service.api]
 exec = "api"
-environment = { LEVEL = "{config.log_level}", PASSWORD_FILE = "{secret-file.db_password}", OTHER = "{} ${X} {{config.x}" }
+environment = { LEVEL = "{config.log_level}", PASSWORD_FILE = "{secret-file.db_password}", SESSION = "{secret.session_key}", OTHER = "{} ${X} {{config.x}" }
 "#;
     let definition = Definition::parse(text, "plumb.toml").expect("good");
     let told: Vec<String> = definition.config.iter().map(|(name, key)| format!("{name}: {key}")).collect();
     expect![[r#"
         [
+            "cache: size, 64MiB unless set, from 1MiB to 2GiB, told in KiB",
             "db_password: secret, required",
             "greeting: string, hello unless set",
             "log_level: string, info unless set, one of info warn",
             "note: string, optional, matches [a-z ]*, at most 20 bytes",
+            "patience: duration, 90s unless set, at most 1h",
+            "session_key: secret, made at random unless set",
             "workers: integer, 2 unless set, from 1 to 64",
         ]
     "#]]
@@ -37,13 +43,17 @@ environment = { LEVEL = "{config.log_level}", PASSWORD_FILE = "{secret-file.db_p
     assert_eq!(api.config.len(), 2);
     assert_eq!(api.config[1].mode, Some(0o400));
     let names: Vec<String> = api.environment_names().iter().map(ToString::to_string).collect();
-    assert_eq!(names, ["db_password", "log_level"]);
+    assert_eq!(names, ["db_password", "log_level", "session_key"]);
     let service = &api.services[&"api".parse().expect("a name")];
     assert_eq!(service.environment["OTHER"], "{} ${X} {config.x}");
     assert_eq!(service.secret_files().into_iter().collect::<Vec<_>>(), ["db_password"]);
 
     // Those that only templates name are known by whoever read the templates.
-    let used = check_template("x {config.greeting} {config.workers}", "app.conf.in", &definition.config);
+    let used = check_template(
+        "x {config.greeting} {config.workers} {config.cache} {config.patience}",
+        "app.conf.in",
+        &definition.config,
+    );
     let unused =
         definition.refuse_unused((text, "plumb.toml"), &used.expect("good")).expect_err("one is left");
     expect![[r#"
@@ -111,6 +121,9 @@ f = { type = "string", required = true, default = "x" }
 g = { type = "string", pattern = "(" }
 h = { type = "string", one-of = ["a"] }
 i = { type = "string", one_of = ["a", 1] }
+k = { type = "size", min = "1MB", unit = "MB" }
+l = { type = "duration", default = "90s", max = "1min" }
+m = { type = "string", generate = true }
 j = 1.5
 port = 80
 key = { type = "secret" }
@@ -154,7 +167,7 @@ environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D 
               |
             8 | e = { type = "secret", default = "x" }
               |                        ^^^^^^^
-            hint: It is for values of type string and integer and boolean.
+            hint: It is for values of type string, integer, boolean, size, duration.
 
             error: `shop/plumb.toml` line 9: `f` in `[config]` is required and has a default
               |
@@ -178,50 +191,73 @@ environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D 
             12 | i = { type = "string", one_of = ["a", 1] }
                |                                       ^
 
-            error: `shop/plumb.toml` line 13: `j` in `[config]` must be a table, not a fraction
+            error: `shop/plumb.toml` line 13: `min` in `[config.k]`: `1MB` is no size
                |
-            13 | j = 1.5
+            13 | k = { type = "size", min = "1MB", unit = "MB" }
+               |                            ^^^^^
+            hint: Write it like `"64MiB"`.
+
+            error: `shop/plumb.toml` line 13: `unit` in `[config.k]`: `MB` is no unit of a size
+               |
+            13 | k = { type = "size", min = "1MB", unit = "MB" }
+               |                                          ^^^^
+            hint: Known units: B, KiB, MiB, GiB, TiB.
+
+            error: `shop/plumb.toml` line 14: `default` in `[config.l]` is 90s, but must be at most 1min
+               |
+            14 | l = { type = "duration", default = "90s", max = "1min" }
+               |                                    ^^^^^
+
+            error: `shop/plumb.toml` line 15: `generate` in `[config.m]` has no meaning for a string
+               |
+            15 | m = { type = "string", generate = true }
+               |                        ^^^^^^^^
+            hint: It is for values of type secret.
+
+            error: `shop/plumb.toml` line 16: `j` in `[config]` must be a table, not a fraction
+               |
+            16 | j = 1.5
                |     ^^^
             hint: Write it like `log_level = { type = "string", default = "info" }`.
 
-            error: `shop/plumb.toml` line 18: `/etc/x` stands twice in `[machine.web]`
+            error: `shop/plumb.toml` line 21: `/etc/x` stands twice in `[machine.web]`
                |
-            18 | config."/etc/x" = "x"
+            21 | config."/etc/x" = "x"
                |        ^^^^^^^^
 
-            error: `shop/plumb.toml` line 19: `config` in `[machine.web]`: `/run/y` is below `/run`, which is made new at every boot
+            error: `shop/plumb.toml` line 22: `config` in `[machine.web]`: `/run/y` is below `/run`, which is made new at every boot
                |
-            19 | config."/run/y" = "y"
+            22 | config."/run/y" = "y"
                |        ^^^^^^^^
 
-            error: `shop/plumb.toml` line 22: `A` in `[machine.web.service.web.environment]`: `{config.prot}` is not in `[config]`
+            error: `shop/plumb.toml` line 25: `A` in `[machine.web.service.web.environment]`: `{config.prot}` is not in `[config]`
                |
-            22 | environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D = "{confg.port}", E = "{secret.other}" }
+            25 | environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D = "{confg.port}", E = "{secret.other}" }
                |                     ^^^^^^^^^^^^^^^
             hint: Did you mean `port`?
 
-            error: `shop/plumb.toml` line 22: `B` in `[machine.web.service.web.environment]`: `{config.key}`, but `key` is a secret
+            error: `shop/plumb.toml` line 25: `B` in `[machine.web.service.web.environment]`: `{config.key}`, but `key` is a secret
                |
-            22 | environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D = "{confg.port}", E = "{secret.other}" }
+            25 | environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D = "{confg.port}", E = "{secret.other}" }
                |                                          ^^^^^^^^^^^^^^
             hint: `{secret-file.key}` is the path of a file that holds it, `{secret.key}` the secret itself.
 
-            error: `shop/plumb.toml` line 22: `C` in `[machine.web.service.web.environment]`: `{secret.port}`, but `port` is no secret
+            error: `shop/plumb.toml` line 25: `C` in `[machine.web.service.web.environment]`: `{secret.port}`, but `port` is no secret
                |
-            22 | environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D = "{confg.port}", E = "{secret.other}" }
+            25 | environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D = "{confg.port}", E = "{secret.other}" }
                |                                                              ^^^^^^^^^^^^^^^
             hint: Write `{config.port}`.
 
-            error: `shop/plumb.toml` line 22: `D` in `[machine.web.service.web.environment]`: `{confg.port}` refers to nothing that there is
+            error: `shop/plumb.toml` line 25: `D` in `[machine.web.service.web.environment]`: `{confg.port}` refers to nothing that there is
                |
-            22 | environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D = "{confg.port}", E = "{secret.other}" }
+            25 | environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D = "{confg.port}", E = "{secret.other}" }
                |                                                                                   ^^^^^^^^^^^^^^
             hint: Did you mean `config`?
             hint: `{{confg.port}` stands for the text itself.
 
-            error: `shop/plumb.toml` line 22: `E` in `[machine.web.service.web.environment]`: `{secret.other}` is not in `[config]`
+            error: `shop/plumb.toml` line 25: `E` in `[machine.web.service.web.environment]`: `{secret.other}` is not in `[config]`
                |
-            22 | environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D = "{confg.port}", E = "{secret.other}" }
+            25 | environment = { A = "{config.prot}", B = "{config.key}", C = "{secret.port}", D = "{confg.port}", E = "{secret.other}" }
                |                                                                                                       ^^^^^^^^^^^^^^^^
             hint: Add `other = { type = "secret" }` to `[config]`."#]],
     );
