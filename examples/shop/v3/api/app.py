@@ -3,11 +3,14 @@
 import os
 import socket
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg2
 from flask import Flask, jsonify, redirect, render_template, request
 from psycopg2.extras import RealDictCursor
 
+PASSWORD = Path(os.environ["PASSWORD_FILE"]).read_text()
+NOTICE = os.environ.get("NOTICE")
 VERSION = "3"
 
 app = Flask(__name__)
@@ -16,7 +19,7 @@ app = Flask(__name__)
 @contextmanager
 def database():
     """A connection of its own for each request: the database may have been replaced since the last one."""
-    connection = psycopg2.connect(os.environ["DATABASE"], cursor_factory=RealDictCursor)
+    connection = psycopg2.connect(os.environ["DATABASE"], password=PASSWORD, cursor_factory=RealDictCursor)
     try:
         with connection, connection.cursor() as cursor:
             yield cursor
@@ -74,6 +77,7 @@ def show(problem=None, status=200):
         count=count,
         problem=problem,
         version=VERSION,
+        notice=NOTICE,
         web=request.headers.get("X-Web-Instance", "no web instance"),
         api=socket.gethostname(),
         postgres=postgres,

@@ -1,6 +1,7 @@
 """Brings the database's schema up to what app.py expects. Idempotent: runs before every start of the service."""
 
 import os
+from pathlib import Path
 
 import psycopg2
 
@@ -38,7 +39,8 @@ LOCK = 20_230_610
 
 
 def migrate():
-    connection = psycopg2.connect(os.environ["DATABASE"])
+    password = Path(os.environ["PASSWORD_FILE"]).read_text()
+    connection = psycopg2.connect(os.environ["DATABASE"], password=password)
     # One transaction: an error or a power cut leaves the schema as it was. The lock lets one instance do it at a time.
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
