@@ -291,7 +291,9 @@ impl Plumb<'_> {
         let kept = locked.target.volumes()?;
         let snapshots = locked.target.snapshots()?;
         if volumes {
-            steps.extend(kept.iter().map(|volume| format!("destroy volume {}", volume.name)));
+            steps.extend(
+                kept.iter().map(|volume| format!("destroy volume {}", volume.name.replacen("--", "/", 1))),
+            );
             let going = snapshots.iter().filter(|snapshot| !snapshot.pinned);
             steps.extend(going.map(|snapshot| format!("destroy snapshot {}", snapshot.name)));
         }
@@ -338,7 +340,7 @@ impl Plumb<'_> {
         if volumes {
             for volume in &kept {
                 locked.target.remove_volume(&volume.name)?;
-                steps.push(format!("destroy volume {}", volume.name));
+                steps.push(format!("destroy volume {}", volume.name.replacen("--", "/", 1)));
             }
             for snapshot in &snapshots {
                 locked.target.remove_snapshot(&snapshot.name)?;
@@ -512,7 +514,8 @@ impl Plumb<'_> {
         kind: PlanKind,
         wish: &Wish,
     ) -> Result<Planned, OpsError> {
-        let observed = self.observed(locked)?;
+        let mut observed = self.observed(locked)?;
+        crate::data::stop_as_wanted(&mut observed, release)?;
         let mut wanted: Vec<InstanceName> = Vec::new();
         for (machine, entry) in &release.content.machines {
             for number in 1..=entry.instances {
@@ -539,7 +542,7 @@ impl Plumb<'_> {
         locked.state.add_addresses(&locked.name, &plan.addresses())?;
         locked.state.add_plan(plan, clock::now_ms())?;
         let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
-        self.note_plan(locked, plan, EventKind::PlanBegun, &format!("{} steps", plan.actions.len()))?;
+        self.note_plan(locked, plan, EventKind::PlanBegun, &in_steps(plan.actions.len()))?;
         self.report(Progress::Planned { actions: plan.actions.len(), to });
         // What a killed command left is completed or taken away before anything is started.
         let outcome = locked.target.recover_volumes().map_err(OpsError::from);
@@ -734,4 +737,9 @@ fn kept_volume(volume: &plumb_target::ObservedVolume) -> Option<KeptVolume> {
     let mut parts = volume.name.splitn(2, "--");
     let (instance, name) = (parts.next()?, parts.next()?);
     Some(KeptVolume { instance: instance.to_owned(), volume: name.to_owned(), size_bytes: volume.size_bytes })
+}
+
+/// How much a plan is, for the journal.
+fn in_steps(count: usize) -> String {
+    if count == 1 { "1 step".to_owned() } else { format!("{count} steps") }
 }

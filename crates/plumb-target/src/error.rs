@@ -151,14 +151,15 @@ pub enum TargetError {
         instance: String,
     },
     /// There is no such volume.
-    #[error("there is no volume `{volume}`")]
+    #[error("there is no volume `{}`", shown(volume))]
     NoVolume {
         /// Volume.
         volume: String,
     },
     /// A volume never shrinks.
     #[error(
-        "volume `{volume}` has {size_bytes} bytes and is never made smaller ({wanted_bytes} bytes asked)"
+        "volume `{}` has {size_bytes} bytes and is never made smaller ({wanted_bytes} bytes asked)",
+        shown(volume)
     )]
     VolumeShrink {
         /// Volume.
@@ -169,7 +170,7 @@ pub enum TargetError {
         wanted_bytes: u64,
     },
     /// A volume that an instance uses.
-    #[error("volume `{volume}` is in use by instance `{instance}`")]
+    #[error("volume `{}` is in use by instance `{instance}`", shown(volume))]
     VolumeInUse {
         /// Volume.
         volume: String,
@@ -184,6 +185,12 @@ pub enum TargetError {
         /// Why.
         reason: String,
     },
+    /// A file that is never written over.
+    #[error("`{}` is there already", path.display())]
+    FileExists {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no such snapshot.
     #[error("there is no snapshot `{snapshot}`")]
     NoSnapshot {
@@ -197,7 +204,7 @@ pub enum TargetError {
         snapshot: String,
     },
     /// The snapshot has no copy of it.
-    #[error("snapshot `{snapshot}` has no volume `{volume}`")]
+    #[error("snapshot `{snapshot}` has no volume `{}`", shown(volume))]
     NotInSnapshot {
         /// Snapshot.
         snapshot: String,
@@ -206,7 +213,8 @@ pub enum TargetError {
     },
     /// What is in a copy is not what was copied.
     #[error(
-        "volume `{volume}` of snapshot `{snapshot}` is damaged: its bytes are not those that were copied"
+        "volume `{}` of snapshot `{snapshot}` is damaged: its bytes are not those that were copied",
+        shown(volume)
     )]
     SnapshotDamaged {
         /// Snapshot.
@@ -327,9 +335,18 @@ impl TargetError {
                 address.port()
             )),
             TargetError::Accelerator { .. } => Some("unset PLUMB_ACCEL to let plumb decide".to_owned()),
+            TargetError::VolumeInUse { .. } => {
+                Some("`plumb down DEPLOYMENT` stops what uses it; its volumes stay".to_owned())
+            }
+            TargetError::FileExists { .. } => Some("name another file, or remove it".to_owned()),
             _ => None,
         }
     }
+}
+
+/// `db-1--data`, the file of a volume, as people write it: `db-1/data`.
+fn shown(volume: &str) -> String {
+    volume.replacen("--", "/", 1)
 }
 
 /// Gives an [`io::Error`] its action and path.

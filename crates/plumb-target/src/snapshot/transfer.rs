@@ -43,7 +43,7 @@ pub(crate) fn export(
     let no_snapshot = || TargetError::NoSnapshot { snapshot: name.to_owned() };
     let manifest = read(place, name)?.ok_or_else(no_snapshot)?;
     if to.exists() {
-        return Err(io::Error::from(io::ErrorKind::AlreadyExists)).at("write", to);
+        return Err(TargetError::FileExists { path: to.to_owned() });
     }
     let folder = match to.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -219,9 +219,10 @@ fn unpack(
         if entry.header().entry_size().at("read", from)? != volume.size_bytes {
             return Err(refuse(format!("volume `{}` has another size than it says", volume.name)));
         }
-        let digest = write_sparse(entry, &path, volume.size_bytes, &mut |count| news(before + count));
+        let news = &mut |count| news(before + count);
+        let digest = write_sparse((entry, from), (&path, volume.size_bytes), news)?;
         before += volume.size_bytes;
-        if digest.at("write", &path)? != volume.digest {
+        if digest != volume.digest {
             return Err(damaged(&manifest, volume));
         }
         disk.sync(&path).at("sync", &path)?;
@@ -247,31 +248,30 @@ fn unpack(
     Ok(manifest)
 }
 
-/// Writes what is not zeros; the digest of all of it.
+/// Writes what is not zeros; the digest of all of it. `from` is what is read and the file that it is part of.
 fn write_sparse(
-    mut from: impl Read,
-    path: &Path,
-    size: u64,
+    (mut from, source): (impl Read, &Path),
+    (path, size): (&Path, u64),
     news: &mut dyn FnMut(u64),
-) -> io::Result<String> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.set_len(size)?;
+) -> Result<String, TargetError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).at("make", path)?;
+    file.set_len(size).at("make longer", path)?;
     let mut hasher = Hasher::default();
     let mut part = vec![0; PART_BYTES];
     let mut at = 0;
     loop {
-        let count = fill(&mut from, &mut part)?;
+        let count = fill(&mut from, &mut part).at("read", source)?;
         if count == 0 {
             break;
         }
         if hasher.part(at, &part[..count]) {
-            file.write_all_at(&part[..count], at)?;
+            file.write_all_at(&part[..count], at).at("write", path)?;
         }
         at += count as u64;
         news(at);
     }
     if at != size {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof)).at("read", source);
     }
     Ok(hasher.end(size))
 }
