@@ -77,6 +77,10 @@ pub struct CopyOutcome {
     pub deployments: usize,
     /// Rows, all read back.
     pub rows: u64,
+    /// Deployments that are gone here, and whose name another host has there: their journals were not mixed.
+    pub journals_left: Vec<String>,
+    /// Owners who may have something else there, which was not changed.
+    pub quotas_left: Vec<String>,
 }
 
 /// The setting of a home.
@@ -253,12 +257,14 @@ impl Plumb<'_> {
             guards.push(self.store.lock(&format!("deployment-{name}"))?);
         }
         let mut to = self.open_state(&self.parse_place(text)?)?;
-        let rows = from.copy_to(&mut to)?;
+        let copied = from.copy_to(&mut to)?;
         Ok(CopyOutcome {
             from: from.place().to_owned(),
             to: to.place().to_owned(),
             deployments: deployments.len(),
-            rows,
+            rows: copied.rows,
+            journals_left: copied.journals_left,
+            quotas_left: copied.quotas_left,
         })
     }
 }

@@ -1,6 +1,9 @@
 //! What is of this host, copied from one state to another: from the file into the team's database, or back.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::database::{Database, DatabaseError, Row, Value};
+use crate::event::KEPT;
 use crate::{State, StateError};
 
 /// What stands in a column.
@@ -11,35 +14,29 @@ enum Kind {
     Bytes,
 }
 
-/// Whose the rows of a table are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// Of the deployment that this column names.
-    Deployment(&'static str),
-}
-
 /// A table that is copied, in an order in which each only refers to those before it. The host of a deployment is not
 /// copied but set.
 struct Table {
     name: &'static str,
-    scope: Scope,
+    /// The column that names the deployment, or what else a row is about.
+    key: &'static str,
     columns: &'static [(&'static str, Kind)],
 }
 
 const TABLES: &[Table] = &[
     Table {
         name: "deployment",
-        scope: Scope::Deployment("name"),
+        key: "name",
         columns: &[("name", Kind::Text), ("app", Kind::Text), ("current", Kind::Number)],
     },
     Table {
         name: "address",
-        scope: Scope::Deployment("deployment"),
+        key: "deployment",
         columns: &[("deployment", Kind::Text), ("instance", Kind::Text), ("address", Kind::Text)],
     },
     Table {
         name: "plan",
-        scope: Scope::Deployment("deployment"),
+        key: "deployment",
         columns: &[
             ("deployment", Kind::Text),
             ("generation", Kind::Number),
@@ -52,7 +49,7 @@ const TABLES: &[Table] = &[
     },
     Table {
         name: "step",
-        scope: Scope::Deployment("deployment"),
+        key: "deployment",
         columns: &[
             ("deployment", Kind::Text),
             ("generation", Kind::Number),
@@ -63,26 +60,12 @@ const TABLES: &[Table] = &[
     },
     Table {
         name: "test",
-        scope: Scope::Deployment("deployment"),
+        key: "deployment",
         columns: &[("deployment", Kind::Text), ("started_ms", Kind::Number)],
     },
     Table {
-        name: "event",
-        scope: Scope::Deployment("deployment"),
-        columns: &[
-            ("deployment", Kind::Text),
-            ("seq", Kind::Number),
-            ("at_ms", Kind::Number),
-            ("kind", Kind::Text),
-            ("instance", Kind::Text),
-            ("generation", Kind::Number),
-            ("text", Kind::Text),
-            ("by_whom", Kind::Text),
-        ],
-    },
-    Table {
         name: "lease",
-        scope: Scope::Deployment("deployment"),
+        key: "deployment",
         columns: &[
             ("deployment", Kind::Text),
             ("owner", Kind::Text),
@@ -99,24 +82,70 @@ const TABLES: &[Table] = &[
     },
     Table {
         name: "configuration",
-        scope: Scope::Deployment("deployment"),
+        key: "deployment",
         columns: &[("deployment", Kind::Text), ("number", Kind::Number), ("document", Kind::Bytes)],
     },
     Table {
         name: "configured",
-        scope: Scope::Deployment("deployment"),
+        key: "deployment",
         columns: &[("deployment", Kind::Text), ("wanted", Kind::Number), ("current", Kind::Number)],
     },
     Table {
         name: "secret",
-        scope: Scope::Deployment("deployment"),
+        key: "deployment",
         columns: &[("deployment", Kind::Text), ("version", Kind::Text), ("sealed", Kind::Bytes)],
     },
 ];
 
-/// Tables that say something about sessions, hosts, keys and owners, not about deployments: a team has its own quotas.
+/// What happened. Rows of deployments that are gone are copied, too.
+const JOURNAL: Table = Table {
+    name: "event",
+    key: "deployment",
+    columns: &[
+        ("deployment", Kind::Text),
+        ("seq", Kind::Number),
+        ("at_ms", Kind::Number),
+        ("kind", Kind::Text),
+        ("instance", Kind::Text),
+        ("generation", Kind::Number),
+        ("text", Kind::Text),
+        ("by_whom", Kind::Text),
+    ],
+};
+
+/// What is of the state as a whole: what another has already stays as it is there.
+const QUOTAS: Table = Table {
+    name: "quota",
+    key: "owner",
+    columns: &[
+        ("owner", Kind::Text),
+        ("instances", Kind::Number),
+        ("memory_mib", Kind::Number),
+        ("disk_bytes", Kind::Number),
+    ],
+};
+
+/// For whom secrets are sealed. Copied to where there is nobody yet: who seals for a team is the team's decision.
+const RECIPIENTS: Table = Table {
+    name: "recipient",
+    key: "recipient",
+    columns: &[("recipient", Kind::Text), ("name", Kind::Text)],
+};
+
+/// Tables that are made by who works there: sessions, and hosts with their clocks.
 #[cfg(test)]
-const NOT_COPIED: &[&str] = &["host", "holder", "clock", "quota", "recipient"];
+const NOT_COPIED: &[&str] = &["host", "holder", "clock"];
+
+/// What came of a copy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Rows that are there now, all read back.
+    pub rows: u64,
+    /// Deployments that are gone here, and whose name another host has there: their journals were not mixed.
+    pub journals_left: Vec<String>,
+    /// Owners who may have something else there, which was not changed.
+    pub quotas_left: Vec<String>,
+}
 
 /// A value that was read. Ordered, so that rows can be compared whatever order a database has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,18 +166,23 @@ impl Owned {
 }
 
 impl Table {
-    /// The rows of a host, sorted.
+    /// The rows of the deployments of a host, sorted.
     fn rows(&self, database: &dyn Database, host: Option<&str>) -> Result<Vec<Vec<Owned>>, DatabaseError> {
+        let which = format!("{} IN (SELECT name FROM deployment WHERE host IS NULL OR host = $1)", self.key);
+        self.rows_where(database, &which, host.into())
+    }
+
+    /// The rows for which `which` holds, sorted.
+    fn rows_where(
+        &self,
+        database: &dyn Database,
+        which: &str,
+        value: Value<'_>,
+    ) -> Result<Vec<Vec<Owned>>, DatabaseError> {
         let columns: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
-        let Scope::Deployment(deployment) = self.scope;
-        let sql = format!(
-            "SELECT {} FROM {} WHERE {deployment} IN
-             (SELECT name FROM deployment WHERE host IS NULL OR host = $1)",
-            columns.join(", "),
-            self.name
-        );
+        let sql = format!("SELECT {} FROM {} WHERE {which}", columns.join(", "), self.name);
         let mut rows = Vec::new();
-        database.query(&sql, &[host.into()], &mut |row| {
+        database.query(&sql, &[value], &mut |row| {
             rows.push(self.read(row)?);
             Ok(())
         })?;
@@ -177,14 +211,48 @@ impl Table {
     }
 }
 
+/// What is bound to no deployment that there is.
+struct Rest {
+    /// By deployment, also of those that are gone.
+    journals: BTreeMap<String, Vec<Vec<Owned>>>,
+    quotas: Vec<Vec<Owned>>,
+    recipients: Vec<Vec<Owned>>,
+    clock_ms: Option<u64>,
+}
+
+/// A condition that every row meets.
+const ALL: &str = "$1 = ''";
+
+/// Where the time and the number of an event stand in a row of [`JOURNAL`].
+const SEQ: usize = 1;
+const AT: usize = 2;
+
+/// Two journals of one name, in the order of time and numbered anew; what stands in both stands there once.
+fn merged(theirs: Vec<Vec<Owned>>, mut ours: Vec<Vec<Owned>>) -> Vec<Vec<Owned>> {
+    if theirs.is_empty() {
+        return ours;
+    }
+    let known: BTreeSet<&[Owned]> = theirs.iter().map(|row| &row[AT..]).collect();
+    ours.retain(|row| !known.contains(&row[AT..]));
+    let mut all = [theirs, ours].concat();
+    all.sort_by(|one, other| (&one[AT], &one[SEQ]).cmp(&(&other[AT], &other[SEQ])));
+    let too_many = all.len().saturating_sub(usize::try_from(KEPT).unwrap_or(usize::MAX));
+    all.drain(..too_many);
+    for (number, row) in all.iter_mut().enumerate() {
+        row[SEQ] = Owned::Number(Some(number as u64 + 1));
+    }
+    all.sort();
+    all
+}
+
 impl State {
-    /// Copies everything of this host to `other` and reads it back before it counts. The result is how many rows that
-    /// were. Nobody may change this state meanwhile.
+    /// Copies everything of this host to `other` and reads it back before it counts: its deployments, the journals of those
+    /// that are gone, and what is of the state as a whole. Nobody may change this state meanwhile.
     ///
     /// # Errors
     /// [`StateError::Taken`] if `other` has something of this host or a deployment of the same name;
     /// [`DatabaseError::Copy`] if what is read back differs. Nothing was changed then.
-    pub fn copy_to(&self, other: &mut State) -> Result<u64, StateError> {
+    pub fn copy_to(&self, other: &mut State) -> Result<Copied, StateError> {
         let theirs = other.deployments()?;
         let own = self.own()?;
         let taken = theirs.iter().find(|one| one.elsewhere.is_none() || own.contains(&one.name));
@@ -195,6 +263,12 @@ impl State {
         for table in TABLES {
             tables.push((table, table.rows(&*self.database, self.host_id()).map_err(self.failed("read"))?));
         }
+        let mut rest = self.rest()?;
+        let is_theirs = |name: &String| theirs.iter().any(|one| one.name.as_str() == name);
+        let journals_left: Vec<String> =
+            rest.journals.keys().filter(|name| is_theirs(name)).cloned().collect();
+        rest.journals.retain(|name, _| !is_theirs(name));
+        let mut copied = Copied { journals_left, ..Copied::default() };
         other.transaction(|database| {
             other.insert_host(database)?;
             for (table, rows) in &tables {
@@ -209,10 +283,75 @@ impl State {
                 if table.rows(database, other.host_id())? != *rows {
                     return Err(DatabaseError::Copy { table: table.name });
                 }
+                copied.rows += rows.len() as u64;
             }
-            Ok(())
+            other.add_rest(database, &rest, &mut copied)
         })?;
-        Ok(tables.iter().map(|(_, rows)| rows.len() as u64).sum())
+        Ok(copied)
+    }
+
+    /// What is bound to no deployment that there is.
+    fn rest(&self) -> Result<Rest, StateError> {
+        let read = |table: &Table, which: &str, value: Value<'_>| {
+            table.rows_where(&*self.database, which, value).map_err(self.failed("read"))
+        };
+        let which = "deployment NOT IN (SELECT name FROM deployment WHERE host IS NOT NULL AND host <> $1)";
+        let mut journals: BTreeMap<String, Vec<Vec<Owned>>> = BTreeMap::new();
+        for row in read(&JOURNAL, which, self.host_id().into())? {
+            if let Some(Owned::Text(Some(name))) = row.first() {
+                journals.entry(name.clone()).or_default().push(row);
+            }
+        }
+        Ok(Rest {
+            journals,
+            quotas: read(&QUOTAS, ALL, "".into())?,
+            recipients: read(&RECIPIENTS, ALL, "".into())?,
+            clock_ms: self.clock_seen()?,
+        })
+    }
+
+    /// Adds what is bound to no deployment to what is there of it.
+    fn add_rest(
+        &self,
+        database: &dyn Database,
+        rest: &Rest,
+        copied: &mut Copied,
+    ) -> Result<(), DatabaseError> {
+        for (name, rows) in &rest.journals {
+            let theirs = JOURNAL.rows_where(database, "deployment = $1", name.as_str().into())?;
+            let all = merged(theirs, rows.clone());
+            database.execute("DELETE FROM event WHERE deployment = $1", &[name.as_str().into()])?;
+            for row in &all {
+                JOURNAL.write(database, row)?;
+            }
+            if JOURNAL.rows_where(database, "deployment = $1", name.as_str().into())? != all {
+                return Err(DatabaseError::Copy { table: JOURNAL.name });
+            }
+            copied.rows += rows.len() as u64;
+        }
+        for quota in &rest.quotas {
+            let [Owned::Text(Some(owner)), ..] = quota.as_slice() else { continue };
+            let theirs = QUOTAS.rows_where(database, "owner = $1", owner.as_str().into())?;
+            match theirs.first() {
+                None => QUOTAS.write(database, quota)?,
+                Some(theirs) if theirs != quota => {
+                    copied.quotas_left.push(owner.clone());
+                    continue;
+                }
+                Some(_) => {}
+            }
+            copied.rows += 1;
+        }
+        if RECIPIENTS.rows_where(database, ALL, "".into())?.is_empty() {
+            for recipient in &rest.recipients {
+                RECIPIENTS.write(database, recipient)?;
+                copied.rows += 1;
+            }
+        }
+        if let Some(seen_ms) = rest.clock_ms {
+            crate::lease::see_clock(database, self.host_id().unwrap_or_default(), seen_ms)?;
+        }
+        Ok(())
     }
 
     /// Names of the deployments of this host.
@@ -230,8 +369,6 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
@@ -254,6 +391,7 @@ mod tests {
             .collect();
         let copied: BTreeSet<(String, String)> = TABLES
             .iter()
+            .chain([&JOURNAL, &QUOTAS, &RECIPIENTS])
             .flat_map(|table| {
                 table.columns.iter().map(|(column, _)| (table.name.to_owned(), (*column).to_owned()))
             })

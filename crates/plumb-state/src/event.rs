@@ -6,7 +6,7 @@ use crate::database::{Row, Value};
 use crate::{DatabaseError, State, StateError};
 
 /// Events of one deployment that are kept: some weeks of one that is restarted every few minutes.
-const KEPT: u64 = 10_000;
+pub(crate) const KEPT: u64 = 10_000;
 
 /// How often another number is tried when two processes write about one deployment at once.
 const TRIES: usize = 8;

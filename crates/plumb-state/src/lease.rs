@@ -108,16 +108,17 @@ impl State {
         lease: &Lease,
         wanted: Usage,
     ) -> Result<Reservation, StateError> {
+        self.transaction(|database| reserve(database, (name, lease), wanted))
+    }
+
+    /// Records a changed lease, if its owner may have what the deployment takes: it may be another owner than before.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn change_lease(&mut self, name: &DeploymentName, lease: &Lease) -> Result<Reservation, StateError> {
         self.transaction(|database| {
-            // Whoever asks for the same owner waits here until this is written.
-            database
-                .execute("UPDATE quota SET owner = owner WHERE owner = $1", &[lease.owner.as_str().into()])?;
-            let excess = excess(database, (name, &lease.owner), wanted)?;
-            if !excess.is_empty() {
-                return Ok(Reservation::Refused(excess));
-            }
-            write(database, name, lease, wanted)?;
-            Ok(Reservation::Made)
+            let takes = taken(database, "deployment = $1", name.as_str())?;
+            reserve(database, (name, lease), takes)
         })
     }
 
@@ -136,12 +137,29 @@ impl State {
     /// [`StateError`].
     pub fn see_clock(&mut self, now_ms: u64) -> Result<(), StateError> {
         let host = self.host_id().unwrap_or_default();
-        self.execute(
-            "INSERT INTO clock (host, seen_ms) VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET seen_ms = $2",
-            &[host.into(), now_ms.into()],
-        )?;
-        Ok(())
+        see_clock(&*self.database, host, now_ms).map_err(self.failed("write"))
     }
+}
+
+pub(crate) fn see_clock(database: &dyn Database, host: &str, now_ms: u64) -> Result<(), DatabaseError> {
+    let sql =
+        "INSERT INTO clock (host, seen_ms) VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET seen_ms = $2";
+    database.execute(sql, &[host.into(), now_ms.into()]).map(drop)
+}
+
+fn reserve(
+    database: &dyn Database,
+    (name, lease): (&DeploymentName, &Lease),
+    wanted: Usage,
+) -> Result<Reservation, DatabaseError> {
+    // Whoever asks for the same owner waits here until this is written.
+    database.execute("UPDATE quota SET owner = owner WHERE owner = $1", &[lease.owner.as_str().into()])?;
+    let excess = excess(database, (name, &lease.owner), wanted)?;
+    if !excess.is_empty() {
+        return Ok(Reservation::Refused(excess));
+    }
+    write(database, name, lease, wanted)?;
+    Ok(Reservation::Made)
 }
 
 fn read(row: &Row<'_>) -> Result<Lease, DatabaseError> {

@@ -49,6 +49,7 @@ use plumb_plan::Addresses;
 
 pub use address::{AddressError, PostgresAddress};
 pub use configuration::{Configured, RecipientRecord, SealedSecret};
+pub use copy::Copied;
 pub use database::DatabaseError;
 pub use error::StateError;
 pub use event::{EventFilter, EventKind, EventRecord};

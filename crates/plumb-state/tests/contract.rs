@@ -11,7 +11,7 @@ use plumb_model::{AppName, DeploymentName, Digest, Document as _, InstanceName};
 use plumb_plan::lease::{Counted, Excess, Lease, Origin, Quota, Usage};
 use plumb_plan::{Observed, Plan, plan_down};
 use plumb_state::{
-    Claim, Configured, Credentials, DatabaseError, EventFilter, EventKind, EventRecord, Host, Limits,
+    Claim, Configured, Copied, Credentials, DatabaseError, EventFilter, EventKind, EventRecord, Host, Limits,
     PlanStatus, PostgresAddress, RecipientRecord, Reservation, SealedSecret, State, StateError, StepStatus,
 };
 use testkit::Postgres;
@@ -159,6 +159,14 @@ fn quotas(open: Open<'_>) -> Result<()> {
     // The same again is not more, and somebody else has a quota of his own.
     let made = deployments.iter().zip(&asked).find(|(_, one)| **one == Reservation::Made).context("one")?.0;
     ensure!(state.reserve(made, &lease("ann"), wanted)? == Reservation::Made);
+    // Who takes over what another has needs room for it; nothing was changed if there is none.
+    state.set_quota("eve", &Quota { instances: Some(2), ..Quota::default() })?;
+    let excess = vec![Excess { what: Counted::Instances, limit: 2, would_be: 3 }];
+    ensure!(state.change_lease(made, &lease("eve"))? == Reservation::Refused(excess));
+    ensure!(state.lease(made)? == Some(lease("ann")) && state.usage("ann")? == wanted);
+    state.set_quota("eve", &Quota { instances: Some(3), ..Quota::default() })?;
+    ensure!(state.change_lease(made, &lease("eve"))? == Reservation::Made);
+    ensure!(state.usage("ann")? == Usage::default() && state.usage("eve")? == wanted);
     ensure!(
         state.reserve(&deployments[0], &lease("bob"), Usage { instances: 99, ..wanted })?
             == Reservation::Made
@@ -669,24 +677,27 @@ fn a_state_is_copied_whole_and_only_to_where_nothing_of_it_is() -> Result<()> {
             state.end_plan(&plan, PlanStatus::Failed, Some("why"), 3)?;
         }
         state.add_test(&format!("{prefix}-test").parse()?, &app, 4)?;
+        let quota = |instances| Quota { instances: Some(instances), ..Quota::default() };
+        state.set_quota(prefix, &quota(7))?;
+        state.set_quota("both", &quota(if prefix == "shop" { 1 } else { 2 }))?;
+        let key = |name: &str| RecipientRecord { recipient: format!("age1{name}"), name: name.to_owned() };
+        state.add_recipient(&key(prefix))?;
+        state.see_clock(5)?;
+        for (gone, at_ms) in
+            [("gone", 7), ("gone", 9), (if prefix == "other" { "shop-1" } else { "lost" }, 8)]
+        {
+            state.add_event(&event(&gone.parse()?, at_ms, prefix))?;
+        }
+        state.add_event(&event(&"gone".parse()?, 8, "the same of both"))?;
         let name: DeploymentName = format!("{prefix}-0").parse()?;
         state.set_lease(&name, &lease("ann"))?;
-        let (kind, by) = (EventKind::LeaseChanged, "ann".to_owned());
-        let event = EventRecord {
-            deployment: name,
-            at_ms: 6,
-            kind,
-            instance: None,
-            generation: None,
-            text: "of ann".to_owned(),
-            by,
-        };
-        state.add_event(&event)?;
+        state.add_event(&event(&name, 6, "of ann"))?;
         Ok(state)
     };
     let own = fill("own.db", "shop")?;
     let mut team = connect(&address, &host("alpha"))?;
-    ensure!(own.copy_to(&mut team)? == 3 * 4 + 2 + 2);
+    let copied = own.copy_to(&mut team)?;
+    ensure!(copied == Copied { rows: 3 * 4 + 2 + 1 + 5 + 2 + 1, ..Copied::default() }, "{copied:?}");
     ensure!(team.deployments()? == own.deployments()?);
     ensure!(team.tests()? == own.tests()?);
     for record in own.deployments()? {
@@ -698,14 +709,53 @@ fn a_state_is_copied_whole_and_only_to_where_nothing_of_it_is() -> Result<()> {
     // Another host joins, but not with a name that is taken.
     let mut beta = connect(&address, &host("beta"))?;
     ensure!(matches!(own.copy_to(&mut beta), Err(StateError::Taken { .. })), "of another host");
-    fill("beta.db", "other")?.copy_to(&mut beta)?;
+    let copied = fill("beta.db", "other")?.copy_to(&mut beta)?;
+    // What is another host's, or the team's, stays as it is, and that is told.
+    ensure!(copied.journals_left == ["shop-1"] && copied.quotas_left == ["both"], "{copied:?}");
+    let quotas: Vec<(String, Option<u64>)> =
+        beta.quotas()?.into_iter().map(|(owner, quota)| (owner, quota.instances)).collect();
+    ensure!(
+        quotas == [("both".to_owned(), Some(1)), ("other".to_owned(), Some(7)), ("shop".to_owned(), Some(7))]
+    );
+    ensure!(beta.recipients()?.iter().map(|one| one.name.as_str()).eq(["shop"]), "the team says who");
+    ensure!(beta.clock_seen()? == Some(5));
+    // Of what is gone on both, and of what stands in both.
+    let told: Vec<(u64, String)> = happened(&beta, "gone")?;
+    let both = "the same of both";
+    let all = [(7, "shop"), (7, "other"), (8, both), (9, "shop"), (9, "other")];
+    ensure!(told.iter().map(|(at, text)| (*at, text.as_str())).eq(all), "{told:?}");
+    ensure!(happened(&beta, "lost")?.len() == 1 && happened(&beta, "shop-1")?.is_empty());
+    beta.add_event(&event(&"gone".parse()?, 10, "after it"))?;
     ensure!(beta.deployments()?.iter().filter(|one| one.elsewhere.as_deref() == Some("alpha")).count() == 4);
     ensure!(team.deployments()?.iter().filter(|one| one.elsewhere.as_deref() == Some("beta")).count() == 4);
     // And back into a file.
     let mut back = State::open(&folder.path().join("back.db"))?;
     team.copy_to(&mut back)?;
     ensure!(back.deployments()? == own.deployments()?);
+    ensure!(happened(&back, "gone")? == happened(&beta, "gone")? && back.quotas()? == beta.quotas()?);
+    ensure!(
+        back.recipients()? == own.recipients()? && happened(&back, "shop-0")? == happened(&own, "shop-0")?
+    );
     Ok(())
+}
+
+fn event(deployment: &DeploymentName, at_ms: u64, text: &str) -> EventRecord {
+    EventRecord {
+        deployment: deployment.clone(),
+        at_ms,
+        kind: EventKind::LeaseChanged,
+        instance: None,
+        generation: None,
+        text: text.to_owned(),
+        by: "ann".to_owned(),
+    }
+}
+
+/// What happened to a deployment, in order.
+fn happened(state: &State, name: &str) -> Result<Vec<(u64, String)>> {
+    let name = name.parse()?;
+    let of = EventFilter { deployment: Some(&name), kind: None, since_ms: 0, until_ms: u64::MAX, limit: 100 };
+    Ok(state.events(&of)?.into_iter().map(|event| (event.at_ms, event.text)).collect())
 }
 
 /// What the database said.

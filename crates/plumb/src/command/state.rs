@@ -19,6 +19,14 @@ pub(super) fn run(session: &Session<'_>, arguments: &State) -> Result<(), OpsErr
             }
             out!("copied {} deployments, {} rows, all read back", outcome.deployments, outcome.rows);
             err!("  from {}\n  to   {}", outcome.from, outcome.to);
+            for name in &outcome.journals_left {
+                err!(
+                    "what happened to `{name}`, which is gone, was left here: another host has that name there"
+                );
+            }
+            for owner in &outcome.quotas_left {
+                err!("what `{owner}` may have there was left as it is; `plumb quota` shows it");
+            }
             err!("`plumb state use {address}` keeps the state there from now on");
         }
     }
