@@ -24,6 +24,8 @@ pub(crate) fn of_set(before: &Side, after: &Side) -> Vec<Change> {
     if !is_same_fence {
         add("fence", fence(before), fence(after), "fence");
     }
+    let lease = |side: &Side| Some(side.definition.lease.to_string()).filter(|said| !said.is_empty());
+    add("lease", lease(before), lease(after), "lease");
     let names = |side: &Side| side.machines.keys().map(ToString::to_string).collect::<BTreeSet<_>>();
     for name in names(before).symmetric_difference(&names(after)) {
         let is = |side: &Side| names(side).contains(name).then(|| "there".to_owned());

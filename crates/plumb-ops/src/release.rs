@@ -83,7 +83,9 @@ impl Plumb<'_> {
         let content = |fence_here| content(&project.definition, &images, fence_here);
         // What channels ask for is a part of the release, although nothing that runs depends on it; so are its checks.
         let same_policy = |previous: &Release| {
-            self.definition_of(previous).is_ok_and(|before| before.channels == project.definition.channels)
+            self.definition_of(previous).is_ok_and(|before| {
+                before.channels == project.definition.channels && before.lease == project.definition.lease
+            })
         };
         let same_checks = |previous: &Release| previous.checks == checks;
         if let Some(previous) = previous.as_ref().filter(|previous| {

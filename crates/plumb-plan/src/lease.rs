@@ -8,6 +8,8 @@
 //!    ▲ `up`, `upgrade`, `lease renew`: from the beginning
 //! ```
 
+use plumb_model::definition::{LeaseTerms, LeaseTime};
+
 /// Day, in milliseconds.
 pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -128,6 +130,22 @@ impl Lease {
             keep_for_ms,
             stopped_ms: None,
             noticed_ms: None,
+        }
+    }
+
+    /// The same with what a definition says.
+    #[must_use]
+    pub fn with(self, terms: &LeaseTerms) -> Self {
+        let time = |said: Option<LeaseTime>, before| match said {
+            None => before,
+            Some(LeaseTime::ForEver) => None,
+            Some(LeaseTime::Ms(time_ms)) => Some(time_ms),
+        };
+        Lease {
+            run_for_ms: time(terms.run, self.run_for_ms),
+            keep_for_ms: time(terms.keep, self.keep_for_ms),
+            purpose: terms.purpose.clone().unwrap_or(self.purpose),
+            ..self
         }
     }
 

@@ -66,7 +66,9 @@ fn a_lease_ends_with_notice_and_data_goes_last() -> Result<()> {
     let folder = copy_example(&world, "hello", "hello", free_port()?)?;
     let definition = folder.join("plumb.toml");
     let volume = "[machine.web]\nvolume.data = { size = \"16MiB\", mount = \"/srv/data\" }\n";
-    fs::write(&definition, fs::read_to_string(&definition)?.replace("[machine.web]\n", volume))?;
+    let lease = "\n[lease]\nkeep = \"2d\"\ndeployment.hello = { purpose = \"by its name\" }\n";
+    let text = fs::read_to_string(&definition)?.replace("[machine.web]\n", volume);
+    fs::write(&definition, text + lease)?;
     let app = folder.to_str().context("UTF-8")?;
     world.ok(&["release", app])?;
     world.share()?;
@@ -85,9 +87,15 @@ fn a_lease_ends_with_notice_and_data_goes_last() -> Result<()> {
 
     world.ok(&["up", app])?;
     let lease = world.json(&["lease"])?[0].clone();
-    ensure!(lease["owner"] == owner.as_str() && lease["keep_for_ms"].is_null(), "{lease}");
+    ensure!(lease["owner"] == owner.as_str() && lease["purpose"] == "by its name", "{lease}");
+    ensure!(lease["keep_for_ms"] == 2 * 24 * HOUR_MS, "as the definition says: {lease}");
     let days = (lease["stops_ms"].as_u64().context("an end")? - later()).div_ceil(24 * HOUR_MS);
     ensure!(days == 7, "{days}");
+    // Who takes it over needs room for it.
+    world.ok(&["quota", "set", "eve", "--disk", "8MiB"])?;
+    let refused = world.run(&["lease", "set", "hello", "--owner", "eve"])?;
+    ensure!(refused.code == 1 && refused.stderr.contains("`eve` would have more"), "{}", refused.stderr);
+    ensure!(world.json(&["lease"])?[0]["owner"] == owner.as_str());
     world.ok(&["lease", "set", "hello", "--keep", "1d", "--purpose", "a test"])?;
 
     // Days ahead: nobody vouches for the clock.

@@ -13,6 +13,7 @@
 //!   script.PACKAGE                        ScriptChoice  read in script.rs
 //!   publish = ["HOST:GUEST"]              Publish
 //! [check.NAME]                            Check      read in probe.rs
+//! [lease]                                 LeasePolicy    read in lease.rs
 //! [snapshots]                             SnapshotPolicy  read in snapshot.rs
 //! ```
 //!
@@ -24,6 +25,7 @@ mod check;
 mod config;
 mod content;
 mod diagnostic;
+mod lease;
 mod machine;
 mod oci;
 mod operate;
@@ -52,6 +54,7 @@ use table::{Field, Table};
 pub use channel::{ChannelPolicy, Requirement};
 pub use config::{ConfigTemplate, check_template, has_secret};
 pub use diagnostic::{DefinitionErrors, Diagnostic};
+pub use lease::{LeasePolicy, LeaseTerms, LeaseTime};
 pub use snapshot::VolumeSnapshot;
 
 /// Largest definition that is read. One of a hundred machines has some 30 KiB; a file beyond this is not a definition.
@@ -92,6 +95,9 @@ pub struct Definition {
     /// How its data is kept before it is changed.
     #[serde(skip_serializing_if = "SnapshotPolicy::is_default")]
     pub snapshots: SnapshotPolicy,
+    /// What first leases are made from.
+    #[serde(skip_serializing_if = "LeasePolicy::is_empty")]
+    pub lease: LeasePolicy,
 }
 
 /// The release below which a rollback is refused.
@@ -420,7 +426,9 @@ impl Definition {
 }
 
 fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
-    root.allow(&["app", "base", "channel", "check", "config", "fence", "machine", "snapshots"], report);
+    const KEYS: [&str; 9] =
+        ["app", "base", "channel", "check", "config", "fence", "lease", "machine", "snapshots"];
+    root.allow(&KEYS, report);
     let app = root.required("app", "\"shop\"", report).and_then(|field| field.parsed("\"shop\"", report));
     let fence = root.get("fence").and_then(|field| read_fence(&field, report));
     let base = read_base(root.get("base").as_ref(), report);
@@ -437,7 +445,8 @@ fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
     let machines = drafts.into_iter().map(|(name, draft)| (name, draft.machine)).collect();
     let checks = probes.into_iter().map(|(name, draft)| (name, draft.check)).collect();
     let snapshots = snapshot::read_policy(root, report);
-    Some(Definition { app: app?, base: base?, machines, fence, channels, checks, config, snapshots })
+    let lease = lease::read(root, report);
+    Some(Definition { app: app?, base: base?, machines, fence, channels, checks, config, snapshots, lease })
 }
 
 fn read_fence(field: &Field<'_>, report: &mut Report<'_>) -> Option<Fence> {

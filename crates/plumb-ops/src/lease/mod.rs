@@ -90,7 +90,15 @@ impl Plumb<'_> {
         let now = self.lease_now();
         let lease = match state.lease(name)? {
             Some(lease) => Lease { stopped_ms: None, ..lease.renewed(now) },
-            None => Lease::first(self.options.user.as_str(), origin, now),
+            None => {
+                let channel = match origin {
+                    Origin::Channel(name) => Some(name),
+                    Origin::Folder | Origin::Release => None,
+                };
+                // What cannot be read any more says nothing: whoever brings it up is told when it ends.
+                let said = self.definition_of(release).map(|definition| definition.lease).unwrap_or_default();
+                Lease::first(self.options.user.as_str(), origin, now).with(&said.of(name, channel))
+            }
         };
         Ok(Wanted { lease, usage: usage(release) })
     }
@@ -207,7 +215,9 @@ impl Plumb<'_> {
             purpose: change.purpose.clone().unwrap_or(lease.purpose),
             ..lease
         };
-        locked.state.set_lease(name, &lease)?;
+        if let Reservation::Refused(excess) = locked.state.change_lease(name, &lease)? {
+            return Err(OpsError::OverQuota { owner: lease.owner, excess });
+        }
         let end =
             lease.run_end_ms().map_or_else(|| "never stops".to_owned(), |end| format!("stops {}", day(end)));
         let said = (EventKind::LeaseChanged, format!("of {}, {end}", lease.owner));
