@@ -657,44 +657,44 @@ fn a_file_that_cannot_be_used_is_told_by_what_is_wrong_with_it() -> Result<()> {
     Ok(())
 }
 
+/// A file with three deployments, a test, and what is bound to none of them.
+fn fill(path: &Path, prefix: &str) -> Result<State> {
+    let mut state = State::open(path)?;
+    let app: AppName = "shop".parse()?;
+    for number in 0..3u8 {
+        let name: DeploymentName = format!("{prefix}-{number}").parse()?;
+        state.ensure_deployment(&name, &app)?;
+        state.set_current(&name, Some(2))?;
+        state.add_addresses(&name, &[("web-1".parse()?, [10, 77, 0, number].into())].into())?;
+        let plan = plan(&name, 1, Some(2));
+        state.add_plan(&plan, 1)?;
+        state.record_step(&plan, 0, StepStatus::Done, 2)?;
+        state.end_plan(&plan, PlanStatus::Failed, Some("why"), 3)?;
+    }
+    state.add_test(&format!("{prefix}-test").parse()?, &app, 4)?;
+    let quota = |instances| Quota { instances: Some(instances), ..Quota::default() };
+    state.set_quota(prefix, &quota(7))?;
+    state.set_quota("both", &quota(if prefix == "shop" { 1 } else { 2 }))?;
+    let key = |name: &str| RecipientRecord { recipient: format!("age1{name}"), name: name.to_owned() };
+    state.add_recipient(&key(prefix))?;
+    state.see_clock(5)?;
+    for (gone, at_ms) in [("gone", 7), ("gone", 9), (if prefix == "other" { "shop-1" } else { "lost" }, 8)] {
+        state.add_event(&event(&gone.parse()?, at_ms, prefix))?;
+    }
+    state.add_event(&event(&"gone".parse()?, 8, "the same of both"))?;
+    let name: DeploymentName = format!("{prefix}-0").parse()?;
+    state.set_lease(&name, &lease("ann"))?;
+    state.add_event(&event(&name, 6, "of ann"))?;
+    Ok(state)
+}
+
 #[test]
 fn a_state_is_copied_whole_and_only_to_where_nothing_of_it_is() -> Result<()> {
     let server = Postgres::start()?;
     server.database("copy")?;
     let address = server.address("copy");
     let folder = tempfile::tempdir()?;
-    let fill = |file: &str, prefix: &str| -> Result<State> {
-        let mut state = State::open(&folder.path().join(file))?;
-        let app: AppName = "shop".parse()?;
-        for number in 0..3u8 {
-            let name: DeploymentName = format!("{prefix}-{number}").parse()?;
-            state.ensure_deployment(&name, &app)?;
-            state.set_current(&name, Some(2))?;
-            state.add_addresses(&name, &[("web-1".parse()?, [10, 77, 0, number].into())].into())?;
-            let plan = plan(&name, 1, Some(2));
-            state.add_plan(&plan, 1)?;
-            state.record_step(&plan, 0, StepStatus::Done, 2)?;
-            state.end_plan(&plan, PlanStatus::Failed, Some("why"), 3)?;
-        }
-        state.add_test(&format!("{prefix}-test").parse()?, &app, 4)?;
-        let quota = |instances| Quota { instances: Some(instances), ..Quota::default() };
-        state.set_quota(prefix, &quota(7))?;
-        state.set_quota("both", &quota(if prefix == "shop" { 1 } else { 2 }))?;
-        let key = |name: &str| RecipientRecord { recipient: format!("age1{name}"), name: name.to_owned() };
-        state.add_recipient(&key(prefix))?;
-        state.see_clock(5)?;
-        for (gone, at_ms) in
-            [("gone", 7), ("gone", 9), (if prefix == "other" { "shop-1" } else { "lost" }, 8)]
-        {
-            state.add_event(&event(&gone.parse()?, at_ms, prefix))?;
-        }
-        state.add_event(&event(&"gone".parse()?, 8, "the same of both"))?;
-        let name: DeploymentName = format!("{prefix}-0").parse()?;
-        state.set_lease(&name, &lease("ann"))?;
-        state.add_event(&event(&name, 6, "of ann"))?;
-        Ok(state)
-    };
-    let own = fill("own.db", "shop")?;
+    let own = fill(&folder.path().join("own.db"), "shop")?;
     let mut team = connect(&address, &host("alpha"))?;
     let copied = own.copy_to(&mut team)?;
     ensure!(copied == Copied { rows: 3 * 4 + 2 + 1 + 5 + 2 + 1, ..Copied::default() }, "{copied:?}");
@@ -709,7 +709,7 @@ fn a_state_is_copied_whole_and_only_to_where_nothing_of_it_is() -> Result<()> {
     // Another host joins, but not with a name that is taken.
     let mut beta = connect(&address, &host("beta"))?;
     ensure!(matches!(own.copy_to(&mut beta), Err(StateError::Taken { .. })), "of another host");
-    let copied = fill("beta.db", "other")?.copy_to(&mut beta)?;
+    let copied = fill(&folder.path().join("beta.db"), "other")?.copy_to(&mut beta)?;
     // What is another host's, or the team's, stays as it is, and that is told.
     ensure!(copied.journals_left == ["shop-1"] && copied.quotas_left == ["both"], "{copied:?}");
     let quotas: Vec<(String, Option<u64>)> =

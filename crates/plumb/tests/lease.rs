@@ -60,6 +60,14 @@ fn what(rows: &[Reaped]) -> Vec<ReapedWhat> {
     rows.iter().map(|row| row.what).collect()
 }
 
+fn who_takes_it_over_needs_room(world: &World, owner: &str) -> Result<()> {
+    world.ok(&["quota", "set", "eve", "--disk", "8MiB"])?;
+    let refused = world.run(&["lease", "set", "hello", "--owner", "eve"])?;
+    ensure!(refused.code == 1 && refused.stderr.contains("`eve` would have more"), "{}", refused.stderr);
+    ensure!(world.json(&["lease"])?[0]["owner"] == owner);
+    Ok(())
+}
+
 #[test]
 fn a_lease_ends_with_notice_and_data_goes_last() -> Result<()> {
     let world = World::new("lease", PLUMB)?;
@@ -91,11 +99,7 @@ fn a_lease_ends_with_notice_and_data_goes_last() -> Result<()> {
     ensure!(lease["keep_for_ms"] == 2 * 24 * HOUR_MS, "as the definition says: {lease}");
     let days = (lease["stops_ms"].as_u64().context("an end")? - later()).div_ceil(24 * HOUR_MS);
     ensure!(days == 7, "{days}");
-    // Who takes it over needs room for it.
-    world.ok(&["quota", "set", "eve", "--disk", "8MiB"])?;
-    let refused = world.run(&["lease", "set", "hello", "--owner", "eve"])?;
-    ensure!(refused.code == 1 && refused.stderr.contains("`eve` would have more"), "{}", refused.stderr);
-    ensure!(world.json(&["lease"])?[0]["owner"] == owner.as_str());
+    who_takes_it_over_needs_room(&world, &owner)?;
     world.ok(&["lease", "set", "hello", "--keep", "1d", "--purpose", "a test"])?;
 
     // Days ahead: nobody vouches for the clock.
