@@ -26,6 +26,8 @@ pub(crate) fn of_set(before: &Side, after: &Side) -> Vec<Change> {
     }
     let lease = |side: &Side| Some(side.definition.lease.to_string()).filter(|said| !said.is_empty());
     add("lease", lease(before), lease(after), "lease");
+    let failed = |side: &Side| Some(side.content.upgrade.failed_instance.as_str().to_owned());
+    add("failed instance", failed(before), failed(after), "upgrade.failed_instance");
     let names = |side: &Side| side.machines.keys().map(ToString::to_string).collect::<BTreeSet<_>>();
     for name in names(before).symmetric_difference(&names(after)) {
         let is = |side: &Side| names(side).contains(name).then(|| "there".to_owned());

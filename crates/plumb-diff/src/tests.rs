@@ -172,6 +172,7 @@ impl World {
                 config: std::collections::BTreeMap::new(),
                 machines: BTreeMap::from([(web.clone(), content)]),
                 snapshots: plumb_model::release::SnapshotPolicy::default(),
+                upgrade: plumb_model::release::UpgradePolicy::default(),
             },
             machines: BTreeMap::from([(web, self.machine(&definition))]),
             definition,

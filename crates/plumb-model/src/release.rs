@@ -53,6 +53,57 @@ pub struct Content {
     /// How its data is kept before it is changed.
     #[serde(default, skip_serializing_if = "SnapshotPolicy::is_default")]
     pub snapshots: SnapshotPolicy,
+    /// How it takes the place of another release.
+    #[serde(default, skip_serializing_if = "UpgradePolicy::is_default")]
+    pub upgrade: UpgradePolicy,
+}
+
+/// How a release takes the place of another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradePolicy {
+    /// What follows when an instance does not become ready, or does not stay so.
+    #[serde(default, skip_serializing_if = "FailedInstance::is_default")]
+    pub failed_instance: FailedInstance,
+}
+
+impl UpgradePolicy {
+    /// What holds if a definition says nothing.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == UpgradePolicy::default()
+    }
+}
+
+/// What follows when an instance does not become ready, or does not stay so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailedInstance {
+    /// The whole set goes back to what it ran before.
+    #[default]
+    Undo,
+    /// Nothing more is changed: what is done stays, and the rest goes on as what it is.
+    Stop,
+    /// The others follow as long as no more are away than `max_unavailable` allows; then it stops.
+    Continue,
+}
+
+impl FailedInstance {
+    /// Nothing else is said.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == FailedInstance::default()
+    }
+
+    /// As in a definition.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailedInstance::Undo => "undo",
+            FailedInstance::Stop => "stop",
+            FailedInstance::Continue => "continue",
+        }
+    }
 }
 
 /// When the data of a deployment is copied, how, and how long copies stay.
@@ -454,6 +505,7 @@ mod tests {
                 config: BTreeMap::new(),
                 machines: BTreeMap::new(),
                 snapshots: SnapshotPolicy::default(),
+                upgrade: UpgradePolicy::default(),
             },
             checks: None,
         };

@@ -9,7 +9,8 @@ use plumb_model::release::{AfterFailure, Quiesce, Release, ReleaseName, Snapshot
 use plumb_model::{DeploymentName, InstanceName, SnapshotName, VolumeName};
 use plumb_plan::lease::Origin;
 use plumb_plan::{
-    Action, DataWish, Hold, InstanceVolume, Observed, ObservedSnapshot, Plan, PlanKind, snapshot_stops,
+    Action, Broken, DataWish, Hold, InstanceVolume, Observed, ObservedSnapshot, Plan, PlanKind,
+    snapshot_stops,
 };
 use plumb_target::{GuestRecord, Held, Manifest, SnapshotRequest, Target as _, TargetError};
 
@@ -126,12 +127,14 @@ impl Plumb<'_> {
         locked: &mut Locked,
         (plan, (release, told)): (Plan, (&Release, &Settings)),
         wish: &Wish,
-    ) -> (Plan, Result<(), OpsError>) {
-        let result = self.execute(locked, &plan);
-        let is_late = matches!(
-            &result,
-            Err(OpsError::Data(DataError::NotCopied { source: TargetError::SnapshotLate { .. }, .. }))
-        );
+    ) -> (Plan, Result<(), Broken<OpsError>>) {
+        let result = self.carry(locked, &plan);
+        let is_late = result.as_ref().is_err_and(|broken| {
+            matches!(
+                &broken.error,
+                OpsError::Data(DataError::NotCopied { source: TargetError::SnapshotLate { .. }, .. })
+            )
+        });
         let stops = release.content.snapshots.when_late == WhenLate::Stop && wish.quiesce.is_none();
         if !is_late || !stops {
             return (plan, result);
@@ -140,10 +143,10 @@ impl Plumb<'_> {
         let stopping = Wish { quiesce: Some(Quiesce::Stop), ..wish.clone() };
         match self.plan_from(locked, (release, told), plan.kind, &stopping) {
             Ok(second) => {
-                let result = self.execute(locked, &second.plan);
+                let result = self.carry(locked, &second.plan);
                 (second.plan, result)
             }
-            Err(error) => (plan, Err(error)),
+            Err(error) => (plan, Err(Broken { step: None, error })),
         }
     }
 

@@ -1,5 +1,7 @@
 //! `up`, `upgrade`, `rollback`, `down`: observe, plan, journal, execute; and go back when a release is not healthy.
 
+mod failure;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,8 +10,8 @@ use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, InstanceName, SnapshotName};
 use plumb_plan::lease::{Excess, Origin};
 use plumb_plan::{
-    Action, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, WayBack, allocate, carry_out,
-    check, plan_down, plan_up, start_order, task_instances, way_back,
+    Action, Broken, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, carry_out,
+    check, plan_down, plan_up, start_order, task_instances,
 };
 use plumb_state::{DeploymentRecord, EventKind, PlanStatus, State, StateError};
 use plumb_store::LockGuard;
@@ -18,9 +20,11 @@ use plumb_target::{
 };
 use serde::Serialize;
 
+use self::failure::Failure;
+pub use self::failure::Stands;
 use crate::cancel::Cancel;
-use crate::config::{ConfigChange, ConfigError};
-use crate::data::{self, Wish};
+use crate::config::{ConfigChange, Opened};
+use crate::data::Wish;
 use crate::error::OpsError;
 use crate::execute::Executor;
 use crate::plan::describe;
@@ -172,16 +176,6 @@ impl<'a> Errand<'a> {
     }
 }
 
-/// A plan that failed, and what ran before.
-struct Failure<'f> {
-    release: &'f Release,
-    plan: &'f Plan,
-    /// The configuration that it was to bring.
-    config: Option<u64>,
-    /// The one that ran before.
-    ran: Option<u64>,
-}
-
 /// A deployment that nobody else changes meanwhile.
 pub(crate) struct Locked {
     pub(crate) name: DeploymentName,
@@ -253,6 +247,10 @@ impl Plumb<'_> {
                 let release = self.named(release)?;
                 let ran = healthy.find(|(ran, _)| *ran == release);
                 (release, ran.map_or(Which::Wanted, |(_, config)| Which::Exactly(config)))
+            }
+            // What was begun and not finished is taken back.
+            None if self.is_begun(&state, name, &current)? => {
+                (current.clone(), Which::Exactly(state.configured(name)?.current))
             }
             None => {
                 let now = (current.number, state.configured(name)?.current);
@@ -416,84 +414,10 @@ impl Plumb<'_> {
                 outcome.timings = timings(&locked, &plan)?;
                 Ok(outcome)
             }
-            // Going back would have to be written down, too.
-            Err(OpsError::State(error)) if error.is_lost() => Err(error.into()),
-            Err(error) if data::changed_nothing(&plan, &error) => Err(error),
-            Err(error) => {
-                let way = match way_back(release, before.as_ref()) {
-                    // The same release ran with another configuration.
-                    WayBack::None if before.is_some() && config != ran => WayBack::To(release.name()),
-                    way => way,
-                };
-                let failure = Failure { release, plan: &plan, config, ran };
-                Err(self.go_back(&mut locked, failure, way, error))
+            Err(broken) => {
+                let failure = Failure { release, plan: &plan, before: before.as_ref(), config, ran };
+                Err(self.after_failure(&mut locked, failure, broken))
             }
-        }
-    }
-
-    /// Returns the whole set to the pair it ran before, if there is a way. The result is the error to report.
-    fn go_back(
-        &self,
-        locked: &mut Locked,
-        Failure { release: failed, plan, config, ran }: Failure<'_>,
-        way: WayBack,
-        error: OpsError,
-    ) -> OpsError {
-        let deployment = locked.name.clone();
-        let to = failed.name();
-        let stranded = |why: String, error: OpsError| OpsError::Stranded {
-            deployment: deployment.clone(),
-            to: to.clone(),
-            why,
-            source: Box::new(error),
-        };
-        let restore = match self.data_before(locked, failed, plan) {
-            Ok(restore) => restore,
-            Err(second) => return stranded(second.to_string(), error),
-        };
-        let current = &match (way, &restore) {
-            (WayBack::Fenced { before, .. }, Some(_)) | (WayBack::To(before), _) => before,
-            // What was stopped for its data comes back, too.
-            (WayBack::None, _) if matches!(plan.kind, PlanKind::Snapshot | PlanKind::Restore) => {
-                failed.name()
-            }
-            (WayBack::None, _) => return error,
-            (WayBack::Fenced { before, fence }, None) => {
-                return stranded(
-                    format!("`{to}` sets the fence at release {fence}, above `{before}`"),
-                    error,
-                );
-            }
-        };
-        let told = |release: &ReleaseName, config: Option<u64>| match config {
-            Some(config) if to == *current => format!("configuration {config}"),
-            _ => release.to_string(),
-        };
-        self.report(Progress::Returning { from: told(&to, config), to: told(current, ran) });
-        let returned = self.read_release(current).and_then(|release| {
-            let configuration = self.configuration(&locked.state, &locked.name, ran)?;
-            let told = self.fit(&locked.name, &release, configuration.as_ref())?;
-            let wish = Wish { restore, ..Wish::default() };
-            let back = self.plan_from(locked, (&release, &told), PlanKind::Return, &wish)?;
-            self.execute(locked, &back.plan)?;
-            // What failed is not tried again by the next command.
-            Ok(locked.state.want_configuration(&locked.name, ran)?)
-        });
-        match returned {
-            Ok(()) if to == *current => ConfigError::Returned {
-                deployment: deployment.clone(),
-                config: config.unwrap_or_default(),
-                back: ran,
-                source: Box::new(error),
-            }
-            .into(),
-            Ok(()) => OpsError::Returned {
-                deployment: deployment.clone(),
-                to,
-                from: current.clone(),
-                source: Box::new(error),
-            },
-            Err(second) => stranded(second.to_string(), error),
         }
     }
 
@@ -537,6 +461,40 @@ impl Plumb<'_> {
 
     /// Journals and executes a plan.
     pub(crate) fn execute(&self, locked: &mut Locked, plan: &Plan) -> Result<(), OpsError> {
+        self.carry(locked, plan).map_err(|broken| broken.error)
+    }
+
+    /// The same, and which step failed. Without one nothing was begun, or all was done but for some instances.
+    #[expect(clippy::result_large_err, reason = "one command has one, and it is passed on as it is")]
+    pub(crate) fn carry(&self, locked: &mut Locked, plan: &Plan) -> Result<(), Broken<OpsError>> {
+        let secrets = self.write_down(locked, plan).map_err(|error| Broken { step: None, error })?;
+        // What a killed command left is completed or taken away before anything is started.
+        let recovered = locked.target.recover_volumes();
+        let generation = plan.generation;
+        let outcome = recovered
+            .map_err(|error| Broken { step: None, error: error.into() })
+            .and_then(|()| carry_out(plan, &mut Executor { plumb: self, locked, secrets, generation }));
+        let outcome = outcome.and_then(|left| self.all_there(locked, plan, left));
+        let (status, reason) = match &outcome {
+            Ok(()) => (PlanStatus::Done, None),
+            // It was committed. With a reason it is no release to go back to.
+            Err(Broken { error: error @ OpsError::NotWhole { .. }, .. }) => {
+                (PlanStatus::Done, Some(error.to_string()))
+            }
+            Err(Broken { error, .. }) => (PlanStatus::Failed, Some(error.to_string())),
+        };
+        let ended = locked.state.end_plan(plan, status, reason.as_deref(), clock::now_ms());
+        let noted = match &outcome {
+            Ok(()) => self.note_plan(locked, plan, EventKind::PlanDone, ""),
+            Err(broken) => self.note_plan(locked, plan, EventKind::PlanFailed, &broken.error.in_one_line()),
+        };
+        // What failed first is what is told.
+        outcome?;
+        ended.map_err(OpsError::from).and(noted).map_err(|error| Broken { step: None, error })
+    }
+
+    /// Writes a plan down before its first step.
+    fn write_down(&self, locked: &mut Locked, plan: &Plan) -> Result<Opened, OpsError> {
         // What cannot be opened is found before anything is stopped.
         let secrets = self.open_secrets(&locked.state, plan)?;
         locked.state.add_addresses(&locked.name, &plan.addresses())?;
@@ -544,22 +502,7 @@ impl Plumb<'_> {
         let to = plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
         self.note_plan(locked, plan, EventKind::PlanBegun, &in_steps(plan.actions.len()))?;
         self.report(Progress::Planned { actions: plan.actions.len(), to });
-        // What a killed command left is completed or taken away before anything is started.
-        let outcome = locked.target.recover_volumes().map_err(OpsError::from);
-        let generation = plan.generation;
-        let outcome = outcome
-            .and_then(|()| carry_out(plan, &mut Executor { plumb: self, locked, secrets, generation }));
-        let (status, reason) = match &outcome {
-            Ok(()) => (PlanStatus::Done, None),
-            Err(error) => (PlanStatus::Failed, Some(error.to_string())),
-        };
-        let ended = locked.state.end_plan(plan, status, reason.as_deref(), clock::now_ms());
-        let noted = match &outcome {
-            Ok(()) => self.note_plan(locked, plan, EventKind::PlanDone, ""),
-            Err(error) => self.note_plan(locked, plan, EventKind::PlanFailed, &error.in_one_line()),
-        };
-        // What failed first is what is told.
-        outcome.and_then(|()| Ok(ended?)).and(noted)
+        Ok(secrets)
     }
 
     /// What the planner must know.

@@ -11,6 +11,8 @@ use plumb_plan::Violation;
 
 use crate::content::error::ContentError;
 use crate::data::error::DataError;
+use crate::deploy::Stands;
+use crate::hint::list;
 
 /// Why a use case failed. `Display` never prints the source; the CLI prints the chain.
 #[derive(Debug, thiserror::Error)]
@@ -615,6 +617,36 @@ pub enum OpsError {
         /// What runs.
         from: ReleaseName,
         /// Why.
+        #[source]
+        source: Box<OpsError>,
+    },
+    /// A step failed, and policy is to leave everything as it is then.
+    #[error("the way to `{to}` stopped, and everything of deployment `{deployment}` stays as it is")]
+    Stopped {
+        /// Deployment.
+        deployment: DeploymentName,
+        /// What was wanted.
+        to: ReleaseName,
+        /// What ran before.
+        before: Option<ReleaseName>,
+        /// How it stands.
+        stands: Box<[Stands]>,
+        /// Why.
+        #[source]
+        source: Box<OpsError>,
+    },
+    /// A release is there but for some instances, and policy is to go on without them.
+    #[error("deployment `{deployment}` runs `{to}`, but not all of it is healthy: {}", list(.instances))]
+    NotWhole {
+        /// Deployment.
+        deployment: DeploymentName,
+        /// What runs.
+        to: ReleaseName,
+        /// What ran before.
+        before: Option<ReleaseName>,
+        /// Those that are not healthy.
+        instances: Box<[InstanceName]>,
+        /// Why the first of them is not.
         #[source]
         source: Box<OpsError>,
     },

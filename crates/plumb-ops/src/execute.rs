@@ -9,7 +9,8 @@ use plumb_model::{InstanceName, MachineName, TaskName, VolumeName};
 use plumb_plan::{Action, BootSpec, Hands, Plan, Published};
 use plumb_state::StepStatus;
 use plumb_target::{
-    Checked, ImagePaths, ObservedInstance, Publication, Readiness, StartInstance, Target as _, VolumeDisk,
+    Checked, ImagePaths, ObservedInstance, Publication, Readiness, StartInstance, Target as _, TargetError,
+    VolumeDisk,
 };
 
 use crate::config::Opened;
@@ -52,6 +53,18 @@ impl Hands for Executor<'_, '_> {
         let status = if is_done { StepStatus::Done } else { StepStatus::Failed };
         Ok(self.locked.state.record_step(plan, seq, status, clock::now_ms())?)
     }
+
+    fn is_of_instance(&self, error: &OpsError) -> bool {
+        matches!(
+            error,
+            OpsError::NotReady { .. }
+                | OpsError::Target(
+                    TargetError::QemuStart { .. }
+                        | TargetError::QemuSilent { .. }
+                        | TargetError::NoInstance { .. }
+                )
+        )
+    }
 }
 
 impl Executor<'_, '_> {
@@ -85,12 +98,14 @@ impl Executor<'_, '_> {
                 self.plumb.store.leave();
                 self.locked.target.stop_instance(instance.as_str(), STOP_GRACE)?;
             }
-            Action::Start { boot, spec } => self.start(boot, spec)?,
-            Action::AwaitReady { instance, timeout_ms } => self.await_ready(instance, *timeout_ms)?,
+            Action::Start { boot, spec, .. } => self.start(boot, spec)?,
+            Action::AwaitReady { instance, timeout_ms, .. } => self.await_ready(instance, *timeout_ms)?,
             Action::Task { instance, task, timeout_ms } => {
                 self.task(instance, task, Duration::from_millis(*timeout_ms))?;
             }
-            Action::Settle { instances, for_ms } => self.settle(instances, Duration::from_millis(*for_ms))?,
+            Action::Settle { instances, for_ms, .. } => {
+                self.settle(instances, Duration::from_millis(*for_ms))?
+            }
             Action::Remove { instance } => {
                 self.locked.target.remove_instance(instance.as_str())?;
                 self.tell(instance, InstanceStep::Removed);

@@ -13,6 +13,7 @@ impl OpsError {
     pub fn hints(&self) -> Vec<String> {
         let one = match self {
             OpsError::Uncovered { machine, packages, .. } => return script_choice(machine, packages),
+            OpsError::Stopped { .. } | OpsError::NotWhole { .. } => return after_failure(self),
             OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => return source.hints(),
             OpsError::UnknownVulnerability { asked, .. } if asked.len() > 1 => {
                 Some("`plumb advisory update` takes what the feeds have now".to_owned())
@@ -218,6 +219,27 @@ impl OpsError {
     }
 }
 
+/// On, or back.
+fn after_failure(error: &OpsError) -> Vec<String> {
+    match error {
+        OpsError::Stopped { deployment, to, before, .. } => {
+            let back = match before {
+                Some(_) => format!("`plumb rollback {deployment}` goes back"),
+                None => format!("`plumb down {deployment}` takes away what there is"),
+            };
+            vec![format!("`plumb upgrade {deployment} {to}` goes on from there"), back]
+        }
+        OpsError::NotWhole { deployment, instances, before, .. } => {
+            let logs = instances.first().map(|one| format!("`plumb logs {one}` shows what it said"));
+            let back = before.as_ref().map(|before| {
+                format!("`plumb rollback {deployment} {before}` goes back; `plumb watch` starts it again")
+            });
+            logs.into_iter().chain(back).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// The choice that an uncovered effect asks for.
 fn script_choice(machine: &MachineName, packages: &[String]) -> Vec<String> {
     let skip: Vec<String> = packages.iter().map(|name| format!("`script.{name} = \"skip\"`")).collect();
@@ -234,6 +256,6 @@ fn script_choice(machine: &MachineName, packages: &[String]) -> Vec<String> {
     ]
 }
 
-fn list<T: std::fmt::Display>(items: &[T]) -> String {
+pub(crate) fn list<T: std::fmt::Display>(items: &[T]) -> String {
     items.iter().map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", ")
 }

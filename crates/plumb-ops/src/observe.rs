@@ -10,8 +10,8 @@ use plumb_guest_proto::ServiceStatus;
 use plumb_model::release::Release;
 use plumb_model::{DeploymentName, InstanceName, MachineName};
 use plumb_plan::lease::Life;
-use plumb_plan::{PlanKind, Wanted, boot_spec};
-use plumb_state::{DeploymentRecord, PlanStatus, State};
+use plumb_plan::{OnFailure, PlanKind, Wanted, boot_spec};
+use plumb_state::{DeploymentRecord, PlanRecord, PlanStatus, State};
 use plumb_target::{InstanceState, Local, ObservedInstance, Target as _};
 use serde::Serialize;
 
@@ -210,6 +210,11 @@ impl Plumb<'_> {
                     last.plan.actions.len()
                 )),
             },
+            PlanStatus::Failed if stopped(&last) && last.plan.to != record.current => Some(format!(
+                "the way to {to} stopped: {}; `plumb upgrade {name}` goes on, `plumb rollback {name}` goes back",
+                last.reason.unwrap_or_else(|| "unknown".to_owned()),
+                name = record.name,
+            )),
             PlanStatus::Failed => Some(format!(
                 "the way to {to} failed: {}",
                 last.reason.unwrap_or_else(|| "unknown".to_owned())
@@ -409,4 +414,10 @@ fn missing(name: &InstanceName, machine: &MachineName, release: &Release) -> Ins
         services: Vec::new(),
         ports: Vec::new(),
     }
+}
+
+/// It failed, and everything stays as it was then.
+fn stopped(last: &PlanRecord) -> bool {
+    let step = usize::try_from(last.steps_done).unwrap_or(usize::MAX);
+    last.plan.to.is_some() && last.plan.on_failure(Some(step)) == OnFailure::Stop
 }

@@ -97,7 +97,7 @@ pub(crate) fn describe(plan: &Plan) -> Vec<String> {
             }
             Action::AwaitReady { instance, .. } => format!("wait until {instance} is ready"),
             Action::Task { instance, task, .. } => format!("carry out task {task} in {instance}"),
-            Action::Settle { instances, for_ms } => {
+            Action::Settle { instances, for_ms, .. } => {
                 let names: Vec<&str> = instances.iter().map(InstanceName::as_str).collect();
                 format!("look for {for_ms} ms whether {} stay ready", names.join(", "))
             }

@@ -239,5 +239,6 @@ pub(crate) fn content(definition: &Definition, images: &[BuiltImage], own_number
         config: definition.config.clone(),
         machines: machines.collect(),
         snapshots: definition.snapshots,
+        upgrade: definition.upgrade,
     }
 }

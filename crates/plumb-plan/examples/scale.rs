@@ -49,6 +49,7 @@ fn release(number: u64, instances: u32) -> Release {
             machines: machines.collect(),
             config: BTreeMap::new(),
             snapshots: plumb_model::release::SnapshotPolicy::default(),
+            upgrade: plumb_model::release::UpgradePolicy::default(),
         },
     }
 }

@@ -2,11 +2,12 @@
 
 mod data;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::release::{Release, ReleaseMachine};
 use plumb_model::{InstanceName, MachineName, SnapshotName};
 
+use crate::carry::machine_of;
 use crate::document::{Action, Plan, PlanKind};
 use crate::planner::Observed;
 
@@ -84,7 +85,8 @@ impl<'s> Simulation<'s> {
             let machine = release.and_then(|release| release.content.machines.get(machine));
             machine.is_none_or(|machine| !machine.publish.is_empty())
         };
-        let mut away = Away { release, instances: BTreeSet::new(), unready: BTreeSet::new() };
+        let mut away =
+            Away { release, instances: BTreeSet::new(), unready: BTreeSet::new(), failed: BTreeMap::new() };
         let unready = all.filter(|(name, instance)| !instance.ready && away.wanted(name).is_some());
         let unready: BTreeSet<InstanceName> = unready.map(|(name, _)| name.clone()).collect();
         away.unready = unready;
@@ -106,7 +108,8 @@ impl<'s> Simulation<'s> {
         match action {
             Action::Stop { instance } => self.stop(instance),
             Action::Start { boot, .. } => self.start(&boot.instance, &boot.machine),
-            Action::AwaitReady { instance, .. } => {
+            Action::AwaitReady { instance, may_fail, .. } => {
+                self.away.may_fail(instance, *may_fail);
                 if self.running.contains(instance) {
                     self.away.instances.remove(instance);
                     self.away.unready.remove(instance);
@@ -156,7 +159,9 @@ impl<'s> Simulation<'s> {
             self.violations.push(Violation::StartedTwice(instance.clone()));
         }
         let machine = self.release.and_then(|release| release.content.machines.get(machine));
-        let is_unmet = |need: &MachineName| !self.ready.iter().any(|name| machine_of(name) == need.as_str());
+        let ready =
+            |need: &MachineName| self.ready.iter().filter(|name| machine_of(name) == need.as_str()).count();
+        let is_unmet = |need: &MachineName| ready(need) <= self.away.failed(need.as_str());
         if machine.is_some_and(|machine| machine.needs.iter().any(is_unmet)) {
             self.violations.push(Violation::StartedBeforeNeeds(instance.clone()));
         }
@@ -182,6 +187,8 @@ struct Away<'r> {
     instances: BTreeSet<InstanceName>,
     /// They ran before, and were not ready.
     unready: BTreeSet<InstanceName>,
+    /// How many of each machine were waited for in vain at worst.
+    failed: BTreeMap<String, (usize, u32)>,
 }
 
 impl<'r> Away<'r> {
@@ -193,6 +200,19 @@ impl<'r> Away<'r> {
         (1..=machine.instances).contains(&number.parse().ok()?).then_some((name, machine))
     }
 
+    /// The plan goes on without the instance if so many of its machine have failed.
+    fn may_fail(&mut self, instance: &InstanceName, may_fail: u32) {
+        if may_fail > 0 {
+            let (times, most) = self.failed.entry(machine_of(instance).to_owned()).or_default();
+            (*times, *most) = (*times + 1, (*most).max(may_fail));
+        }
+    }
+
+    /// How many of a machine have failed by now at worst.
+    fn failed(&self, machine: &str) -> usize {
+        self.failed.get(machine).map_or(0, |(times, most)| (*times).min(*most as usize))
+    }
+
     /// The machine of the instance, if too many of it are away now.
     fn stopped(&mut self, instance: &InstanceName) -> Option<MachineName> {
         let (name, machine) = self.wanted(instance)?;
@@ -200,7 +220,8 @@ impl<'r> Away<'r> {
         let was_ready = !self.unready.remove(instance);
         self.instances.insert(instance.clone());
         let all = self.instances.iter().chain(&self.unready);
-        let away = all.filter(|other| machine_of(other) == name.as_str()).count();
+        let away =
+            all.filter(|other| machine_of(other) == name.as_str()).count() + self.failed(name.as_str());
         (was_ready && away > machine.rolling.max_unavailable as usize).then(|| name.clone())
     }
 }
@@ -208,10 +229,6 @@ impl<'r> Away<'r> {
 /// It has number 0.
 fn is_for_tasks(instance: &InstanceName) -> bool {
     instance.as_str().ends_with("-0")
-}
-
-fn machine_of(instance: &InstanceName) -> &str {
-    instance.as_str().rsplit_once('-').map_or("", |(machine, _)| machine)
 }
 
 fn wrong_at_end(running: &BTreeSet<InstanceName>, release: Option<&Release>) -> Vec<Violation> {

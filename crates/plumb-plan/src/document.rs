@@ -104,6 +104,9 @@ pub enum Action {
         boot: Box<BootSpec>,
         /// What the guest is told.
         spec: Box<InstanceSpec>,
+        /// The plan goes on without the instance while no more of its machine than so many have failed, itself counted.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        may_fail: u32,
     },
     /// Wait until the instance is ready; otherwise the plan has failed.
     AwaitReady {
@@ -111,6 +114,9 @@ pub enum Action {
         instance: InstanceName,
         /// Limit in milliseconds.
         timeout_ms: u64,
+        /// As of [`Action::Start`].
+        #[serde(default, skip_serializing_if = "is_zero")]
+        may_fail: u32,
     },
     /// Carry out a task of the instance's image; otherwise the plan has failed.
     Task {
@@ -127,6 +133,9 @@ pub enum Action {
         instances: Vec<InstanceName>,
         /// Milliseconds.
         for_ms: u64,
+        /// As of [`Action::Start`]; only where it is one instance.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        may_fail: u32,
     },
     /// Remove what is left of a stopped instance, except its volumes.
     Remove {
@@ -165,8 +174,26 @@ pub struct Plan {
     /// The configuration that it brings; none if nothing was ever set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigRef>,
+    /// A failure of this step, counted from 0, or of a later one leaves everything as it is then; one of an earlier step takes
+    /// the set back to what it ran before. Without, that follows from every failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stops_from: Option<usize>,
     /// The steps, in order.
     pub actions: Vec<Action>,
+}
+
+/// What follows from a step that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The set goes back to what it ran before.
+    Undo,
+    /// Everything stays as it is then.
+    Stop,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Document for Plan {
@@ -183,14 +210,37 @@ impl Plan {
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         let starts = self.actions.iter().filter_map(|action| match action {
-            Action::Start { boot, spec } => Some((boot.instance.clone(), spec.interfaces.first()?.address)),
+            Action::Start { boot, spec, .. } => {
+                Some((boot.instance.clone(), spec.interfaces.first()?.address))
+            }
             _ => None,
         });
         starts.collect()
     }
+
+    /// What follows if a step fails, unless the plan goes on without its instance; `None` is what is done before the first one.
+    #[must_use]
+    pub fn on_failure(&self, step: Option<usize>) -> OnFailure {
+        match (self.stops_from, step) {
+            (Some(from), Some(step)) if step >= from => OnFailure::Stop,
+            _ => OnFailure::Undo,
+        }
+    }
 }
 
 impl Action {
+    /// The instance that a plan goes on without if the step fails, and how many of its machine may have failed then.
+    #[must_use]
+    pub fn dispensable(&self) -> Option<(&InstanceName, u32)> {
+        let (instance, may_fail) = match self {
+            Action::Start { boot, may_fail, .. } => (&boot.instance, *may_fail),
+            Action::AwaitReady { instance, may_fail, .. } => (instance, *may_fail),
+            Action::Settle { instances, may_fail, .. } => (instances.first()?, *may_fail),
+            _ => return None,
+        };
+        (may_fail > 0).then_some((instance, may_fail))
+    }
+
     /// The instance it concerns, if it concerns one.
     #[must_use]
     pub fn instance(&self) -> Option<&InstanceName> {

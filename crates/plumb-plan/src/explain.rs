@@ -10,7 +10,8 @@ use plumb_model::{
 };
 use serde::Serialize;
 
-use crate::document::{Action, Plan, PlanKind};
+use crate::carry::machine_of;
+use crate::document::{Action, OnFailure, Plan, PlanKind};
 use crate::order::start_order;
 use crate::planner::Observed;
 use crate::snapshot::{HeldVolume, Hold, InstanceVolume, SnapshotReason};
@@ -47,12 +48,24 @@ pub struct Explanation {
     /// Snapshots that go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pruned: Vec<SnapshotName>,
+    /// What follows when a step fails.
+    pub failure: FailureEffect,
     /// What no other plan takes back.
     pub irreversible: Vec<Irreversible>,
     /// Which machine comes before which.
     pub order: Vec<Order>,
     /// Longest time that all waiting together takes, milliseconds; then the plan has failed.
     pub at_most_ms: u64,
+}
+
+/// What follows when a step fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailureEffect {
+    /// What the set goes back to; `None` if everything stays as it is then.
+    pub back_to: Option<ReleaseName>,
+    /// Machines of which so many instances may fail, and the plan goes on without them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub goes_on: BTreeMap<MachineName, u32>,
 }
 
 /// A task that is carried out.
@@ -278,6 +291,7 @@ pub fn explain(plan: &Plan, known: Known<'_>) -> Explanation {
         tasks: tasks(plan),
         outages: outages(plan, known),
         volumes,
+        failure: failure(plan),
         snapshot: snapshot(plan, known),
         restored: restored(plan, known),
         pruned: pruned(plan),
@@ -285,6 +299,21 @@ pub fn explain(plan: &Plan, known: Known<'_>) -> Explanation {
         order: order(known.after.or(known.before)),
         at_most_ms,
     }
+}
+
+fn failure(plan: &Plan) -> FailureEffect {
+    let last = plan.actions.len().checked_sub(1);
+    let is_undone = plan.on_failure(last) == OnFailure::Undo;
+    let goes_on = plan.actions.iter().filter_map(|action| {
+        let (instance, may_fail) = action.dispensable()?;
+        Some((machine_of(instance).parse::<MachineName>().ok()?, may_fail))
+    });
+    let mut most: BTreeMap<MachineName, u32> = BTreeMap::new();
+    for (machine, may_fail) in goes_on {
+        let entry = most.entry(machine).or_default();
+        *entry = (*entry).max(may_fail);
+    }
+    FailureEffect { back_to: plan.from.clone().filter(|_| is_undone), goes_on: most }
 }
 
 fn snapshot(plan: &Plan, known: Known<'_>) -> Option<SnapshotEffect> {
@@ -363,7 +392,7 @@ fn tasks(plan: &Plan) -> Vec<TaskEffect> {
 /// Instances that are there for tasks: they come and go within the plan, and serve nobody.
 fn for_tasks(plan: &Plan) -> BTreeSet<&InstanceName> {
     let idle = plan.actions.iter().filter_map(|action| match action {
-        Action::Start { boot, spec } if spec.idle => Some(&boot.instance),
+        Action::Start { boot, spec, .. } if spec.idle => Some(&boot.instance),
         _ => None,
     });
     idle.collect()
@@ -550,7 +579,7 @@ fn waits(plan: &Plan) -> BTreeMap<&MachineName, u64> {
     let started = started(plan);
     let mut longest: BTreeMap<&MachineName, u64> = BTreeMap::new();
     for action in &plan.actions {
-        if let Action::AwaitReady { instance, timeout_ms } = action
+        if let Action::AwaitReady { instance, timeout_ms, .. } = action
             && let Some(machine) = started.get(instance)
         {
             let wait = longest.entry(machine).or_default();

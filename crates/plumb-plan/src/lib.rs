@@ -9,6 +9,7 @@ mod carry;
 mod check;
 mod document;
 mod explain;
+mod failure;
 mod keep;
 pub mod lease;
 mod order;
@@ -17,12 +18,12 @@ mod snapshot;
 mod task;
 
 pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
-pub use carry::{Hands, WayBack, carry_out, way_back};
+pub use carry::{Broken, Hands, LeftBehind, WayBack, carry_out, way_back};
 pub use check::{Violation, check};
-pub use document::{Action, Plan, PlanKind, Published};
+pub use document::{Action, OnFailure, Plan, PlanKind, Published};
 pub use explain::{
-    Effect, EffectCause, Explanation, Irreversible, Known, Order, Outage, RestoreEffect, SnapshotEffect,
-    TaskEffect, VolumeEffect, What, explain,
+    Effect, EffectCause, Explanation, FailureEffect, Irreversible, Known, Order, Outage, RestoreEffect,
+    SnapshotEffect, TaskEffect, VolumeEffect, What, explain,
 };
 pub use keep::{Case, Deviation, Expected, Health, Life, Verdict, judge};
 pub use order::{NeedsCycle, start_order};

@@ -9,6 +9,7 @@ use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, N
 
 use crate::boot::{Addresses, BootSpec, boot_spec, instances};
 use crate::document::{Action, Plan, PlanKind, Published};
+use crate::failure::{self, Patience};
 use crate::order::{NeedsCycle, start_order};
 use crate::snapshot::{self, DataWish, InstanceVolume, ObservedSnapshot, Prologue};
 use crate::task;
@@ -146,6 +147,7 @@ pub fn plan_up(
     let going: Vec<Action> = going.flat_map(|(name, instance)| removal(name, instance)).collect();
     steps.actions.extend(going);
     let config = wanted.settings.configuration;
+    let stops_from = failure::stops_from(wanted, &steps.actions, &before.stopped);
     steps.actions.push(Action::Commit { number: release.number, config: config.map(|one| one.number) });
     steps.actions.extend(prune(observed, &release.content.snapshots, wanted.data, before.taken.as_ref()));
     Ok(Plan {
@@ -157,6 +159,7 @@ pub fn plan_up(
         from: observed.current.clone(),
         to: Some(release.name()),
         config,
+        stops_from,
         actions: steps.actions,
     })
 }
@@ -215,6 +218,7 @@ pub fn plan_repair(
         from: observed.current.clone(),
         to: Some(release.name()),
         config,
+        stops_from: Some(0),
         actions: steps.actions,
     }))
 }
@@ -261,6 +265,7 @@ fn at_rest(
         from: observed.current.clone(),
         to: observed.current.clone(),
         config: None,
+        stops_from: Some(0),
         actions,
     }
 }
@@ -321,6 +326,7 @@ pub fn plan_down(
         from: observed.current.clone(),
         to: None,
         config: None,
+        stops_from: Some(0),
         actions,
     }
 }
@@ -456,32 +462,36 @@ impl<'a> Steps<'a> {
         let (mut replaced, fresh): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(boot, _)| runs(boot));
         // Who serves nobody goes first: of a quorum no more are away than must be.
         replaced.sort_by_key(|(boot, _)| before(boot).is_some_and(|instance| instance.ready));
+        let patience = Patience::of(self.wanted, machine);
+        let may_fail = patience.may_fail(replaced.len());
         for (boot, spec) in &fresh {
-            self.start(boot, spec);
+            self.start(boot, spec, may_fail);
         }
         let serving_now: Vec<_> = kept.iter().chain(&fresh).collect();
         for (boot, _) in &serving_now {
-            self.await_ready(machine, boot);
+            self.await_ready(machine, boot, may_fail);
         }
         if !machine.publish.is_empty() && !serving_now.is_empty() {
             self.ports();
         }
-        let size = machine.rolling.max_unavailable.max(1) as usize;
+        let size = patience.batch();
         // The way back is to what stayed ready before, and nobody waits on it longer than it takes.
         let is_forth = self.kind != PlanKind::Return;
         let canary = machine.rolling.canary.filter(|_| is_forth);
         let first = canary.map_or(0, |canary| (canary.instances as usize).min(replaced.len()));
         let (first, rest) = replaced.split_at(first);
+        // The first ones are there to fail: nothing goes on without them.
         for batch in first.chunks(size) {
-            self.replace(name, machine, batch);
+            self.replace(name, (machine, 0), batch);
         }
         if let Some(canary) = canary {
-            self.settle(first, canary.for_ms);
+            self.settle(first, canary.for_ms, 0);
         }
-        for batch in rest.chunks(size) {
-            self.replace(name, machine, batch);
+        for (at, batch) in rest.chunks(size).enumerate() {
+            let may_fail = patience.may_fail(rest.len().saturating_sub((at + 1) * size));
+            self.replace(name, (machine, may_fail), batch);
             if is_forth {
-                self.settle(batch, machine.rolling.min_ready_ms);
+                self.settle(batch, machine.rolling.min_ready_ms, may_fail);
             }
         }
     }
@@ -494,15 +504,20 @@ impl<'a> Steps<'a> {
         })
     }
 
-    fn settle(&mut self, boots: &[&(BootSpec, InstanceSpec)], for_ms: u64) {
+    fn settle(&mut self, boots: &[&(BootSpec, InstanceSpec)], for_ms: u64, may_fail: u32) {
         if for_ms > 0 && !boots.is_empty() {
             let instances = boots.iter().map(|(boot, _)| boot.instance.clone()).collect();
-            self.actions.push(Action::Settle { instances, for_ms });
+            self.actions.push(Action::Settle { instances, for_ms, may_fail });
         }
     }
 
     /// Takes a batch from its ports, and brings it back as what is wanted.
-    fn replace(&mut self, name: &MachineName, machine: &ReleaseMachine, batch: &[&(BootSpec, InstanceSpec)]) {
+    fn replace(
+        &mut self,
+        name: &MachineName,
+        (machine, may_fail): (&ReleaseMachine, u32),
+        batch: &[&(BootSpec, InstanceSpec)],
+    ) {
         if let Some(serving) = self.serving.get_mut(name) {
             serving.retain(|serves| !batch.iter().any(|(boot, _)| boot.instance == *serves));
             self.ports();
@@ -511,23 +526,24 @@ impl<'a> Steps<'a> {
             self.actions.push(Action::Stop { instance: boot.instance.clone() });
         }
         for (boot, spec) in batch {
-            self.start(boot, spec);
+            self.start(boot, spec, may_fail);
         }
         for (boot, _) in batch {
-            self.await_ready(machine, boot);
+            self.await_ready(machine, boot, may_fail);
         }
         if !machine.publish.is_empty() {
             self.ports();
         }
     }
 
-    fn start(&mut self, boot: &BootSpec, spec: &InstanceSpec) {
-        self.actions.push(Action::Start { boot: Box::new(boot.clone()), spec: Box::new(spec.clone()) });
+    fn start(&mut self, boot: &BootSpec, spec: &InstanceSpec, may_fail: u32) {
+        let (boot, spec) = (Box::new(boot.clone()), Box::new(spec.clone()));
+        self.actions.push(Action::Start { boot, spec, may_fail });
     }
 
-    fn await_ready(&mut self, machine: &ReleaseMachine, boot: &BootSpec) {
+    fn await_ready(&mut self, machine: &ReleaseMachine, boot: &BootSpec, may_fail: u32) {
         let timeout_ms = machine.ready_timeout_ms;
-        self.actions.push(Action::AwaitReady { instance: boot.instance.clone(), timeout_ms });
+        self.actions.push(Action::AwaitReady { instance: boot.instance.clone(), timeout_ms, may_fail });
         if !machine.publish.is_empty() {
             self.serving.entry(boot.machine.clone()).or_default().insert(boot.instance.clone());
         }

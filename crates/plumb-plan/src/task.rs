@@ -44,8 +44,8 @@ pub(crate) fn steps(
     let (boot, spec) = idle(deployment, (machine_name, machine), wanted, generation)?;
     let instance = boot.instance.clone();
     let mut actions = vec![
-        Action::Start { boot: Box::new(boot), spec: Box::new(spec) },
-        Action::AwaitReady { instance: instance.clone(), timeout_ms: machine.ready_timeout_ms },
+        Action::Start { boot: Box::new(boot), spec: Box::new(spec), may_fail: 0 },
+        Action::AwaitReady { instance: instance.clone(), timeout_ms: machine.ready_timeout_ms, may_fail: 0 },
     ];
     actions.extend(tasks.map(|(task, of)| Action::Task {
         instance: instance.clone(),

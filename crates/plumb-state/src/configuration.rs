@@ -174,7 +174,7 @@ impl State {
         name: &DeploymentName,
     ) -> Result<Vec<(ReleaseName, Option<u64>)>, StateError> {
         let documents = self.rows(
-            "SELECT document FROM plan WHERE deployment = $1 AND status = 'done' ORDER BY generation DESC",
+            "SELECT document FROM plan WHERE deployment = $1 AND status = 'done' AND reason IS NULL ORDER BY generation DESC",
             &[name.as_str().into()],
             |row| Ok(row.bytes(0)?.to_vec()),
         )?;

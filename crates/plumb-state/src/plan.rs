@@ -151,7 +151,7 @@ impl State {
     /// [`StateError`].
     pub fn healthy_releases(&self, name: &DeploymentName) -> Result<Vec<ReleaseName>, StateError> {
         let documents = self.rows(
-            "SELECT document FROM plan WHERE deployment = $1 AND status = 'done' ORDER BY generation DESC",
+            "SELECT document FROM plan WHERE deployment = $1 AND status = 'done' AND reason IS NULL ORDER BY generation DESC",
             &[name.as_str().into()],
             |row| Ok(row.bytes(0)?.to_vec()),
         )?;

@@ -1,6 +1,8 @@
 //! Replacing a machine with several instances: a client notices nothing, and a batch that does not stay ready ends it.
 
 use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -36,6 +38,35 @@ impl Site {
         fs::write(folder.join("www/index.html"), "<h1>Hello again</h1>\n")?;
         site.world.ok(&["release", &site.app])?;
         Ok(site)
+    }
+
+    /// Another release, with this policy and page.
+    fn release(&self, policy: &str, page: &str) -> Result<()> {
+        let definition = Path::new(&self.app).join("plumb.toml");
+        let text = fs::read_to_string(&definition)?;
+        let (before, _) = text.split_once("\n[upgrade]").unwrap_or((&text, ""));
+        let before = before.replace("\"10min\"", "\"500ms\"");
+        fs::write(&definition, format!("{before}\n[upgrade]\nfailed_instance = \"{policy}\"\n"))?;
+        fs::write(Path::new(&self.app).join("www/index.html"), page)?;
+        self.world.ok(&["release", &self.app])?;
+        Ok(())
+    }
+
+    /// Upgrades, and kills an instance of the new release before it is ready.
+    fn upgrade_and_kill(&self, instance: &str, release: &str) -> Result<Output> {
+        let mut upgrade = self.world.command(&["upgrade", "hello"]);
+        let upgrade = upgrade.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut pid = None;
+        wait_until("it starts", LIMIT, &mut || {
+            let seen = self.world.json(&["ps", "hello"]).unwrap_or_default();
+            let all = seen[0]["instances"].as_array().cloned().unwrap_or_default();
+            let found = all.iter().find(|one| one["name"] == instance && one["release"] == release);
+            pid = found.and_then(|one| one["pid"].as_i64());
+            pid.is_some()
+        })?;
+        let pid = pid.context("a process")?.to_string();
+        std::process::Command::new("kill").args(["-9", &pid]).status()?;
+        Ok(upgrade.wait_with_output()?)
     }
 
     /// Release and process of an instance, if it is ready.
@@ -94,5 +125,54 @@ fn a_batch_that_does_not_stay_ready_takes_the_set_back() -> Result<()> {
     ensure!(!get(site.port, "/")?.body.contains("again"), "it serves what it did");
     let kept = seen["instances"].as_array().context("instances")?.len();
     assert_eq!(kept, 3, "{seen}");
+    one_that_fails_is_left_behind_where_the_definition_says_so(&site)?;
+    everything_stays_as_it_is_where_the_definition_says_so(&site)?;
     site.world.end()
+}
+
+fn one_that_fails_is_left_behind_where_the_definition_says_so(site: &Site) -> Result<()> {
+    site.release("continue", "<h1>Hello three</h1>\n")?;
+    let planned = site.world.ok(&["plan", "hello"])?.stdout;
+    ensure!(planned.contains("the others follow without it"), "{planned}");
+    let ended = site.upgrade_and_kill("web-1", "hello@3")?;
+    let told = String::from_utf8(ended.stderr)?;
+    ensure!(ended.status.code() == Some(4), "{:?}: {told}", ended.status);
+    ensure!(told.contains("not all of it is healthy: `web-1`"), "{told}");
+    let seen = site.world.json(&["ps", "hello"])?[0].clone();
+    assert_eq!((&seen["release"], &seen["state"]), (&"hello@3".into(), &"not ready".into()), "{seen}");
+    for instance in ["web-2", "web-3"] {
+        let found = site.ready(instance).with_context(|| format!("{instance} serves: {seen}"))?;
+        assert_eq!(found.0, "hello@3");
+    }
+    ensure!(get(site.port, "/")?.body.contains("three"));
+    site.world.ok(&["upgrade", "hello"])?;
+    ensure!(site.world.json(&["ps", "hello"])?[0]["state"] == "ready", "the same again starts it");
+    Ok(())
+}
+
+fn everything_stays_as_it_is_where_the_definition_says_so(site: &Site) -> Result<()> {
+    site.release("stop", "<h1>Hello four</h1>\n")?;
+    let ended = site.upgrade_and_kill("web-2", "hello@4")?;
+    let told = String::from_utf8(ended.stderr)?;
+    ensure!(ended.status.code() == Some(4), "{:?}: {told}", ended.status);
+    for line in [
+        "the way to `hello@4` stopped",
+        "web-2",
+        "ended",
+        "plumb upgrade hello hello@4",
+        "plumb rollback hello`",
+    ] {
+        ensure!(told.contains(line), "`{line}` is not in {told}");
+    }
+    let left = site.ready("web-3").context("the rest goes on")?;
+    assert_eq!(left.0, "hello@3");
+    ensure!(get(site.port, "/")?.body.contains("three"), "what serves is what did");
+    let seen = site.world.json(&["ps", "hello"])?[0].clone();
+    ensure!(seen["note"].as_str().is_some_and(|note| note.contains("plumb rollback hello")), "{seen}");
+    // Back to where it was, and not to the release before that.
+    site.world.ok(&["rollback", "hello"])?;
+    let seen = site.world.json(&["ps", "hello"])?[0].clone();
+    assert_eq!((&seen["release"], &seen["state"]), (&"hello@3".into(), &"ready".into()), "{seen}");
+    ensure!(get(site.port, "/")?.body.contains("three"));
+    Ok(())
 }

@@ -266,6 +266,7 @@ fn put_release(
             config: std::collections::BTreeMap::new(),
             machines: machines.iter().filter_map(entry).collect(),
             snapshots: plumb_model::release::SnapshotPolicy::default(),
+            upgrade: plumb_model::release::UpgradePolicy::default(),
         },
         checks: None,
     };

@@ -15,6 +15,7 @@
 //! [check.NAME]                            Check      read in probe.rs
 //! [lease]                                 LeasePolicy    read in lease.rs
 //! [snapshots]                             SnapshotPolicy  read in snapshot.rs
+//! [upgrade]                               UpgradePolicy  read in upgrade.rs
 //! ```
 //!
 //! Reading goes on after an error, so that all of them are told at once. What concerns one machine is checked where
@@ -34,6 +35,7 @@ mod script;
 mod service;
 mod snapshot;
 mod table;
+mod upgrade;
 mod value;
 
 use std::collections::BTreeMap;
@@ -45,7 +47,7 @@ use toml::de::DeTable;
 
 use crate::check::Check;
 use crate::config::Schema;
-use crate::release::{Rolling, SnapshotPolicy, Task, Watch};
+use crate::release::{Rolling, SnapshotPolicy, Task, UpgradePolicy, Watch};
 use crate::{AppName, ChannelName, CheckName, Digest, MachineName, ServiceName, TaskName, VolumeName};
 use diagnostic::{Report, quoted};
 use machine::Draft;
@@ -98,6 +100,9 @@ pub struct Definition {
     /// What first leases are made from.
     #[serde(skip_serializing_if = "LeasePolicy::is_empty")]
     pub lease: LeasePolicy,
+    /// How a release takes the place of another one.
+    #[serde(skip_serializing_if = "UpgradePolicy::is_default")]
+    pub upgrade: UpgradePolicy,
 }
 
 /// The release below which a rollback is refused.
@@ -426,8 +431,8 @@ impl Definition {
 }
 
 fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
-    const KEYS: [&str; 9] =
-        ["app", "base", "channel", "check", "config", "fence", "lease", "machine", "snapshots"];
+    const KEYS: [&str; 10] =
+        ["app", "base", "channel", "check", "config", "fence", "lease", "machine", "snapshots", "upgrade"];
     root.allow(&KEYS, report);
     let app = root.required("app", "\"shop\"", report).and_then(|field| field.parsed("\"shop\"", report));
     let fence = root.get("fence").and_then(|field| read_fence(&field, report));
@@ -446,7 +451,19 @@ fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
     let checks = probes.into_iter().map(|(name, draft)| (name, draft.check)).collect();
     let snapshots = snapshot::read_policy(root, report);
     let lease = lease::read(root, report);
-    Some(Definition { app: app?, base: base?, machines, fence, channels, checks, config, snapshots, lease })
+    let upgrade = upgrade::read_policy(root, report);
+    Some(Definition {
+        app: app?,
+        base: base?,
+        machines,
+        fence,
+        channels,
+        checks,
+        config,
+        snapshots,
+        lease,
+        upgrade,
+    })
 }
 
 fn read_fence(field: &Field<'_>, report: &mut Report<'_>) -> Option<Fence> {

@@ -425,6 +425,7 @@ pub(crate) fn make(plumb: &Plumb<'_>, number: u64) -> Result<(), OpsError> {
             config: std::collections::BTreeMap::new(),
             machines: [("web".parse().unwrap(), machine)].into(),
             snapshots: plumb_model::release::SnapshotPolicy::default(),
+            upgrade: plumb_model::release::UpgradePolicy::default(),
         },
         checks: None,
     };

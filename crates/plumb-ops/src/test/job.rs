@@ -96,6 +96,8 @@ pub(super) fn port_count(release: &Release, wanted: &BTreeSet<MachinePort>) -> u
 /// it, images above all, is what it was.
 pub(super) fn moved(release: &Release, wanted: &BTreeSet<MachinePort>, free: &[u16]) -> Release {
     let mut moved = release.clone();
+    // A test is of the whole set.
+    moved.content.upgrade.failed_instance = plumb_model::release::FailedInstance::Undo;
     let mut free = free.iter().copied();
     for (name, machine) in &mut moved.content.machines {
         let ports = guest_ports(release, wanted, name).into_iter().zip(free.by_ref());
@@ -226,6 +228,7 @@ mod tests {
             config: std::collections::BTreeMap::new(),
             machines: [web, db].into(),
             snapshots: plumb_model::release::SnapshotPolicy::default(),
+            upgrade: plumb_model::release::UpgradePolicy::default(),
         };
         let release = Release {
             format: Release::FORMAT,

@@ -6,9 +6,9 @@ use plumb_model::config::Settings;
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
 use plumb_plan::{
-    Action, Addresses, Expected, Hands, Health, Life, Observed, ObservedInstance, Plan, PlanError, PlanKind,
-    Verdict, Wanted, WayBack, allocate, boot_spec, carry_out, check, judge, plan_down, plan_repair, plan_up,
-    task_instances, way_back,
+    Action, Addresses, Broken, Expected, Hands, Health, Life, Observed, ObservedInstance, OnFailure, Plan,
+    PlanError, PlanKind, Verdict, Wanted, WayBack, allocate, boot_spec, carry_out, check, judge, plan_down,
+    plan_repair, plan_up, task_instances, way_back,
 };
 
 /// What a start takes, milliseconds of the simulated clock.
@@ -79,6 +79,8 @@ pub struct Host {
     pub troubles: Vec<Trouble>,
     /// Steps of the plan under way that were done, and its number of steps.
     step: usize,
+    /// Instances that the last plan went on without.
+    pub left_behind: usize,
     /// Fewest ready instances of each machine while plans were carried out.
     pub fewest: BTreeMap<MachineName, usize>,
     /// What happened, line by line.
@@ -102,6 +104,7 @@ impl Host {
             now_ms: 0,
             troubles: Vec::new(),
             step: 0,
+            left_behind: 0,
             fewest: BTreeMap::new(),
             trace: Vec::new(),
             tasks: Vec::new(),
@@ -182,8 +185,14 @@ impl Host {
         };
         let end = match self.carry(&plan) {
             Ok(()) => return Ok(()),
-            Err(End::Killed) => return Err(End::Killed),
-            Err(end) => end,
+            Err(Broken { error: End::Killed, .. }) => return Err(End::Killed),
+            // It was committed.
+            Err(Broken { step: None, error }) => return Err(error),
+            Err(Broken { step, error }) if plan.on_failure(step) == OnFailure::Stop => {
+                self.say("it stays as it is now");
+                return Err(error);
+            }
+            Err(Broken { error, .. }) => error,
         };
         match way_back(&self.releases[&number], before.as_ref()) {
             WayBack::None => self.say("there is no way back"),
@@ -193,7 +202,7 @@ impl Host {
             WayBack::To(before) => {
                 self.say(&format!("back to {before}"));
                 let plan = self.plan(before.number, PlanKind::Return).expect("a way back");
-                self.carry(&plan)?;
+                self.carry(&plan).map_err(|broken| broken.error)?;
             }
         }
         Err(end)
@@ -206,19 +215,29 @@ impl Host {
 
     pub fn down(&mut self) -> Result<(), End> {
         let plan = plan_down(&self.name, &self.observed(), &[], self.last.as_ref());
-        self.carry(&plan)
+        self.carry(&plan).map_err(|broken| broken.error)
     }
 
-    fn carry(&mut self, plan: &Plan) -> Result<(), End> {
+    /// With no step where the plan came to its end without some instances.
+    fn carry(&mut self, plan: &Plan) -> Result<(), Broken<End>> {
         self.step = 0;
         self.last = Some(plan.clone());
         let outcome = carry_out(plan, self);
+        self.left_behind = outcome.as_ref().map_or(0, Vec::len);
         match &outcome {
-            Ok(()) => self.say(&format!("{:?}: done", plan.kind).to_lowercase()),
-            Err(End::Failed(why)) => self.say(&format!("{:?}: {why}", plan.kind).to_lowercase()),
-            Err(End::Killed) => self.say("killed"),
+            Ok(left) => {
+                let without: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
+                let text =
+                    if left.is_empty() { String::new() } else { format!(", without {}", without.join(" ")) };
+                self.say(&format!("{:?}: done{text}", plan.kind).to_lowercase());
+            }
+            Err(Broken { error: End::Failed(why), .. }) => {
+                self.say(&format!("{:?}: {why}", plan.kind).to_lowercase());
+            }
+            Err(Broken { error: End::Killed, .. }) => self.say("killed"),
         }
-        outcome
+        let first = outcome?.into_iter().next();
+        first.map_or(Ok(()), |(_, error)| Err(Broken { step: None, error }))
     }
 
     /// Takes a trouble of this kind, if there is one: each comes once.
@@ -399,7 +418,7 @@ impl Host {
                 self.vms.insert(boot.instance.clone(), vm);
                 self.say(&format!("start {} of {}", boot.instance, boot.release));
             }
-            Action::AwaitReady { instance, timeout_ms } => self.becomes_ready(instance, *timeout_ms)?,
+            Action::AwaitReady { instance, timeout_ms, .. } => self.becomes_ready(instance, *timeout_ms)?,
             Action::Task { instance, task, .. } => {
                 let number = self.vms[instance].release;
                 self.now_ms += START_MS;
@@ -410,7 +429,7 @@ impl Host {
                 self.say(&format!("task {task} in {instance}"));
                 self.tasks.push(format!("{task} of {number}"));
             }
-            Action::Settle { instances, for_ms } => {
+            Action::Settle { instances, for_ms, .. } => {
                 self.now_ms += for_ms;
                 for instance in instances {
                     let number = self.vms[instance].release;
@@ -483,5 +502,9 @@ impl Hands for Host {
 
     fn record(&mut self, _plan: &Plan, _seq: usize, _is_done: bool) -> Result<(), End> {
         Ok(())
+    }
+
+    fn is_of_instance(&self, error: &End) -> bool {
+        *error != End::Killed
     }
 }

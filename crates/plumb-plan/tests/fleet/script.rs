@@ -5,6 +5,7 @@
 //!  task api migrate before
 //!  release 1                        of the machines so far; `release 2 web api` changes the images of these
 //!  fence 2                          of the release after it
+//!  failed-instance stop             of all releases after it
 //!  never-ready web-2 2 | unsettled web-1 2 | task-fails migrate 2
 //!  go 2 | down | crash web-1 | hang web-1 | watch 60 | show
 //! ```
@@ -14,7 +15,8 @@ use std::path::Path;
 
 use expect_test::expect_file;
 use plumb_model::release::{
-    Canary, Content, Publish, Release, ReleaseMachine, Repair, Rolling, Task, VolumeSize, Watch, When,
+    Canary, Content, FailedInstance, Publish, Release, ReleaseMachine, Repair, Rolling, Task, VolumeSize,
+    Watch, When,
 };
 use plumb_model::{Digest, MachineName};
 
@@ -55,6 +57,7 @@ pub fn release(number: u64, fence: u64, machines: &BTreeMap<MachineName, Release
             machines: machines.clone(),
             config: BTreeMap::new(),
             snapshots: plumb_model::release::SnapshotPolicy::default(),
+            upgrade: plumb_model::release::UpgradePolicy::default(),
         },
     }
 }
@@ -63,6 +66,7 @@ pub fn release(number: u64, fence: u64, machines: &BTreeMap<MachineName, Release
 struct Story {
     machines: BTreeMap<MachineName, ReleaseMachine>,
     fence: u64,
+    failed: FailedInstance,
 }
 
 impl Story {
@@ -107,12 +111,18 @@ impl Story {
                 machine.tasks.insert(words[2].parse().expect("a name"), Task { when, timeout_ms: 60_000 });
             }
             "fence" => self.fence = number(1),
+            "failed-instance" => {
+                let all = [FailedInstance::Undo, FailedInstance::Stop, FailedInstance::Continue];
+                self.failed = all.into_iter().find(|one| one.as_str() == words[1]).expect("a policy");
+            }
             "release" => {
                 for changed in &words[2..] {
                     let machine = self.machines.get_mut(&changed.parse().expect("a name")).expect("there");
                     machine.image = Digest::of(format!("{changed} {}", words[1]).as_bytes());
                 }
-                host.releases.insert(number(1), release(number(1), self.fence, &self.machines));
+                let mut made = release(number(1), self.fence, &self.machines);
+                made.content.upgrade.failed_instance = self.failed;
+                host.releases.insert(number(1), made);
                 self.fence = 0;
             }
             "never-ready" => {
@@ -161,6 +171,11 @@ fn a_life_of_a_shop() {
 #[test]
 fn upgrades_that_fail() {
     tell("failures");
+}
+
+#[test]
+fn what_follows_a_failed_instance() {
+    tell("policy");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use expect_test::{Expect, expect};
 use plumb_model::config::{ConfigRef, Settings};
-use plumb_model::release::{Canary, Publish, Release, ReleaseMachine, Rolling, Task, When};
+use plumb_model::release::{Canary, FailedInstance, Publish, Release, ReleaseMachine, Rolling, Task, When};
 use plumb_model::{Digest, InstanceName};
 use plumb_plan::{
     Action, DataWish, Observed, ObservedInstance, Plan, PlanKind, Violation, Wanted, check, plan_down,
@@ -24,7 +24,7 @@ fn text(plan: &Plan) -> String {
                 format!("volume {instance}/{volume} {size_bytes}\n")
             }
             Action::Stop { instance } => format!("stop {instance}\n"),
-            Action::Start { boot, spec } => format!(
+            Action::Start { boot, spec, .. } => format!(
                 "start {} {}\n",
                 boot.instance,
                 spec.peers.iter().map(|peer| peer.names[0].clone()).collect::<Vec<_>>().join(",")
@@ -37,7 +37,7 @@ fn text(plan: &Plan) -> String {
                 format!("ports{}\n", all.collect::<String>())
             }
             Action::Task { instance, task, .. } => format!("task {task} in {instance}\n"),
-            Action::Settle { instances, for_ms } => format!("settle {} {for_ms}\n", join(instances)),
+            Action::Settle { instances, for_ms, .. } => format!("settle {} {for_ms}\n", join(instances)),
             Action::Remove { instance } => format!("remove {instance}\n"),
             Action::Commit { number, .. } => format!("commit {number}\n"),
             Action::Snapshot { .. } | Action::Restore { .. } | Action::Prune { .. } => {
@@ -408,7 +408,7 @@ fn only_those_restart_that_are_told_what_changed() {
         assert_eq!(plan.config, after.configuration);
         assert_eq!(plan.actions.last(), Some(&Action::Commit { number: 1, config: Some(2) }));
         let starts = plan.actions.iter().filter_map(|action| match action {
-            Action::Start { boot, spec } => {
+            Action::Start { boot, spec, .. } => {
                 Some((boot.instance.to_string(), spec.config.clone(), boot.secrets.len()))
             }
             _ => None,
@@ -499,7 +499,10 @@ pub(crate) fn random_release(number: u64) -> impl Strategy<Value = Release> {
 
 proptest! {
     #[test]
-    fn promises_hold_from_any_state(old in random_release(1), new in random_release(2), life in proptest::collection::vec(0u8..3, 20)) {
+    fn promises_hold_from_any_state(old in random_release(1), new in random_release(2), life in proptest::collection::vec(0u8..3, 20), policy in 0usize..3) {
+        let mut new = new;
+        new.content.upgrade.failed_instance =
+            [FailedInstance::Undo, FailedInstance::Stop, FailedInstance::Continue][policy];
         let mut observed = running(&old);
         for (instance, life) in observed.instances.values_mut().zip(life) {
             (instance.running, instance.ready) = (life > 0, life > 1);

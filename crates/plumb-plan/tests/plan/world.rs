@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use plumb_model::config::Settings;
 use plumb_model::release::{
-    Content, Publish, Quiesce, Release, ReleaseMachine, Rolling, SnapshotPolicy, VolumeSize, Watch,
+    Content, Publish, Quiesce, Release, ReleaseMachine, Rolling, SnapshotPolicy, UpgradePolicy, VolumeSize,
+    Watch,
 };
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
 use plumb_plan::{
@@ -48,6 +49,7 @@ pub fn release(number: u64, fence: u64, machines: Vec<(&str, ReleaseMachine)>) -
                 .map(|(name, machine)| (name.parse().expect("name"), machine))
                 .collect(),
             snapshots: SnapshotPolicy::default(),
+            upgrade: UpgradePolicy::default(),
         },
     }
 }

@@ -1,8 +1,8 @@
 //! `plumb plan`, and what `--dry-run` of `up`, `upgrade` and `rollback` prints.
 
 use plumb_ops::{
-    Effect, EffectCause, Explanation, HeldVolume, Hold, Irreversible, OpsError, Outage, PlanKind,
-    RestoreEffect, SnapshotEffect, Start, UpOptions, UpOutcome, VolumeEffect, What, WhenLate,
+    Effect, EffectCause, Explanation, FailureEffect, HeldVolume, Hold, Irreversible, OpsError, Outage,
+    PlanKind, RestoreEffect, SnapshotEffect, Start, UpOptions, UpOutcome, VolumeEffect, What, WhenLate,
 };
 
 use super::Session;
@@ -57,6 +57,9 @@ pub(super) fn print_plan(plan: &Explanation, (steps, exceeds): (&[String], &[Str
     section("meanwhile", plan.outages.iter().map(outage));
     section("volumes", plan.volumes.iter().map(volume));
     section("data", data(plan).into_iter());
+    if changes && !matches!(plan.kind, PlanKind::Down | PlanKind::Snapshot) {
+        section("if an instance does not become ready", failure(plan).into_iter());
+    }
     section("cannot be undone", plan.irreversible.iter().map(irreversible));
     let order = plan.order.iter().map(|one| {
         let by: Vec<&str> = one.needed_by.iter().map(|machine| machine.as_str()).collect();
@@ -209,6 +212,30 @@ pub(super) fn print_restored(plan: &Explanation) {
     for line in plan.restored.iter().flat_map(restore) {
         tell(2, &line);
     }
+}
+
+/// What follows from a failure, as the release's `[upgrade]` says.
+fn failure(plan: &Explanation) -> Vec<String> {
+    let FailureEffect { back_to, goes_on } = &plan.failure;
+    let mut lines: Vec<String> = goes_on
+        .iter()
+        .map(|(machine, most)| {
+            let (which, verb) =
+                if *most == 1 { ("one".to_owned(), "does") } else { (most.to_string(), "do") };
+            format!("{machine}: the others follow without it, while not more than {which} of it {verb} so")
+        })
+        .collect();
+    let then = match (back_to, &plan.from, plan.kind) {
+        (Some(back), _, _) => format!("the whole set goes back to {back}"),
+        (None, None, _) | (None, _, PlanKind::Return) => "there is nothing to go back to".to_owned(),
+        (None, Some(from), _) => format!(
+            "it stops, and everything stays as it is then: `plumb upgrade {0}` goes on, `plumb rollback {0}` goes \
+             back to {from}",
+            plan.deployment
+        ),
+    };
+    lines.push(if goes_on.is_empty() { then } else { format!("otherwise {then}") });
+    lines
 }
 
 fn irreversible(what: &Irreversible) -> String {

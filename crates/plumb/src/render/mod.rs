@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use plumb_guest_proto::ServiceState;
-use plumb_ops::{ConfigError, InstanceTimings, OpsError};
+use plumb_ops::{ConfigError, InstanceTimings, OpsError, Stands};
 use serde::Serialize;
 
 use crate::output::{self, err, out};
@@ -53,9 +53,14 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
     {
         // The report on standard output is the answer, and a second document behind it would not be JSON.
     } else if as_json {
-        json(&serde_json::json!({
+        let mut told = serde_json::json!({
             "error": error.to_string(), "causes": causes, "hints": error.hints(), "console": console,
-        }));
+        });
+        let stands = stands_of(error);
+        if !stands.is_empty() {
+            told["stands"] = serde_json::json!(stands);
+        }
+        json(&told);
     } else if let OpsError::Definition(errors) = error {
         err!("{errors}");
     } else {
@@ -69,12 +74,21 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
                 err!("  | {line}");
             }
         }
+        let stands = stands_of(error);
+        if !stands.is_empty() {
+            err!("  how it stands:");
+        }
+        for Stands { instance, release, state } in stands {
+            err!("  {instance:<12} {release:<12} {state}");
+        }
         for hint in error.hints() {
             err!("hint: {hint}");
         }
     }
     match error {
-        OpsError::Stranded { .. } => ExitCode::from(EXIT_PARTLY),
+        OpsError::Stranded { .. } | OpsError::Stopped { .. } | OpsError::NotWhole { .. } => {
+            ExitCode::from(EXIT_PARTLY)
+        }
         OpsError::Fetch(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
         OpsError::Store(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
         OpsError::Trust(error) if error.is_verification() => ExitCode::from(EXIT_VERIFICATION),
@@ -89,12 +103,21 @@ pub fn failure(error: &OpsError, as_json: bool) -> ExitCode {
     }
 }
 
+fn stands_of(error: &OpsError) -> &[Stands] {
+    match error {
+        OpsError::Stopped { stands, .. } => stands,
+        _ => &[],
+    }
+}
+
 fn console_of(error: &OpsError) -> Option<Vec<String>> {
     match error {
         OpsError::NotReady { console, .. } => Some(console.clone()),
         OpsError::TaskFailed { output, .. } => Some(output.clone()),
         OpsError::Returned { source, .. }
         | OpsError::Stranded { source, .. }
+        | OpsError::Stopped { source, .. }
+        | OpsError::NotWhole { source, .. }
         | OpsError::Config(ConfigError::Returned { source, .. } | ConfigError::Edit { source, .. }) => {
             console_of(source)
         }
