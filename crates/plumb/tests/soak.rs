@@ -24,6 +24,9 @@ const ROUNDS_OF_CI: u32 = 3;
 /// Longest time that a machine is paused.
 const PAUSE: Duration = Duration::from_secs(4);
 
+/// Between two rows: all that were ever written are read after every round.
+const PACE: Duration = Duration::from_millis(10);
+
 /// What happens at a random moment of an upgrade or a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -114,9 +117,14 @@ impl Shop {
         world.ok(&["up", "shop@1"])?;
         let rows = Rows::new(Table {
             address: format!("host=127.0.0.1 port={database} user=shop dbname=shop"),
-            insert: "INSERT INTO orders (product_id, quantity, customer) VALUES (1, 1, ($1::bigint)::text)",
-            select: "SELECT customer::bigint FROM orders ORDER BY 1",
+            insert: "INSERT INTO soak (id) VALUES ($1)",
+            pace: PACE,
+            select: "SELECT id FROM soak ORDER BY id",
         });
+        // Beside the orders: the shop looks through all of those for its page, and there are more than any shop has.
+        rows.talk(async |client| {
+            Ok(client.batch_execute("CREATE TABLE soak (id bigint PRIMARY KEY)").await?)
+        })?;
         Ok(Shop { world, rows: Arc::new(rows), runs: 1, undisturbed: Duration::ZERO })
     }
 

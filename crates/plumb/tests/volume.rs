@@ -45,6 +45,7 @@ impl Database {
         let rows = Rows::new(Table {
             address: format!("host=127.0.0.1 port={port} user=app dbname=app password=change-me"),
             insert: "INSERT INTO row (id) VALUES ($1)",
+            pace: Duration::ZERO,
             select: "SELECT id FROM row ORDER BY id",
         });
         Ok(Database { world, app, rows })

@@ -22,6 +22,8 @@ pub struct Table {
     pub address: String,
     /// Adds one row: `$1` is its number, a bigint.
     pub insert: &'static str,
+    /// Pause after each row.
+    pub pace: Duration,
     /// The numbers of all rows that were added, ascending, as bigint.
     pub select: &'static str,
 }
@@ -86,6 +88,7 @@ impl Rows {
                     next += 1;
                     tokio::time::timeout(ROW_LIMIT, client.execute(&insert, &[&number])).await??;
                     self.lock().push((number, Instant::now()));
+                    tokio::time::sleep(self.table.pace).await;
                 }
                 Ok(())
             });
