@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// How many rounds, and where the dice start.
 const ROUNDS: &str = "PLUMB_SOAK_ROUNDS";
 const SEED: &str = "PLUMB_SOAK_SEED";
-const ROUNDS_OF_CI: u32 = 3;
+const ROUNDS_OF_CI: u32 = 2;
 
 /// Longest time that a machine is paused.
 const PAUSE: Duration = Duration::from_secs(4);
@@ -50,8 +50,8 @@ enum Fault {
 
 const FAULTS: [Fault; 8] = [
     Fault::PowerCut,
-    Fault::Command,
     Fault::Database,
+    Fault::Command,
     Fault::Machine,
     Fault::Keeper,
     Fault::Pause,
