@@ -16,11 +16,11 @@ use anyhow::{Context, Result, bail, ensure};
 const USAGE: &str = "\
 usage: cargo xtask <task>
 
-  check      everything that must hold: format, lints, tidy, all tests, a third of the catalogue (this is what CI runs)
+  check      everything that must hold: format, lints, tidy, all tests, a fifth of the catalogue (this is what CI runs)
   tidy       layers, file sizes, crate map, links in the docs, dependency notes
   test       all tests, those on real virtual machines included
   catalogue  entries of examples/catalogue by NAME, or --all, on real virtual machines, used by real clients;
-             without either the third that belongs to the commit
+             without either the fifth that belongs to the commit
   bench      the figures of bench/README.md, side by side with peers where a peer exists
   fuzz       [TARGET] [--seconds N]: fuzzers over every parser of foreign bytes, 10 minutes each; see fuzz/README.md
   soak       [--rounds N] [--seed N]: the shop is upgraded and rolled back while something fails at a random moment of
