@@ -14,6 +14,7 @@ mod console;
 mod control;
 mod disk;
 mod document;
+mod errand;
 mod error;
 mod ext4;
 mod file;

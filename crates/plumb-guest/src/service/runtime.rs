@@ -19,11 +19,11 @@ use super::restart::{Exit, describe};
 use super::slot::{Check, Slot};
 use super::spawn::verdict;
 use super::syslog::SyslogSocket;
-use super::trial::{Groups, Trials};
+use super::trial::Groups;
 use super::wait::Source;
 use crate::clock::{uptime_ms, wait_for};
+use crate::errand::Errands;
 use crate::error::Error;
-use crate::quiesce::{self, HOOK_RUN, Kernel, Quiesce, Wish};
 use crate::report::Reporter;
 use crate::signal::{self, Signals};
 use crate::{activity, limit};
@@ -38,8 +38,7 @@ pub struct Runtime<'a> {
     pub(super) syslog: SyslogSocket,
     pub(super) group: Group,
     pub(super) slots: Vec<Slot>,
-    pub(super) trials: Trials,
-    pub(super) quiesce: Quiesce<Kernel>,
+    pub(super) errands: Errands,
     processes: BTreeMap<u32, (usize, Role)>,
     inputs: VecDeque<(usize, Input)>,
     was_ready: bool,
@@ -72,8 +71,7 @@ impl<'a> Runtime<'a> {
             syslog: SyslogSocket::make(Path::new("/dev/log")).map_err(Error::file("make", "/dev/log"))?,
             group: Group::new(&machine.services),
             slots: machine.services.iter().map(Slot::make).collect::<Result<_, _>>()?,
-            trials: Trials::new(&[&machine.checks[..], &quiesce::commands(machine)].concat(), Groups::Ours)?,
-            quiesce: Quiesce::new(machine, Kernel),
+            errands: Errands::new(machine, Groups::Ours)?,
             processes: BTreeMap::new(),
             inputs: VecDeque::new(),
             was_ready: false,
@@ -106,9 +104,7 @@ impl<'a> Runtime<'a> {
         for (source, flags) in self.wait() {
             self.handle(source, flags);
         }
-        for answer in self.trials.finish(uptime_ms()) {
-            self.answer(answer);
-        }
+        self.errands.finish(self.reporter);
         false
     }
 
@@ -266,11 +262,7 @@ impl<'a> Runtime<'a> {
             Source::Exec(index) => self.handle_exec(index),
             Source::Notify(index) => self.handle_notices(index),
             Source::Check(index) => self.handle_check(index, !flags.is_empty()),
-            Source::Trial(index) => self.trials.read(index),
-            Source::Quiesce => {
-                let wishes = self.quiesce.advance();
-                self.fulfil(wishes);
-            }
+            Source::Errand(errand) => self.errands.advance(errand, self.reporter),
         }
     }
 
@@ -294,17 +286,12 @@ impl<'a> Runtime<'a> {
                     }
                     Ok(HostMessage::Shutdown) => self.begin_shutdown("told by the host"),
                     Ok(HostMessage::Check { run, name }) => {
-                        let answer = self.trials.begin(uptime_ms(), run, &name);
-                        answer.into_iter().for_each(|answer| self.answer(answer));
+                        self.errands.check(run, &name, self.reporter);
                     }
                     Ok(HostMessage::Freeze { run, volumes, hold_ms }) => {
-                        let wishes = self.quiesce.freeze(run, &volumes, hold_ms);
-                        self.fulfil(wishes);
+                        self.errands.freeze(run, (&volumes, hold_ms), self.reporter);
                     }
-                    Ok(HostMessage::Thaw { run }) => {
-                        let wishes = self.quiesce.thaw(run);
-                        self.fulfil(wishes);
-                    }
+                    Ok(HostMessage::Thaw { run }) => self.errands.thaw(run, self.reporter),
                     Err(problem) => self.reporter.say(&format!("control port: {problem}")),
                 }
             }
@@ -315,36 +302,12 @@ impl<'a> Runtime<'a> {
         self.reporter.control.flush();
     }
 
-    fn answer(&mut self, answer: CheckAnswer) {
-        if answer.run == HOOK_RUN {
-            let wishes = self.quiesce.ran(&answer);
-            return self.fulfil(wishes);
-        }
-        self.reporter.say(&check_text(&answer));
-        self.reporter.control.send(&GuestMessage::Checked(answer));
-    }
-
-    fn fulfil(&mut self, wishes: Vec<Wish>) {
-        for wish in wishes {
-            match wish {
-                Wish::Run(name) => {
-                    let answer = self.trials.begin(uptime_ms(), HOOK_RUN, &name);
-                    answer.into_iter().for_each(|answer| self.answer(answer));
-                }
-                Wish::Answer(answer) => {
-                    self.reporter.say(&quiesce::text(&answer));
-                    self.reporter.control.send(&GuestMessage::Quiesced(answer));
-                }
-            }
-        }
-    }
-
     fn begin_shutdown(&mut self, why: &str) {
         if self.shutdown_deadline.is_none() {
             self.shutdown_deadline = Some(uptime_ms() + limit::SHUTDOWN_MS);
             self.reporter.say(&format!("stopping, {why}"));
             self.reporter.event(Event::Stopping);
-            self.quiesce.let_go();
+            self.errands.let_go();
             self.group.stop();
         }
     }
@@ -417,7 +380,7 @@ impl<'a> Runtime<'a> {
         // While a process that has ended is not collected, its service is still known.
         self.read_syslog();
         while let Some((pid, exit)) = signal::reap() {
-            if self.trials.ended(pid, exit) {
+            if self.errands.ended(pid, exit) {
                 continue;
             }
             let Some((index, role)) = self.processes.get(&pid).copied() else { continue };

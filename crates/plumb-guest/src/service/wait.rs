@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::runtime::Runtime;
 use super::slot::Check;
 use crate::clock::uptime_ms;
+use crate::errand::Errand;
 use crate::limit;
 
 /// What one entry of the poll list stands for.
@@ -27,10 +28,8 @@ pub enum Source {
     Notify(usize),
     /// The socket of a readiness check.
     Check(usize),
-    /// Output of a check that the host asked for.
-    Trial(usize),
-    /// The thread that holds volumes.
-    Quiesce,
+    /// Something that the host asked for.
+    Errand(Errand),
 }
 
 impl Runtime<'_> {
@@ -68,13 +67,9 @@ impl Runtime<'_> {
                 polled.push(PollFd::from_borrowed_fd(socket, flags));
             }
         }
-        for (index, output, flags) in self.trials.interests() {
-            sources.push(Source::Trial(index));
-            polled.push(PollFd::from_borrowed_fd(output, flags));
-        }
-        if let Some(news) = self.quiesce.interest() {
-            sources.push(Source::Quiesce);
-            polled.push(PollFd::from_borrowed_fd(news, PollFlags::IN));
+        for (errand, fd, flags) in self.errands.interests() {
+            sources.push(Source::Errand(errand));
+            polled.push(PollFd::from_borrowed_fd(fd, flags));
         }
         // An error (EINTR) shows as nothing ready; the next turn polls again.
         if poll(&mut polled, timeout.as_ref()).is_err() {
@@ -98,7 +93,7 @@ impl Runtime<'_> {
             .next_tick()
             .into_iter()
             .chain(self.shutdown_deadline)
-            .chain(self.trials.next_tick())
+            .chain(self.errands.next_tick())
             .min();
         let mut sooner = |at: u64| next = Some(next.map_or(at, |n| n.min(at)));
         for slot in &self.slots {

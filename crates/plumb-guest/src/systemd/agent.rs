@@ -1,8 +1,6 @@
 //! The service at the control port of a machine with systemd: one thread, one loop.
 
-use plumb_guest_proto::{
-    CheckAnswer, Event, GuestMessage, HostMessage, Init, MACHINE_SPEC_PATH, ServiceState,
-};
+use plumb_guest_proto::{Event, GuestMessage, HostMessage, Init, MACHINE_SPEC_PATH, ServiceState};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::handover;
@@ -12,10 +10,10 @@ use super::watched::Watched;
 use crate::clock::uptime_ms;
 use crate::console::Console;
 use crate::control::Control;
+use crate::errand::{Errand, Errands};
 use crate::error::Error;
-use crate::quiesce::{self, HOOK_RUN, Kernel, Quiesce, Wish};
 use crate::report::Reporter;
-use crate::service::{Groups, Trials, check_text, state_text};
+use crate::service::{Groups, state_text};
 use crate::signal::Signals;
 use crate::{activity, document, limit};
 
@@ -25,9 +23,8 @@ use crate::{activity, document, limit};
 /// What keeps it from beginning.
 pub fn run() -> Result<(), Error> {
     let machine = document::machine("")?;
-    let (checks, quiesce) =
-        ([&machine.checks[..], &quiesce::commands(&machine)].concat(), Quiesce::new(&machine, Kernel));
-    quiesce.thaw_left();
+    let errands = Errands::new(&machine, Groups::Systemd)?;
+    errands.thaw_left();
     let Init::Systemd(units) = machine.init else {
         let problem = "its services are not run by systemd".to_owned();
         return Err(Error::Contradiction { path: MACHINE_SPEC_PATH, problem });
@@ -46,8 +43,7 @@ pub fn run() -> Result<(), Error> {
         look_at: 0,
         probe_at: 0,
         services: units.into_iter().map(Watched::new).collect(),
-        trials: Trials::new(&checks, Groups::Systemd)?,
-        quiesce,
+        errands,
         is_stopping: false,
         was_ready: false,
     };
@@ -68,8 +64,7 @@ enum Source {
     Journal,
     Look,
     Check(usize),
-    Trial(usize),
-    Quiesce,
+    Errand(Errand),
 }
 
 struct Agent {
@@ -85,8 +80,7 @@ struct Agent {
     /// When a host is looked for next.
     probe_at: u64,
     services: Vec<Watched>,
-    trials: Trials,
-    quiesce: Quiesce<Kernel>,
+    errands: Errands,
     is_stopping: bool,
     was_ready: bool,
 }
@@ -104,17 +98,11 @@ impl Agent {
                 Source::Journal => self.read_journal(),
                 Source::Look => self.finish_look(),
                 Source::Check(index) => self.services[index].advance(uptime_ms(), !flags.is_empty()),
-                Source::Trial(index) => self.trials.read(index),
-                Source::Quiesce => {
-                    let wishes = self.quiesce.advance();
-                    self.fulfil(wishes);
-                }
+                Source::Errand(errand) => self.errands.advance(errand, &mut self.reporter),
             }
         }
-        self.trials.collect();
-        for answer in self.trials.finish(uptime_ms()) {
-            self.answer(answer);
-        }
+        self.errands.collect();
+        self.errands.finish(&mut self.reporter);
         self.publish();
         goes_on
     }
@@ -171,13 +159,9 @@ impl Agent {
                 polled.push(PollFd::from_borrowed_fd(socket, flags));
             }
         }
-        for (index, output, flags) in self.trials.interests() {
-            sources.push(Source::Trial(index));
-            polled.push(PollFd::from_borrowed_fd(output, flags));
-        }
-        if let Some(news) = self.quiesce.interest() {
-            sources.push(Source::Quiesce);
-            polled.push(PollFd::from_borrowed_fd(news, PollFlags::IN));
+        for (errand, fd, flags) in self.errands.interests() {
+            sources.push(Source::Errand(errand));
+            polled.push(PollFd::from_borrowed_fd(fd, flags));
         }
         // An error (EINTR) shows as nothing ready; the next turn polls again.
         if poll(&mut polled, Some(&timeout)).is_err() {
@@ -194,7 +178,7 @@ impl Agent {
         next.extend((!self.journal.is_running()).then_some(self.journal_at));
         next.push(self.look.as_ref().map_or(self.look_at, Look::deadline));
         next.extend(self.reporter.control.is_detached().then_some(self.probe_at));
-        next.extend(self.services.iter().filter_map(Watched::next_tick).chain(self.trials.next_tick()));
+        next.extend(self.services.iter().filter_map(Watched::next_tick).chain(self.errands.next_tick()));
         let now = uptime_ms();
         let wait = next.into_iter().min().unwrap_or(now).saturating_sub(now);
         Timespec { tv_sec: (wait / 1000).cast_signed(), tv_nsec: ((wait % 1000) * 1_000_000).cast_signed() }
@@ -224,17 +208,12 @@ impl Agent {
                     }
                     Ok(HostMessage::Shutdown) => self.shut_down(),
                     Ok(HostMessage::Check { run, name }) => {
-                        let answer = self.trials.begin(uptime_ms(), run, &name);
-                        answer.into_iter().for_each(|answer| self.answer(answer));
+                        self.errands.check(run, &name, &mut self.reporter);
                     }
                     Ok(HostMessage::Freeze { run, volumes, hold_ms }) => {
-                        let wishes = self.quiesce.freeze(run, &volumes, hold_ms);
-                        self.fulfil(wishes);
+                        self.errands.freeze(run, (&volumes, hold_ms), &mut self.reporter);
                     }
-                    Ok(HostMessage::Thaw { run }) => {
-                        let wishes = self.quiesce.thaw(run);
-                        self.fulfil(wishes);
-                    }
+                    Ok(HostMessage::Thaw { run }) => self.errands.thaw(run, &mut self.reporter),
                     Err(problem) => self.reporter.say(&format!("control port: {problem}")),
                 }
             }
@@ -245,37 +224,13 @@ impl Agent {
         self.reporter.control.flush();
     }
 
-    fn answer(&mut self, answer: CheckAnswer) {
-        if answer.run == HOOK_RUN {
-            let wishes = self.quiesce.ran(&answer);
-            return self.fulfil(wishes);
-        }
-        self.reporter.say(&check_text(&answer));
-        self.reporter.control.send(&GuestMessage::Checked(answer));
-    }
-
-    fn fulfil(&mut self, wishes: Vec<Wish>) {
-        for wish in wishes {
-            match wish {
-                Wish::Run(name) => {
-                    let answer = self.trials.begin(uptime_ms(), HOOK_RUN, &name);
-                    answer.into_iter().for_each(|answer| self.answer(answer));
-                }
-                Wish::Answer(answer) => {
-                    self.reporter.say(&quiesce::text(&answer));
-                    self.reporter.control.send(&GuestMessage::Quiesced(answer));
-                }
-            }
-        }
-    }
-
     fn shut_down(&mut self) {
         if std::mem::replace(&mut self.is_stopping, true) {
             return;
         }
         self.reporter.say("stopping, told by the host");
         self.reporter.event(Event::Stopping);
-        self.quiesce.let_go();
+        self.errands.let_go();
         // systemd(1), "Signals": starts poweroff.target. It needs neither a bus nor another program.
         // SAFETY: kill takes two integers and touches no memory.
         unsafe { libc::kill(1, libc::SIGRTMIN() + 4) };
