@@ -359,17 +359,6 @@ fn declared(release: &Release) -> Result<BTreeMap<InstanceVolume, Quiesce>, OpsE
     Ok(all)
 }
 
-/// What the wanted release copies at rest is at rest for the copy before it, too: the way out where the release that runs
-/// cannot hold still, because a command of it fails.
-pub(crate) fn stop_as_wanted(observed: &mut Observed, wanted: &Release) -> Result<(), OpsError> {
-    for (volume, _) in declared(wanted)?.into_iter().filter(|(_, how)| *how == Quiesce::Stop) {
-        if let Some(how) = observed.volumes.get_mut(&volume) {
-            *how = Quiesce::Stop;
-        }
-    }
-    Ok(())
-}
-
 /// The step that failed was the copy, and nothing had been stopped for it.
 pub(crate) fn changed_nothing(plan: &Plan, error: &OpsError) -> bool {
     let before = plan.actions.iter().take_while(|action| !matches!(action, Action::Snapshot { .. }));

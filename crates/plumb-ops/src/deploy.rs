@@ -438,8 +438,7 @@ impl Plumb<'_> {
         kind: PlanKind,
         wish: &Wish,
     ) -> Result<Planned, OpsError> {
-        let mut observed = self.observed(locked)?;
-        crate::data::stop_as_wanted(&mut observed, release)?;
+        let observed = self.observed(locked)?;
         let mut wanted: Vec<InstanceName> = Vec::new();
         for (machine, entry) in &release.content.machines {
             for number in 1..=entry.instances {

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_model::release::{Quiesce, ReleaseName, SnapshotPolicy};
+use plumb_model::release::{Quiesce, Release, ReleaseName, SnapshotPolicy};
 use plumb_model::{InstanceName, SnapshotName, VolumeName};
 use serde::{Deserialize, Serialize};
 
+use crate::carry::machine_of;
 use crate::document::{Action, PlanKind};
 use crate::planner::{Observed, ObservedInstance, Wanted};
 
@@ -158,8 +159,11 @@ pub(crate) fn prologue(
 ) -> Prologue {
     let mut prologue = Prologue::default();
     let policy = &wanted.release.content.snapshots;
-    let must_stop =
-        |name: &InstanceName| wanted.data.restore.is_some() || stops_for_copy(observed, wanted.data, name);
+    let must_stop = |name: &InstanceName| {
+        wanted.data.restore.is_some()
+            || stops_for_copy(observed, wanted.data, name)
+            || will_stop_for_copy(observed, wanted.release, name)
+    };
     let reason = reason(observed, wanted);
     if reason.is_some() || wanted.data.restore.is_some() {
         let stopped = stops.iter().filter(|name| runs(observed, name) && must_stop(name));
@@ -244,6 +248,18 @@ fn stops_for_copy(observed: &Observed, data: DataWish<'_>, name: &InstanceName) 
     let mut own = observed.volumes.iter().filter(|(volume, _)| volume.instance == *name).peekable();
     let cannot_freeze = own.peek().is_some() && observed.cannot_freeze.contains(name);
     cannot_freeze || own.any(|(_, declared)| data.quiesce.unwrap_or(*declared) == Quiesce::Stop)
+}
+
+/// The release that comes copies one of its volumes while it is stopped. That holds for the copy before it, too: the way out
+/// where what runs cannot hold still, because a command of it fails.
+fn will_stop_for_copy(observed: &Observed, wanted: &Release, name: &InstanceName) -> bool {
+    let mut machines = wanted.content.machines.iter();
+    let machine = machines.find(|(machine, _)| machine.as_str() == machine_of(name)).map(|(_, entry)| entry);
+    let mut stopping = machine.into_iter().flat_map(|entry| &entry.volumes);
+    stopping.any(|(volume, declared)| {
+        let volume = InstanceVolume { instance: name.clone(), volume: volume.clone() };
+        declared.snapshot == Quiesce::Stop && observed.volumes.contains_key(&volume)
+    })
 }
 
 /// Snapshots that go: of those that were made by themselves, `policy.keep` newest stay (one that this plan makes counts),

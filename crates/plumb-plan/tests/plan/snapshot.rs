@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use plumb_model::SnapshotName;
 use plumb_model::config::Settings;
 use plumb_model::release::{Quiesce, Release};
+use plumb_model::{MachineName, SnapshotName, VolumeName};
 use plumb_plan::{
     Action, DataWish, Hold, InstanceVolume, Known, Observed, ObservedSnapshot, Plan, PlanError, PlanKind,
-    SnapshotReason, Violation, Wanted, allocate, check, explain, is_given_by_plans, plan_at_rest,
-    plan_snapshot, plan_up, snapshot_stops,
+    SnapshotReason, Violation, check, explain, is_given_by_plans, plan_at_rest, plan_snapshot,
+    snapshot_stops,
 };
 use proptest::prelude::*;
 
 use super::planner::random_release;
-use super::world::{addresses_for, name, running, shop};
+use super::world::{name, running, shop, up_wishing};
 
 fn volume(instance: &str) -> InstanceVolume {
     InstanceVolume { instance: instance.parse().expect("name"), volume: "data".parse().expect("name") }
@@ -42,16 +42,7 @@ fn plan(
     kind: PlanKind,
     data: DataWish<'_>,
 ) -> Result<Plan, PlanError> {
-    let mut addresses = addresses_for(release);
-    for instance in observed.instances.keys() {
-        addresses = allocate(&addresses, std::slice::from_ref(instance)).expect("addresses");
-    }
-    plan_up(
-        &name(),
-        observed,
-        &Wanted { release, kind, addresses: &addresses, settings: &Settings::default(), data },
-        None,
-    )
+    up_wishing(observed, (release, &Settings::default()), kind, data)
 }
 
 /// The steps in short: `stop db-1`, `copy g1 db-1 frozen`, `restore g1`, `start db-1`.
@@ -158,6 +149,18 @@ fn what_cannot_be_frozen_is_stopped_and_comes_back() {
     assert!(!snapshot_stops(&stopped, DataWish::default()));
     let made = plan(&stopped, &new, PlanKind::Upgrade, DataWish::default()).expect("a plan");
     assert_eq!(steps(&made)[..2], ["copy g1: db-1 at rest", "start db-1"]);
+}
+
+/// A command of what runs may fail whatever is tried: the release that comes says that nobody has to hold still.
+#[test]
+fn a_release_that_copies_at_rest_is_the_way_from_one_that_cannot_hold_still() {
+    let (old, mut new) = (shop(1, "1"), shop(2, "2"));
+    let db = new.content.machines.get_mut(&"db".parse::<MachineName>().expect("name")).expect("there");
+    db.volumes.get_mut(&"data".parse::<VolumeName>().expect("name")).expect("there").snapshot = Quiesce::Stop;
+    let observed = with_data(&old);
+    let made = plan(&observed, &new, PlanKind::Upgrade, DataWish::default()).expect("a plan");
+    assert_eq!(check(&made, &observed, Some(&new)), []);
+    assert_eq!(steps(&made)[..3], ["stop db-1", "copy g1: db-1 at rest", "start db-1"]);
 }
 
 #[test]

@@ -121,14 +121,18 @@ pub fn up_with(
     (release, settings): (&Release, &Settings),
     kind: PlanKind,
 ) -> Result<Plan, PlanError> {
+    up_wishing(observed, (release, settings), kind, DataWish::default())
+}
+
+pub fn up_wishing(
+    observed: &Observed,
+    (release, settings): (&Release, &Settings),
+    kind: PlanKind,
+    data: DataWish<'_>,
+) -> Result<Plan, PlanError> {
     let mut addresses = addresses_for(release);
     for instance in observed.instances.keys() {
         addresses = allocate(&addresses, std::slice::from_ref(instance)).expect("addresses");
     }
-    plan_up(
-        &name(),
-        observed,
-        &Wanted { release, kind, addresses: &addresses, settings, data: DataWish::default() },
-        None,
-    )
+    plan_up(&name(), observed, &Wanted { release, kind, addresses: &addresses, settings, data }, None)
 }
