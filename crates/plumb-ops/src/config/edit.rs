@@ -1,8 +1,9 @@
 //! All of what is set as a text that a person edits: TOML, in which a comment stands for what is not set.
 //!
 //! ```text
-//!  $PLUMB_HOME/edit/DEPLOYMENT.toml    0600, while somebody edits; stays if what was written cannot be set
+//!  $PLUMB_HOME/edit/DEPLOYMENT.N.toml  0600, while somebody edits configuration N; stays if what was written cannot be set
 //! ```
+//! It is never held against another configuration than the one it was made from: that would take back what others set since.
 //! Secrets are never in it.
 
 use std::fmt::Write as _;
@@ -28,6 +29,8 @@ pub struct Sheet {
     pub path: PathBuf,
     /// It is what an edit before this one left.
     pub continued: bool,
+    /// What edits of older configurations left, which is not touched.
+    pub older: Vec<PathBuf>,
     view: ConfigView,
     _guard: LockGuard,
 }
@@ -42,7 +45,7 @@ impl Plumb<'_> {
         let view = self.config(name, None)?;
         let guard = self.store.lock(&format!("edit-{name}"))?;
         let folder = self.home.root().join("edit");
-        let path = folder.join(format!("{name}.toml"));
+        let path = folder.join(format!("{name}.{}.toml", view.configuration.unwrap_or(0)));
         let continued = path.exists();
         if !continued {
             let mut builder = fs::DirBuilder::new();
@@ -52,7 +55,8 @@ impl Plumb<'_> {
             let written = file.and_then(|mut file| file.write_all(text(&view).as_bytes()));
             written.map_err(io("write", &path))?;
         }
-        Ok(Sheet { path, continued, view, _guard: guard })
+        let older = left(&folder, name).map_err(io("read", &folder))?.into_iter().filter(|one| *one != path);
+        Ok(Sheet { older: older.collect(), path, continued, view, _guard: guard })
     }
 
     /// Sets what somebody wrote; `None` if that is what was set. The text is kept if it cannot be set.
@@ -75,6 +79,22 @@ impl Plumb<'_> {
         fs::remove_file(&sheet.path).map_err(io("remove", &sheet.path))?;
         Ok(outcome)
     }
+}
+
+/// All texts that somebody edits, or left.
+fn left(folder: &Path, name: &DeploymentName) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        let number = file.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        if number.and_then(|rest| rest.strip_suffix(".toml")).is_some_and(|rest| rest.parse::<u64>().is_ok())
+        {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// What differs between the text and what is set.
@@ -148,6 +168,20 @@ mod tests {
             allowed: kind.as_str().to_owned(),
             used_by: Vec::new(),
         }
+    }
+
+    #[test]
+    fn what_others_left_is_told_and_not_that_of_another_deployment() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let folder = tempfile::tempdir()?;
+        for file in
+            ["shop.3.toml", "shop.2.toml", "shop-test.2.toml", "shop.toml", "shop.x.toml", "shop.3.toml~"]
+        {
+            fs::write(folder.path().join(file), "")?;
+        }
+        let wanted = ["shop.2.toml", "shop.3.toml"].map(|file| folder.path().join(file));
+        assert_eq!(left(folder.path(), &"shop".parse()?)?, wanted);
+        Ok(())
     }
 
     #[test]

@@ -92,6 +92,9 @@ fn edited(
     if sheet.continued {
         err!("note: goes on with what an edit before this one left in `{}`", sheet.path.display());
     }
+    for path in &sheet.older {
+        err!("note: what was written for an older configuration stays in `{}`", path.display());
+    }
     edit(&sheet.path)?;
     session.plumb.set_sheet(sheet, apply)
 }
