@@ -96,21 +96,7 @@ fn oneshot(
     accounts: &Accounts,
     resolve: &dyn Fn(&str) -> Option<String>,
 ) -> Result<ServiceSpec, OpsError> {
-    let input = ServiceInput {
-        name,
-        exec: Some(command),
-        prepare: None,
-        user,
-        group: None,
-        environment: BTreeMap::new(),
-        working_directory: None,
-        ready: None,
-        ready_timeout_ms: None,
-        restart: None,
-        after: Vec::new(),
-        siblings: &[],
-        resolve_program: resolve,
-    };
+    let input = ServiceInput { exec: Some(command), user, ..ServiceInput::new(name, resolve) };
     let translated = unit::from_exec(&input, accounts).map_err(|error| untranslated(machine, error))?;
     Ok(ServiceSpec { kind: ServiceKind::Oneshot, start_timeout_ms: timeout_ms, ..translated.spec })
 }

@@ -62,6 +62,13 @@ pub struct SnapshotView {
     pub allocated_bytes: u64,
 }
 
+impl SnapshotView {
+    fn of(manifest: Manifest) -> Self {
+        let allocated_bytes = manifest.volumes.iter().map(|volume| volume.allocated_bytes).sum();
+        SnapshotView { manifest, allocated_bytes }
+    }
+}
+
 /// What came of an import.
 #[derive(Debug, Clone, Serialize)]
 pub struct ImportOutcome {
@@ -157,11 +164,7 @@ impl Plumb<'_> {
     /// # Errors
     /// [`OpsError`].
     pub fn snapshots(&self, name: &DeploymentName) -> Result<Vec<SnapshotView>, OpsError> {
-        let view = |manifest: Manifest| SnapshotView {
-            allocated_bytes: manifest.volumes.iter().map(|volume| volume.allocated_bytes).sum(),
-            manifest,
-        };
-        Ok(self.bare_target(name).snapshots()?.into_iter().map(view).collect())
+        Ok(self.bare_target(name).snapshots()?.into_iter().map(SnapshotView::of).collect())
     }
 
     /// Writes a snapshot to a file: the one named, or the newest.
@@ -192,15 +195,14 @@ impl Plumb<'_> {
         };
         let manifest = locked.target.export_snapshot(&found.name, file, &mut news)?;
         self.report(Progress::Data(DataStep::Moved { bytes: last }));
-        let allocated_bytes = manifest.volumes.iter().map(|volume| volume.allocated_bytes).sum();
-        Ok(SnapshotView { manifest, allocated_bytes })
+        Ok(SnapshotView::of(manifest))
     }
 
     /// Makes a snapshot of a file, and puts its data in the place of volumes that are not there, and of those in `replace`,
     /// of which what was there is copied first. Volumes that are there and not named stay.
     ///
     /// # Errors
-    /// [`OpsError::DataThere`] if a volume is there and not named; nothing has changed then.
+    /// [`DataError::DataThere`] if a volume is there and not named; nothing has changed then.
     pub fn import_snapshot(
         &self,
         name: &DeploymentName,

@@ -6,13 +6,10 @@ use std::fmt;
 use serde::Serialize;
 
 use super::channel;
-use super::diagnostic::{Report, quoted};
+use super::diagnostic::Report;
 use super::table::{Field, Table};
 use super::value;
 use crate::{ChannelName, DeploymentName};
-
-/// Longest time of a lease, seconds: ten years. What is meant to stay longer has no end.
-const MAX_TIME_S: u64 = 10 * 366 * 86_400;
 
 /// Longest purpose, bytes: one line.
 const MAX_PURPOSE_BYTES: usize = 200;
@@ -149,21 +146,10 @@ fn read_terms(table: &Table<'_>, report: &mut Report<'_>) -> LeaseTerms {
 
 /// `14d`, or that there is no end.
 fn read_time(field: &Field<'_>, report: &mut Report<'_>) -> Option<LeaseTime> {
-    let text = field.text("\"14d\"", report)?;
-    if text == FOR_EVER {
+    if field.text("\"14d\"", report)? == FOR_EVER {
         return Some(LeaseTime::ForEver);
     }
-    match value::span_s(text).filter(|seconds| *seconds <= MAX_TIME_S) {
-        Some(seconds) => Some(LeaseTime::Ms(seconds * 1000)),
-        None => {
-            report.add(&field.span, format!("{}: {} is not a time", field.what(), quoted(text))).hint(
-                format!(
-                    "A time is a whole number and `h` or `d`, like `14d`, of at most ten years; `\"{FOR_EVER}\"` has no end."
-                ),
-            );
-            None
-        }
-    }
+    value::long_time_ms(field, &format!(", or `\"{FOR_EVER}\"`"), report).map(LeaseTime::Ms)
 }
 
 fn read_purpose(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {

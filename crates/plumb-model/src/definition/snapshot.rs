@@ -2,17 +2,14 @@
 
 use serde::Serialize;
 
-use super::diagnostic::{Report, quoted};
+use super::diagnostic::Report;
 use super::machine;
-use super::table::{Field, Table};
+use super::table::Table;
 use super::value;
 use crate::release::{AfterFailure, SnapshotPolicy, WhenLate};
 
 /// Most snapshots that are kept: each may take as much space as the volumes.
 const MAX_KEEP: u64 = 1000;
-
-/// Longest time that snapshots are kept for: ten years.
-const MAX_KEEP_MS: u64 = 10 * 366 * 86_400_000;
 
 /// How a volume is kept from changing while it is copied.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -58,7 +55,7 @@ pub(super) fn read_policy(root: &Table<'_>, report: &mut Report<'_>) -> Snapshot
         policy.keep = u32::try_from(keep).unwrap_or(policy.keep);
     }
     if let Some(field) = table.get("keep_for") {
-        policy.keep_for_ms = read_time(&field, report).unwrap_or(policy.keep_for_ms);
+        policy.keep_for_ms = value::long_time_ms(&field, "", report).unwrap_or(policy.keep_for_ms);
     }
     if let Some(field) = table.get("freeze_limit") {
         let longest_ms = plumb_guest_proto::MAX_HOLD_MS;
@@ -66,49 +63,14 @@ pub(super) fn read_policy(root: &Table<'_>, report: &mut Report<'_>) -> Snapshot
             value::duration_ms(&field, longest_ms, report).unwrap_or(policy.freeze_limit_ms);
     }
     if let Some(field) = table.get("when_late") {
-        policy.when_late = match choice(&field, ["stop", "fail"], report) {
-            Some("fail") => WhenLate::Fail,
-            _ => WhenLate::Stop,
-        };
+        let known = [("stop", WhenLate::Stop), ("fail", WhenLate::Fail)];
+        policy.when_late = value::choice(&field, known, report).unwrap_or(policy.when_late);
     }
     if let Some(field) = table.get("failed_release") {
-        policy.failed_release = match choice(&field, ["keep-data", "restore-data"], report) {
-            Some("restore-data") => AfterFailure::RestoreData,
-            _ => AfterFailure::KeepData,
-        };
+        let known = [("keep-data", AfterFailure::KeepData), ("restore-data", AfterFailure::RestoreData)];
+        policy.failed_release = value::choice(&field, known, report).unwrap_or(policy.failed_release);
     }
     policy
-}
-
-/// `7d`.
-fn read_time(field: &Field<'_>, report: &mut Report<'_>) -> Option<u64> {
-    let text = field.text("\"7d\"", report)?;
-    let time_ms = value::span_s(text).and_then(|seconds| seconds.checked_mul(1000));
-    match time_ms.filter(|time_ms| *time_ms <= MAX_KEEP_MS) {
-        Some(time_ms) => Some(time_ms),
-        None => {
-            report
-                .add(&field.span, format!("{}: {} is not a time", field.what(), quoted(text)))
-                .hint("A time is a whole number and `s`, `min`, `h` or `d`, like `7d`; at most ten years.");
-            None
-        }
-    }
-}
-
-fn choice<'f>(field: &Field<'f>, known: [&'static str; 2], report: &mut Report<'_>) -> Option<&'f str> {
-    let text = field.text(&format!("\"{}\"", known[0]), report)?;
-    if known.contains(&text) {
-        return Some(text);
-    }
-    let wrong = format!(
-        "{} is {}, but must be {} or {}",
-        field.what(),
-        quoted(text),
-        quoted(known[0]),
-        quoted(known[1])
-    );
-    report.add(&field.span, wrong).suggest(text, known);
-    None
 }
 
 /// `snapshot` of a volume: `"freeze"`, `"stop"` or commands.
@@ -116,8 +78,8 @@ pub(super) fn read_volume(volume: &Table<'_>, report: &mut Report<'_>) -> Volume
     const EXAMPLE: &str = "snapshot = { before = \"/usr/bin/checkpoint\" }";
     let Some(field) = volume.get("snapshot") else { return VolumeSnapshot::default() };
     if field.is_text() {
-        return match choice(&field, ["freeze", "stop"], report) {
-            Some("stop") => VolumeSnapshot::Stop,
+        return match value::choice(&field, [("freeze", false), ("stop", true)], report) {
+            Some(true) => VolumeSnapshot::Stop,
             _ => VolumeSnapshot::Freeze,
         };
     }

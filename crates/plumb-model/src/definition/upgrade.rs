@@ -1,7 +1,8 @@
 //! Reading `[upgrade]`: how a release takes the place of another one.
 
-use super::diagnostic::{Report, quoted};
-use super::table::{Field, Table};
+use super::diagnostic::Report;
+use super::table::Table;
+use super::value;
 use crate::release::{FailedInstance, UpgradePolicy};
 
 /// `[upgrade]`.
@@ -13,20 +14,11 @@ pub(super) fn read_policy(root: &Table<'_>, report: &mut Report<'_>) -> UpgradeP
     };
     table.allow(&["failed_instance"], report);
     if let Some(field) = table.get("failed_instance") {
-        policy.failed_instance = read_failed(&field, report).unwrap_or_default();
+        let all = [FailedInstance::Undo, FailedInstance::Stop, FailedInstance::Continue];
+        let known = all.map(|one| (one.as_str(), one));
+        policy.failed_instance = value::choice(&field, known, report).unwrap_or_default();
     }
     policy
-}
-
-fn read_failed(field: &Field<'_>, report: &mut Report<'_>) -> Option<FailedInstance> {
-    let all = [FailedInstance::Undo, FailedInstance::Stop, FailedInstance::Continue];
-    let text = field.text("\"undo\"", report)?;
-    let found = all.into_iter().find(|one| one.as_str() == text);
-    if found.is_none() {
-        let wrong = format!("{} is {}, but must be `undo`, `stop` or `continue`", field.what(), quoted(text));
-        report.add(&field.span, wrong).suggest(text, all.map(FailedInstance::as_str));
-    }
-    found
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use crate::config::measure;
 /// Mounted fresh at every boot by PID 1, so nothing of an image or a volume can lie there.
 const RESERVED: &[&str] = &["/dev", "/proc", "/run", "/sys", "/tmp"];
 
+/// Longest time that something stays, seconds: ten years. What is meant to stay longer has no end.
+const MAX_LONG_TIME_S: u64 = 10 * 366 * 86_400;
+
 /// A size like `256MiB` in MiB.
 pub(super) fn size_mib(field: &Field<'_>, range: (u64, u64), report: &mut Report<'_>) -> Option<u64> {
     let text = field.text("\"256MiB\"", report)?;
@@ -63,6 +66,35 @@ pub(super) fn duration_ms(field: &Field<'_>, max_ms: u64, report: &mut Report<'_
 /// A time like `24h` or `7d` in seconds; `None` if it is something else or nothing.
 pub(super) fn span_s(text: &str) -> Option<u64> {
     measure(text, &[("s", 1), ("min", 60), ("h", 3600), ("d", 86_400)]).filter(|seconds| *seconds > 0)
+}
+
+/// A time like `7d` in milliseconds, of at most ten years: how long something stays. `or` is what else may stand there.
+pub(super) fn long_time_ms(field: &Field<'_>, or: &str, report: &mut Report<'_>) -> Option<u64> {
+    let text = field.text("\"7d\"", report)?;
+    let time_ms = span_s(text).filter(|seconds| *seconds <= MAX_LONG_TIME_S).map(|seconds| seconds * 1000);
+    if time_ms.is_none() {
+        report.add(&field.span, format!("{}: {} is not a time", field.what(), quoted(text))).hint(format!(
+            "A time is a whole number and `s`, `min`, `h` or `d`, like `7d`; at most ten years{or}."
+        ));
+    }
+    time_ms
+}
+
+/// One of a few words; `None` if it is another one.
+pub(super) fn choice<T: Copy, const N: usize>(
+    field: &Field<'_>,
+    known: [(&'static str, T); N],
+    report: &mut Report<'_>,
+) -> Option<T> {
+    let names = known.map(|(name, _)| name);
+    let text = field.text(&format!("\"{}\"", names[0]), report)?;
+    let found = known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    if found.is_none() {
+        let all: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+        let wrong = format!("{} is {}, but must be {}", field.what(), quoted(text), all.join(" or "));
+        report.add(&field.span, wrong).suggest(text, names);
+    }
+    found
 }
 
 /// `text` as an absolute path in its one form: no `.`, `..`, empty part or `/` at the end. `Err` says what is wrong.
