@@ -53,6 +53,11 @@ pub(crate) fn parse_volume(name: &str) -> Option<InstanceVolume> {
     Some(InstanceVolume { instance: instance.parse().ok()?, volume: volume.parse().ok()? })
 }
 
+/// The file of a volume as people write it; one that is none of ours as it is.
+pub(crate) fn shown_volume(name: &str) -> String {
+    parse_volume(name).map_or_else(|| name.to_owned(), |volume| volume.to_string())
+}
+
 /// A snapshot as a plan sees it; one whose name is none of ours was put there by somebody else, and is left alone.
 pub(crate) fn observed(manifest: &Manifest) -> Option<ObservedSnapshot> {
     Some(ObservedSnapshot {

@@ -10,8 +10,8 @@ use plumb_model::release::{Release, ReleaseName, ReleaseRef};
 use plumb_model::{DeploymentName, InstanceName, SnapshotName};
 use plumb_plan::lease::{Excess, Origin};
 use plumb_plan::{
-    Action, Broken, Explanation, Observed, ObservedInstance, Plan, PlanKind, Wanted, allocate, carry_out,
-    check, plan_down, plan_up, start_order, task_instances,
+    Action, Broken, Explanation, InstanceVolume, Observed, ObservedInstance, Plan, PlanKind, Wanted,
+    allocate, carry_out, check, plan_down, plan_up, start_order, task_instances,
 };
 use plumb_state::{DeploymentRecord, EventKind, PlanStatus, State, StateError};
 use plumb_store::LockGuard;
@@ -24,7 +24,7 @@ use self::failure::Failure;
 pub use self::failure::Stands;
 use crate::cancel::Cancel;
 use crate::config::{ConfigChange, Opened};
-use crate::data::Wish;
+use crate::data::{Wish, parse_volume, shown_volume};
 use crate::error::OpsError;
 use crate::execute::Executor;
 use crate::plan::describe;
@@ -289,9 +289,7 @@ impl Plumb<'_> {
         let kept = locked.target.volumes()?;
         let snapshots = locked.target.snapshots()?;
         if volumes {
-            steps.extend(
-                kept.iter().map(|volume| format!("destroy volume {}", volume.name.replacen("--", "/", 1))),
-            );
+            steps.extend(kept.iter().map(|volume| format!("destroy volume {}", shown_volume(&volume.name))));
             let going = snapshots.iter().filter(|snapshot| !snapshot.pinned);
             steps.extend(going.map(|snapshot| format!("destroy snapshot {}", snapshot.name)));
         }
@@ -338,7 +336,7 @@ impl Plumb<'_> {
         if volumes {
             for volume in &kept {
                 locked.target.remove_volume(&volume.name)?;
-                steps.push(format!("destroy volume {}", volume.name.replacen("--", "/", 1)));
+                steps.push(format!("destroy volume {}", shown_volume(&volume.name)));
             }
             for snapshot in &snapshots {
                 locked.target.remove_snapshot(&snapshot.name)?;
@@ -674,11 +672,10 @@ pub(crate) fn endpoints(release: &Release) -> Vec<Endpoint> {
     endpoints
 }
 
-/// `db-1--data` is volume `data` of instance `db-1`.
 fn kept_volume(volume: &plumb_target::ObservedVolume) -> Option<KeptVolume> {
-    let mut parts = volume.name.splitn(2, "--");
-    let (instance, name) = (parts.next()?, parts.next()?);
-    Some(KeptVolume { instance: instance.to_owned(), volume: name.to_owned(), size_bytes: volume.size_bytes })
+    let InstanceVolume { instance, volume: name } = parse_volume(&volume.name)?;
+    let (instance, name) = (instance.to_string(), name.to_string());
+    Some(KeptVolume { instance, volume: name, size_bytes: volume.size_bytes })
 }
 
 /// How much a plan is, for the journal.

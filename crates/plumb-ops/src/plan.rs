@@ -73,7 +73,7 @@ pub(crate) fn describe(plan: &Plan) -> Vec<String> {
                 format!("snapshot {snapshot} of {}", volumes.join(", "))
             }
             Action::Restore { snapshot, volumes } => {
-                let one = |volume: &InstanceVolume| format!("{}/{}", volume.instance, volume.volume);
+                let one = InstanceVolume::to_string;
                 let volumes: Vec<String> = volumes.iter().map(one).collect();
                 format!("restore {} from snapshot {snapshot}", volumes.join(", "))
             }

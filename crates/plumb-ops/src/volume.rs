@@ -237,7 +237,7 @@ impl Plumb<'_> {
             .iter()
             .filter(|volume| here.contains(&volume.name) && !named.contains(&volume.name))
             .filter_map(|volume| parse_volume(&volume.name))
-            .map(|one| format!("{}/{}", one.instance, one.volume))
+            .map(|one| one.to_string())
             .collect();
         if !there.is_empty() {
             locked.target.remove_snapshot(snapshot.as_str())?;
@@ -264,9 +264,7 @@ impl Plumb<'_> {
         locked.target.recover_volumes()?;
         let file = volume_file(&volume.instance, &volume.volume);
         if !locked.target.volumes()?.iter().any(|one| one.name == file) {
-            return Err(
-                TargetError::NoVolume { volume: format!("{}/{}", volume.instance, volume.volume) }.into()
-            );
+            return Err(TargetError::NoVolume { volume: volume.to_string() }.into());
         }
         locked.target.remove_volume(&file)?;
         self.remove_empty(&self.home.volumes(name))

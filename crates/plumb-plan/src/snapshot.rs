@@ -1,6 +1,7 @@
 //! What a plan does to keep data: which volumes are copied before they change, how, and which old copies go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use plumb_model::release::{Quiesce, Release, ReleaseName, SnapshotPolicy};
 use plumb_model::{InstanceName, SnapshotName, VolumeName};
@@ -27,6 +28,13 @@ pub struct InstanceVolume {
     pub instance: InstanceName,
     /// Volume.
     pub volume: VolumeName,
+}
+
+/// As people write it: `db-1/data`.
+impl fmt::Display for InstanceVolume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.instance, self.volume)
+    }
 }
 
 /// A volume that is copied.

@@ -194,8 +194,7 @@ fn data(plan: &Explanation) -> Vec<String> {
 
 fn restore(restored: &RestoreEffect) -> Vec<String> {
     let RestoreEffect { snapshot, taken_ms, volumes, kept_as } = restored;
-    let volumes: Vec<String> =
-        volumes.iter().map(|volume| format!("{}/{}", volume.instance, volume.volume)).collect();
+    let volumes: Vec<String> = volumes.iter().map(ToString::to_string).collect();
     let taken = render::time(i64::try_from(taken_ms / 1000).unwrap_or(i64::MAX));
     let age = plumb_ops::now_ms().saturating_sub(*taken_ms);
     let mut lines = vec![format!(

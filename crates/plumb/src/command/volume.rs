@@ -44,7 +44,7 @@ pub(super) fn run(session: &Session<'_>, action: &VolumeAction) -> Result<(), Op
             }
             out!("{deployment} has snapshot {}", outcome.snapshot);
             for volume in &outcome.restored {
-                out!("  volume {}/{} has its data", volume.instance, volume.volume);
+                out!("  volume {volume} has its data");
             }
         }
         VolumeAction::Rm { deployment, volume, snapshot, confirm } => {
@@ -122,7 +122,7 @@ fn remove(
     confirm: Option<&str>,
 ) -> Result<(), OpsError> {
     let (kind, wanted) = match what {
-        (Some(VolumePath(one)), _) => ("volume", format!("{}/{}", one.instance, one.volume)),
+        (Some(VolumePath(one)), _) => ("volume", one.to_string()),
         (None, Some(snapshot)) => ("snapshot", snapshot.to_string()),
         // The command line asks for one of them.
         (None, None) => return Ok(()),
