@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::config::Settings;
 use plumb_model::release::{AfterFailure, Quiesce, Release, ReleaseName, SnapshotPolicy, WhenLate};
-use plumb_model::{DeploymentName, InstanceName, SnapshotName, VolumeName};
+use plumb_model::{DeploymentName, InstanceName, SnapshotName};
 use plumb_plan::lease::Origin;
 use plumb_plan::{
     Action, Broken, DataWish, Hold, InstanceVolume, Observed, ObservedSnapshot, Plan, PlanKind,
@@ -350,16 +350,13 @@ impl Plumb<'_> {
 }
 
 /// Volumes of a release's instances, and how they are kept from changing.
-fn declared(release: &Release) -> Result<BTreeMap<InstanceVolume, Quiesce>, OpsError> {
+pub(crate) fn declared(release: &Release) -> Result<BTreeMap<InstanceVolume, Quiesce>, OpsError> {
     let mut all = BTreeMap::new();
-    for (machine, entry) in &release.content.machines {
-        for number in 1..=entry.instances {
-            let instance = InstanceName::of(machine, number).map_err(plumb_plan::PlanError::Name)?;
-            let own = entry.volumes.iter().map(|(volume, size): (&VolumeName, _)| {
-                (InstanceVolume { instance: instance.clone(), volume: volume.clone() }, size.snapshot)
-            });
-            all.extend(own);
-        }
+    for (machine, instance) in plumb_plan::instances(release)? {
+        let volumes = &release.content.machines[&machine].volumes;
+        all.extend(volumes.iter().map(|(volume, declared)| {
+            (InstanceVolume { instance: instance.clone(), volume: volume.clone() }, declared.snapshot)
+        }));
     }
     Ok(all)
 }

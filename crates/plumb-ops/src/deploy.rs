@@ -11,7 +11,7 @@ use plumb_model::{DeploymentName, InstanceName, SnapshotName};
 use plumb_plan::lease::{Excess, Origin};
 use plumb_plan::{
     Action, Broken, Explanation, InstanceVolume, Observed, ObservedInstance, Plan, PlanKind, Wanted,
-    allocate, carry_out, check, plan_down, plan_up, start_order, task_instances,
+    allocate, carry_out, check, instances, plan_down, plan_up, start_order, task_instances,
 };
 use plumb_state::{DeploymentRecord, EventKind, PlanStatus, State, StateError};
 use plumb_store::LockGuard;
@@ -437,13 +437,7 @@ impl Plumb<'_> {
         wish: &Wish,
     ) -> Result<Planned, OpsError> {
         let observed = self.observed(locked)?;
-        let mut wanted: Vec<InstanceName> = Vec::new();
-        for (machine, entry) in &release.content.machines {
-            for number in 1..=entry.instances {
-                let instance = InstanceName::of(machine, number).map_err(plumb_plan::PlanError::Name)?;
-                wanted.push(instance);
-            }
-        }
+        let mut wanted: Vec<InstanceName> = instances(release)?.into_iter().map(|(_, name)| name).collect();
         wanted.extend(task_instances(release)?);
         let addresses = allocate(&locked.state.addresses(&locked.name)?, &wanted)?;
         let parent = locked.state.last_plan(&locked.name)?.map(|record| record.plan);

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::Plumb;
 use crate::data::error::DataError;
-use crate::data::parse_volume;
+use crate::data::{declared, parse_volume};
 use crate::error::OpsError;
 use crate::execute::volume_file;
 use crate::progress::{DataStep, Progress};
@@ -130,15 +130,8 @@ impl Plumb<'_> {
         let Some(current) = self.state()?.deployment(name)?.and_then(|record| record.current) else {
             return Ok(None);
         };
-        let mut all = BTreeSet::new();
-        for (machine, entry) in &self.read_release(&current)?.content.machines {
-            for number in 1..=entry.instances {
-                let instance =
-                    plumb_model::InstanceName::of(machine, number).map_err(plumb_plan::PlanError::Name)?;
-                all.extend(entry.volumes.keys().map(|volume| volume_file(&instance, volume)));
-            }
-        }
-        Ok(Some(all))
+        let all = declared(&self.read_release(&current)?)?;
+        Ok(Some(all.keys().map(|one| volume_file(&one.instance, &one.volume)).collect()))
     }
 
     /// Deployments that have data, running or not.

@@ -80,7 +80,10 @@ pub fn mac_address(deployment: &DeploymentName, instance: &InstanceName) -> Stri
 }
 
 /// All instances of a release, machine by machine.
-pub(crate) fn instances(release: &Release) -> Result<Vec<(MachineName, InstanceName)>, PlanError> {
+///
+/// # Errors
+/// [`PlanError::Name`] if one has no name.
+pub fn instances(release: &Release) -> Result<Vec<(MachineName, InstanceName)>, PlanError> {
     let mut all = Vec::new();
     for (name, machine) in &release.content.machines {
         for number in 1..=machine.instances {

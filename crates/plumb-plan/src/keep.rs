@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use plumb_model::release::{Repair, Watch};
-use plumb_model::{Digest, InstanceName};
+use plumb_model::{DeploymentName, Digest, InstanceName};
 use serde::{Deserialize, Serialize};
+
+use crate::boot::{boot_spec, instances};
+use crate::planner::{PlanError, Wanted};
 
 /// Pause before the second repair in a row, milliseconds; each further one is twice as long.
 const FIRST_PAUSE_MS: u64 = 10_000;
@@ -24,6 +27,24 @@ pub struct Expected {
     pub ready_timeout_ms: u64,
     /// What is done if it is not well.
     pub watch: Watch,
+}
+
+/// How all instances of the wanted release should be.
+///
+/// # Errors
+/// Those of [`boot_spec`].
+pub fn expected(
+    deployment: &DeploymentName,
+    wanted: &Wanted<'_>,
+) -> Result<BTreeMap<InstanceName, Expected>, PlanError> {
+    let mut all = BTreeMap::new();
+    for (machine, instance) in instances(wanted.release)? {
+        let (boot, _) = boot_spec(deployment, (&machine, &instance), wanted, 0)?;
+        let of = &wanted.release.content.machines[&machine];
+        let one = Expected { boot: boot.boot, ready_timeout_ms: of.ready_timeout_ms, watch: of.watch };
+        all.insert(instance, one);
+    }
+    Ok(all)
 }
 
 /// Whether the virtual machine of an instance runs.

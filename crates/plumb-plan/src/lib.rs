@@ -17,7 +17,7 @@ mod planner;
 mod snapshot;
 mod task;
 
-pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
+pub use boot::{Addresses, BootSpec, allocate, boot_spec, instances, mac_address};
 pub use carry::{Broken, Hands, LeftBehind, WayBack, carry_out, way_back};
 pub use check::{Violation, check};
 pub use document::{Action, OnFailure, Plan, PlanKind, Published};
@@ -25,7 +25,7 @@ pub use explain::{
     Effect, EffectCause, Explanation, FailureEffect, Irreversible, Known, Order, Outage, RestoreEffect,
     SnapshotEffect, TaskEffect, VolumeEffect, What, explain,
 };
-pub use keep::{Case, Deviation, Expected, Health, Life, Verdict, judge};
+pub use keep::{Case, Deviation, Expected, Health, Life, Verdict, expected, judge};
 pub use order::{NeedsCycle, start_order};
 pub use planner::{
     Observed, ObservedInstance, PlanError, Wanted, plan_at_rest, plan_down, plan_repair, plan_snapshot,

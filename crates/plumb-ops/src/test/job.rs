@@ -72,14 +72,6 @@ fn places(
     (1..=count).map(|number| InstanceName::of(machine, number).map(of)).collect()
 }
 
-/// Every instance, machine by machine.
-pub(super) fn instances(release: &Release) -> Result<Vec<InstanceName>, NameError> {
-    let machines = release.content.machines.iter();
-    machines
-        .flat_map(|(name, machine)| (1..=machine.instances).map(|number| InstanceName::of(name, number)))
-        .collect()
-}
-
 /// Ports of one machine that are published or that a check needs.
 fn guest_ports(release: &Release, wanted: &BTreeSet<MachinePort>, machine: &MachineName) -> BTreeSet<u16> {
     let published = release.content.machines.get(machine).into_iter().flat_map(|machine| &machine.publish);

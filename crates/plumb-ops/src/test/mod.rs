@@ -325,12 +325,11 @@ impl Plumb<'_> {
     ) -> Result<Vec<CheckResult>, OpsError> {
         let seen = locked.target.observe()?;
         let now = clock::now_ms();
-        let instances = job::instances(release).map_err(plumb_plan::PlanError::Name)?;
-        let result = |instance: &InstanceName| {
-            let observed = seen.iter().find(|observed| observed.name == instance.as_str());
-            job::readiness(instance, observed, failure, now)
+        let result = |(_, instance)| {
+            let observed = seen.iter().find(|observed| observed.name == InstanceName::as_str(&instance));
+            job::readiness(&instance, observed, failure, now)
         };
-        Ok(instances.iter().map(result).collect())
+        Ok(plumb_plan::instances(release)?.into_iter().map(result).collect())
     }
 
     /// What programs of checks get to know.

@@ -9,7 +9,6 @@ use plumb_model::outcome::InstanceLogs;
 use plumb_model::release::Release;
 use plumb_model::{Digest, InstanceName};
 
-use super::job;
 use crate::Plumb;
 use crate::deploy::Locked;
 use crate::error::{OpsError, io as failed};
@@ -25,7 +24,7 @@ impl Plumb<'_> {
         release: &Release,
     ) -> Result<BTreeMap<InstanceName, InstanceLogs>, OpsError> {
         let mut logs = BTreeMap::new();
-        for instance in job::instances(release).map_err(plumb_plan::PlanError::Name)? {
+        for (_, instance) in plumb_plan::instances(release)? {
             let said = locked.target.said(instance.as_str())?;
             let kept =
                 InstanceLogs { services: self.joined(&said.services)?, console: self.joined(&said.console)? };

@@ -6,8 +6,8 @@ use plumb_model::config::Settings;
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{DeploymentName, InstanceName};
 use plumb_plan::{
-    Addresses, Case, Deviation, Expected, Health, PlanKind, Verdict, Wanted, allocate, boot_spec, judge,
-    plan_repair,
+    Addresses, Case, Deviation, Expected, Health, PlanKind, Verdict, Wanted, allocate, expected, instances,
+    judge, plan_repair,
 };
 use plumb_state::{DeploymentRecord, EventFilter, EventKind, PlanStatus, State};
 use plumb_store::LockGuard;
@@ -191,15 +191,9 @@ impl<'w, 'p> Watcher<'w, 'p> {
     fn learn(&mut self, state: &State, current: &ReleaseName) -> Result<(), OpsError> {
         let known = state.addresses(&self.name)?;
         let release = self.plumb.read_release(current)?;
-        let mut names = Vec::new();
-        for (machine, entry) in &release.content.machines {
-            for number in 1..=entry.instances {
-                let instance = InstanceName::of(machine, number).map_err(plumb_plan::PlanError::Name)?;
-                names.push((machine.clone(), instance));
-            }
-        }
-        let instances: Vec<InstanceName> = names.iter().map(|(_, instance)| instance.clone()).collect();
-        let addresses = allocate(&known, &instances)?;
+        let names: Vec<InstanceName> =
+            instances(&release)?.into_iter().map(|(_, instance)| instance).collect();
+        let addresses = allocate(&known, &names)?;
         let settings = self.plumb.settings_of(state, &self.name, &release)?;
         let wanted = Wanted {
             release: &release,
@@ -208,14 +202,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
             settings: &settings,
             data: plumb_plan::DataWish::default(),
         };
-        let mut expected = BTreeMap::new();
-        for (machine, instance) in names {
-            let (boot, _) = boot_spec(&self.name, (&machine, &instance), &wanted, 0)?;
-            let entry = &release.content.machines[&machine];
-            let one =
-                Expected { boot: boot.boot, ready_timeout_ms: entry.ready_timeout_ms, watch: entry.watch };
-            expected.insert(instance, one);
-        }
+        let expected = expected(&self.name, &wanted)?;
         self.known = Some(Known { release, addresses, settings, expected });
         Ok(())
     }

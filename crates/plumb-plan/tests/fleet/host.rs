@@ -6,9 +6,9 @@ use plumb_model::config::Settings;
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
 use plumb_plan::{
-    Action, Addresses, Broken, Expected, Hands, Health, Life, Observed, ObservedInstance, OnFailure, Plan,
-    PlanError, PlanKind, Verdict, Wanted, WayBack, allocate, boot_spec, carry_out, check, judge, plan_down,
-    plan_repair, plan_up, task_instances, way_back,
+    Action, Addresses, Broken, Hands, Health, Life, Observed, ObservedInstance, OnFailure, Plan, PlanError,
+    PlanKind, Verdict, Wanted, WayBack, allocate, boot_spec, carry_out, check, expected, instances, judge,
+    plan_down, plan_repair, plan_up, task_instances, way_back,
 };
 
 /// What a start takes, milliseconds of the simulated clock.
@@ -135,11 +135,7 @@ impl Host {
     }
 
     fn names(release: &Release) -> Vec<(MachineName, InstanceName)> {
-        let machines = release.content.machines.iter();
-        let all = machines.flat_map(|(name, machine)| {
-            (1..=machine.instances).map(|n| (name.clone(), InstanceName::of(name, n).expect("a name")))
-        });
-        all.collect()
+        instances(release).expect("names")
     }
 
     fn addresses_for(&mut self, release: &Release) -> Addresses {
@@ -280,13 +276,7 @@ impl Host {
             settings: &settings,
             data: plumb_plan::DataWish::default(),
         };
-        let mut expected = BTreeMap::new();
-        for (machine, instance) in Host::names(&release) {
-            let (boot, _) = boot_spec(&self.name, (&machine, &instance), &wanted, 0).expect("boots");
-            let of = &release.content.machines[&machine];
-            let one = Expected { boot: boot.boot, ready_timeout_ms: of.ready_timeout_ms, watch: of.watch };
-            expected.insert(instance, one);
-        }
+        let expected = expected(&self.name, &wanted).expect("boots");
         let seen = self.vms.iter().map(|(name, vm)| {
             let life = if vm.running { Life::Runs } else { Life::Ended };
             let unready_since_ms = vm.unready_since_ms.filter(|_| vm.running);

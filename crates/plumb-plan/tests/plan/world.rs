@@ -10,7 +10,7 @@ use plumb_model::release::{
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
 use plumb_plan::{
     Addresses, DataWish, Observed, ObservedInstance, Plan, PlanError, PlanKind, Wanted, allocate, boot_spec,
-    plan_up, task_instances,
+    instances, plan_up, task_instances,
 };
 
 pub fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
@@ -59,12 +59,8 @@ pub fn name() -> DeploymentName {
 }
 
 pub fn addresses_for(release: &Release) -> Addresses {
-    let mut names: Vec<InstanceName> = release
-        .content
-        .machines
-        .iter()
-        .flat_map(|(name, machine)| (1..=machine.instances).map(|n| InstanceName::of(name, n).expect("name")))
-        .collect();
+    let mut names: Vec<InstanceName> =
+        instances(release).expect("names").into_iter().map(|(_, instance)| instance).collect();
     names.extend(task_instances(release).expect("names"));
     allocate(&Addresses::new(), &names).expect("addresses")
 }
