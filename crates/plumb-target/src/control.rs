@@ -26,7 +26,7 @@ use crate::socket;
 /// How long a read may block before the thread looks whether it is still wanted.
 const READ_TICK: Duration = Duration::from_millis(250);
 
-/// How long a write to a guest may block. Its messages are tiny; a guest that does not read is stuck.
+/// How long the first question to a guest may block the thread that listens to it alone; a guest that does not read is stuck.
 const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Pause between two tries to connect: short at first, as a start is waited for.
@@ -148,10 +148,10 @@ impl Hub {
     /// Asks every guest how it is. What they answer (memory in use, mostly) is nothing that they would tell by themselves.
     pub fn ask_all(&self) {
         let Ok(line) = encode_line(&HostMessage::Status) else { return };
-        for guest in lock(&self.guests).values_mut() {
-            if let Some(channel) = &mut guest.channel {
+        for guest in lock(&self.guests).values() {
+            if let Some(channel) = &guest.channel {
                 // A channel that is full or gone is seen by its reader; the next round asks again.
-                let _ = channel.write(&line);
+                tell(channel, &line);
             }
         }
     }
@@ -164,7 +164,7 @@ impl Hub {
         // From now on no new connection goes there, even if the guest is slow to say so.
         guest.record.stopping = true;
         guest.record.sequence += 1;
-        let told = guest.channel.as_mut().is_some_and(|channel| channel.write_all(&line).is_ok());
+        let told = guest.channel.as_ref().is_some_and(|channel| tell(channel, &line));
         drop(guests);
         self.changed.notify_all();
         Ok(told)
@@ -177,7 +177,7 @@ impl Hub {
             encode_line(&HostMessage::Check { run, name: check.to_owned() }).map_err(TargetError::Message)?;
         let mut guests = lock(&self.guests);
         let Some(guest) = guests.get_mut(name) else { return Ok(None) };
-        let told = guest.channel.as_mut().is_some_and(|channel| channel.write_all(&line).is_ok());
+        let told = guest.channel.as_ref().is_some_and(|channel| tell(channel, &line));
         if !told {
             return Ok(None);
         }
@@ -212,7 +212,7 @@ impl Hub {
             encode_line(&HostMessage::Freeze { run, volumes, hold_ms }).map_err(TargetError::Message)?;
         let mut guests = lock(&self.guests);
         let Some(guest) = guests.get_mut(name) else { return Ok(None) };
-        let told = guest.channel.as_mut().is_some_and(|channel| channel.write_all(&line).is_ok());
+        let told = guest.channel.as_ref().is_some_and(|channel| tell(channel, &line));
         if told {
             guest.frozen = Some((run, None));
         }
@@ -223,8 +223,8 @@ impl Hub {
     pub fn thaw(&self, name: &str, run: u64) -> Result<bool, TargetError> {
         let line = encode_line(&HostMessage::Thaw { run }).map_err(TargetError::Message)?;
         let mut guests = lock(&self.guests);
-        let channel = guests.get_mut(name).and_then(|guest| guest.channel.as_mut());
-        Ok(channel.is_some_and(|channel| channel.write_all(&line).is_ok()))
+        let channel = guests.get_mut(name).and_then(|guest| guest.channel.as_ref());
+        Ok(channel.is_some_and(|channel| tell(channel, &line)))
     }
 
     /// How far a freeze is, after `limit` at the latest.
@@ -282,6 +282,14 @@ impl Hub {
         drop(guests);
         self.changed.notify_all();
     }
+}
+
+/// Writes a message to a guest. `false` if it has no room for one: then it has left hundreds unread, and nobody waits for it,
+/// because all other guests, and whoever asks about them, would wait, too.
+fn tell(channel: &UnixStream, line: &[u8]) -> bool {
+    use rustix::net::{SendFlags, send};
+    // What is shorter than half of a socket's buffer goes whole or not at all.
+    send(channel, line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok_and(|sent| sent == line.len())
 }
 
 struct Listener {
@@ -386,6 +394,9 @@ impl Listener {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod hostile_tests;
 
 #[cfg(test)]
 mod tests {
