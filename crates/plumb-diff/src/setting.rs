@@ -28,6 +28,11 @@ pub(crate) fn of_set(before: &Side, after: &Side) -> Vec<Change> {
     add("lease", lease(before), lease(after), "lease");
     let failed = |side: &Side| Some(side.content.upgrade.failed_instance.as_str().to_owned());
     add("failed instance", failed(before), failed(after), "upgrade.failed_instance");
+    let twice = |side: &Side| {
+        let said = side.content.upgrade.blue_green;
+        said.map(|said| format!("watched {} ms, kept {} ms", said.watch_ms, said.keep_ms))
+    };
+    add("blue-green", twice(before), twice(after), "upgrade.blue_green");
     let names = |side: &Side| side.machines.keys().map(ToString::to_string).collect::<BTreeSet<_>>();
     for name in names(before).symmetric_difference(&names(after)) {
         let is = |side: &Side| names(side).contains(name).then(|| "there".to_owned());

@@ -65,6 +65,25 @@ pub struct UpgradePolicy {
     /// What follows when an instance does not become ready, or does not stay so.
     #[serde(default, skip_serializing_if = "FailedInstance::is_default")]
     pub failed_instance: FailedInstance,
+    /// The set comes up beside the one before, which is then relieved at once; without, machine by machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blue_green: Option<BlueGreen>,
+}
+
+/// Both sets run, and the published ports lead from one to the other at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlueGreen {
+    /// How long the new set has to stay ready after the ports lead to it, milliseconds; otherwise they lead back.
+    pub watch_ms: u64,
+    /// How long the old set runs on after that, milliseconds: the way back to it starts nothing.
+    pub keep_ms: u64,
+}
+
+impl Default for BlueGreen {
+    fn default() -> Self {
+        BlueGreen { watch_ms: 0, keep_ms: 10 * 60_000 }
+    }
 }
 
 impl UpgradePolicy {

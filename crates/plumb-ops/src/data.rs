@@ -286,6 +286,7 @@ impl Plumb<'_> {
             timings: Vec::new(),
             exceeds: Default::default(),
             stops_ms: Default::default(),
+            kept: None,
         };
         if !dry_run {
             self.execute(&mut locked, &plan)?;
@@ -352,7 +353,8 @@ impl Plumb<'_> {
 /// Volumes of a release's instances, and how they are kept from changing.
 pub(crate) fn declared(release: &Release) -> Result<BTreeMap<InstanceVolume, Quiesce>, OpsError> {
     let mut all = BTreeMap::new();
-    for (machine, instance) in plumb_plan::instances(release)? {
+    // What has a volume is there once, on either side.
+    for (machine, instance) in plumb_plan::instances(release, plumb_plan::Side::Blue)? {
         let volumes = &release.content.machines[&machine].volumes;
         all.extend(volumes.iter().map(|(volume, declared)| {
             (InstanceVolume { instance: instance.clone(), volume: volume.clone() }, declared.snapshot)

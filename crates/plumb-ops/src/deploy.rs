@@ -1,6 +1,7 @@
 //! `up`, `upgrade`, `rollback`, `down`: observe, plan, journal, execute; and go back when a release is not healthy.
 
 mod failure;
+mod kept;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,9 @@ use plumb_model::{DeploymentName, InstanceName, SnapshotName};
 use plumb_plan::lease::{Excess, Origin};
 use plumb_plan::{
     Action, Broken, Explanation, InstanceVolume, Observed, ObservedInstance, Plan, PlanKind, Wanted,
-    allocate, carry_out, check, instances, plan_down, plan_up, start_order, task_instances,
+    allocate, carry_out, check, instances, plan_down, plan_up, side_for, start_order, task_instances,
 };
-use plumb_state::{DeploymentRecord, EventKind, PlanStatus, State, StateError};
+use plumb_state::{DeploymentRecord, EventKind, PlanStatus, Serving, State, StateError};
 use plumb_store::LockGuard;
 use plumb_target::{
     Accelerator, InstanceState, InstanceTimings, Local, LocalPaths, Qemu, Target as _, accelerator,
@@ -22,6 +23,7 @@ use serde::Serialize;
 
 use self::failure::Failure;
 pub use self::failure::Stands;
+pub use self::kept::KeptSet;
 use crate::cancel::Cancel;
 use crate::config::{ConfigChange, Opened};
 use crate::data::{Wish, parse_volume, shown_volume};
@@ -61,6 +63,9 @@ pub struct UpOutcome {
     pub exceeds: Vec<Excess>,
     /// When its lease stops it, milliseconds since 1970; without, never.
     pub stops_ms: Option<u64>,
+    /// What served before, and is kept for a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptSet>,
     /// Where the time of each start went.
     #[serde(skip)]
     pub timings: Vec<InstanceTimings>,
@@ -400,6 +405,7 @@ impl Plumb<'_> {
             published: endpoints(release),
             exceeds: self.excess(&locked.state, name, &wanted)?,
             stops_ms: wanted.lease.run_end_ms(),
+            kept: None,
             timings: Vec::new(),
         };
         if dry_run {
@@ -410,6 +416,7 @@ impl Plumb<'_> {
         match result {
             Ok(()) => {
                 outcome.timings = timings(&locked, &plan)?;
+                outcome.kept = self.kept_set(&locked.state, name, Some(&outcome.release))?;
                 Ok(outcome)
             }
             Err(broken) => {
@@ -437,11 +444,14 @@ impl Plumb<'_> {
         wish: &Wish,
     ) -> Result<Planned, OpsError> {
         let observed = self.observed(locked)?;
-        let mut wanted: Vec<InstanceName> = instances(release)?.into_iter().map(|(_, name)| name).collect();
+        let side = side_for(&observed, release, settings.configuration.map(|one| one.number));
+        let mut wanted: Vec<InstanceName> =
+            instances(release, side)?.into_iter().map(|(_, name)| name).collect();
         wanted.extend(task_instances(release)?);
         let addresses = allocate(&locked.state.addresses(&locked.name)?, &wanted)?;
         let parent = locked.state.last_plan(&locked.name)?.map(|record| record.plan);
-        let wanted = Wanted { release, kind, addresses: &addresses, settings, data: wish.borrowed() };
+        let addresses = &addresses;
+        let wanted = Wanted { release, kind, side, addresses, settings, data: wish.borrowed() };
         let plan = plan_up(&locked.name, &observed, &wanted, parent.as_ref())?;
         let broken = check(&plan, &observed, Some(release));
         if !broken.is_empty() {
@@ -512,7 +522,9 @@ impl Plumb<'_> {
             guests.extend(seen.guest.filter(|_| running).map(|guest| (InstanceName::clone(&name), guest)));
             instances.insert(name, ObservedInstance { machine, running, ready, boot });
         }
-        let mut observed = Observed { instances, current, fence, ..Observed::default() };
+        let Serving { side, kept } = locked.state.serving(&locked.name)?;
+        let config = locked.state.configured(&locked.name)?.current;
+        let mut observed = Observed { instances, current, config, side, kept, fence, ..Observed::default() };
         self.observe_data(locked, &mut observed, &guests)?;
         Ok(observed)
     }

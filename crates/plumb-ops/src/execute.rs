@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use plumb_guest_proto::{Event, InstanceSpec, ServiceState, task_check};
 use plumb_model::{InstanceName, MachineName, TaskName, VolumeName};
 use plumb_plan::{Action, BootSpec, Hands, Plan, Published};
-use plumb_state::StepStatus;
+use plumb_state::{Running, StepStatus};
 use plumb_target::{
     Checked, ImagePaths, ObservedInstance, Publication, Readiness, StartInstance, Target as _, TargetError,
     VolumeDisk,
@@ -110,12 +110,13 @@ impl Executor<'_, '_> {
                 self.locked.target.remove_instance(instance.as_str())?;
                 self.tell(instance, InstanceStep::Removed);
             }
-            Action::Commit { number, config } => {
-                self.locked.state.set_running(&self.locked.name, *number, *config)?;
+            Action::Commit { number, config, side, other } => {
+                let running = Running { number: *number, config: *config, side: *side, other: *other };
+                self.locked.state.set_running(&self.locked.name, running, clock::now_ms())?;
             }
             Action::Teardown => {
                 self.locked.target.teardown(STOP_GRACE)?;
-                self.locked.state.set_current(&self.locked.name, None)?;
+                self.locked.state.set_down(&self.locked.name)?;
             }
         }
         Ok(())

@@ -67,7 +67,9 @@ pub use config::{
 };
 pub use content::error::ContentError;
 pub use data::error::DataError;
-pub use deploy::{DataChoice, DownOutcome, Endpoint, KeptVolume, Stands, Start, UpOptions, UpOutcome};
+pub use deploy::{
+    DataChoice, DownOutcome, Endpoint, KeptSet, KeptVolume, Stands, Start, UpOptions, UpOutcome,
+};
 pub use diff::Compared;
 pub use doctor::{Doctor, Finding};
 pub use error::OpsError;
@@ -91,8 +93,8 @@ pub use plumb_image::usage::How;
 pub use plumb_model::release::{Quiesce, WhenLate};
 pub use plumb_plan::lease::{Counted, Excess, Quota};
 pub use plumb_plan::{
-    Effect, EffectCause, Explanation, FailureEffect, HeldVolume, Hold, InstanceVolume, Irreversible, Outage,
-    PlanKind, RestoreEffect, SnapshotEffect, VolumeEffect, What,
+    Beside, Effect, EffectCause, Explanation, FailureEffect, HeldVolume, Hold, InstanceVolume, Irreversible,
+    Outage, PlanKind, RestoreEffect, SnapshotEffect, VolumeEffect, What,
 };
 pub use plumb_remote::Environment;
 pub use plumb_search::advisory::{Form as FeedForm, Urgency};

@@ -1,6 +1,6 @@
 //! `ps`, `logs`, `console`: what is there, from the target itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,13 @@ use plumb_model::release::Release;
 use plumb_model::{DeploymentName, InstanceName, MachineName};
 use plumb_plan::lease::Life;
 use plumb_plan::{OnFailure, PlanKind, Wanted, boot_spec};
-use plumb_state::{DeploymentRecord, PlanRecord, PlanStatus, State};
+use plumb_state::{DeploymentRecord, PlanRecord, PlanStatus, Serving, State};
 use plumb_target::{InstanceState, Local, ObservedInstance, Target as _};
 use serde::Serialize;
 
 pub use plumb_target::LogLine;
 
+use crate::deploy::KeptSet;
 use crate::error::{OpsError, io};
 use crate::{Plumb, clock};
 
@@ -49,6 +50,9 @@ pub struct DeploymentView {
     pub configuration: Option<u64>,
     /// Another configuration that is set, and not applied.
     pub configuration_wanted: Option<u64>,
+    /// What served before, and is kept for a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptSet>,
     /// What its owner should know: an interrupted or failed plan.
     pub note: Option<String>,
     /// Its instances.
@@ -72,6 +76,9 @@ pub struct InstanceView {
     pub address: Option<String>,
     /// Milliseconds since it was started.
     pub uptime_ms: Option<u64>,
+    /// It is of the set that served before, and is kept until then: milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_until_ms: Option<u64>,
     /// Memory in use inside, KiB.
     pub memory_used_kib: Option<u64>,
     /// Memory it has, KiB.
@@ -130,6 +137,7 @@ impl Plumb<'_> {
                 lease: self.lease_view(state, record, life)?,
                 configuration,
                 configuration_wanted,
+                kept: self.kept_set(state, &record.name, record.current.as_ref())?,
                 note: self.note(state, record)?,
                 instances: Vec::new(),
             });
@@ -141,6 +149,7 @@ impl Plumb<'_> {
         self.remember_measured(record.name.as_str(), &seen);
         let release = record.current.as_ref().map(|name| self.read_release(name)).transpose()?;
         let addresses = state.addresses(&record.name)?;
+        let serving = state.serving(&record.name)?;
         let mut instances: BTreeMap<String, InstanceView> = BTreeMap::new();
         for instance in &seen {
             let mut view = instance_view(instance);
@@ -152,8 +161,10 @@ impl Plumb<'_> {
             let told = self.configuration(state, &record.name, configuration)?;
             let told = self.fit(&record.name, release, told.as_ref()).unwrap_or_default();
             let data = plumb_plan::DataWish::default();
-            let wanted = Wanted { release, kind: PlanKind::Up, addresses: &addresses, settings: &told, data };
+            let (kind, side, addresses) = (PlanKind::Up, serving.side, &addresses);
+            let wanted = Wanted { release, kind, side, addresses, settings: &told, data };
             complete(&wanted, record, &seen, &mut instances)?;
+            mark_kept(&wanted, serving, &mut instances)?;
         }
         // The keeper knows better than the release: a test that was kept has other ports.
         if let Some(published) = target.keeper_status().map(|status| status.published) {
@@ -164,15 +175,7 @@ impl Plumb<'_> {
             }
         }
         let instances: Vec<InstanceView> = instances.into_values().collect();
-        let overall = if instances.is_empty() {
-            "down"
-        } else if instances.iter().all(|instance| instance.state == READY) {
-            READY
-        } else if instances.iter().all(|instance| instance.pid.is_none()) {
-            "stopped"
-        } else {
-            "not ready"
-        };
+        let overall = overall(&instances);
         Ok(DeploymentView {
             name: record.name.clone(),
             app: record.app.to_string(),
@@ -182,6 +185,7 @@ impl Plumb<'_> {
             lease: self.lease_view(state, record, life)?,
             configuration,
             configuration_wanted,
+            kept: self.kept_set(state, &record.name, record.current.as_ref())?,
             note: self.note(state, record)?,
             instances,
         })
@@ -363,6 +367,7 @@ fn instance_view(instance: &ObservedInstance) -> InstanceView {
         release: instance.release.clone(),
         pid: instance.pid,
         address: None,
+        kept_until_ms: None,
         uptime_ms: running.then(|| clock::now_ms().saturating_sub(instance.started_unix_ms)),
         memory_used_kib: live
             .as_ref()
@@ -382,22 +387,49 @@ fn complete(
     instances: &mut BTreeMap<String, InstanceView>,
 ) -> Result<(), OpsError> {
     let release = wanted.release;
-    for (machine, entry) in &release.content.machines {
-        for number in 1..=entry.instances {
-            let name = InstanceName::of(machine, number).map_err(plumb_plan::PlanError::Name)?;
-            let view = instances.entry(name.to_string()).or_insert_with(|| missing(&name, machine, release));
-            view.ports =
-                entry.publish.iter().map(|port| format!("{}->{}", port.host_port, port.guest_port)).collect();
-            let Some(observed) = seen.iter().find(|observed| observed.name == name.as_str()) else {
-                continue;
-            };
-            let boot = boot_spec(&record.name, (machine, &name), wanted, 0);
-            if boot.is_ok_and(|(boot, _)| boot.boot.to_string() == observed.label) {
-                view.release = release.name().to_string();
-            }
+    for (machine, name) in plumb_plan::instances(release, wanted.side)? {
+        let entry = &release.content.machines[&machine];
+        let view = instances.entry(name.to_string()).or_insert_with(|| missing(&name, &machine, release));
+        view.ports =
+            entry.publish.iter().map(|port| format!("{}->{}", port.host_port, port.guest_port)).collect();
+        let Some(observed) = seen.iter().find(|observed| observed.name == name.as_str()) else {
+            continue;
+        };
+        let boot = boot_spec(&record.name, (&machine, &name), wanted, 0);
+        if boot.is_ok_and(|(boot, _)| boot.boot.to_string() == observed.label) {
+            view.release = release.name().to_string();
         }
     }
     Ok(())
+}
+
+/// Those that ran before and are kept for a time.
+fn mark_kept(
+    wanted: &Wanted<'_>,
+    serving: Serving,
+    instances: &mut BTreeMap<String, InstanceView>,
+) -> Result<(), OpsError> {
+    let Some(kept) = serving.kept else { return Ok(()) };
+    let names = plumb_plan::instances(wanted.release, wanted.side)?;
+    let names: BTreeSet<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+    for (_, view) in instances.iter_mut().filter(|(name, _)| !names.contains(name.as_str())) {
+        view.kept_until_ms = Some(kept.until_ms);
+    }
+    Ok(())
+}
+
+/// How a deployment is, by its instances that serve.
+fn overall(instances: &[InstanceView]) -> &'static str {
+    let mut serving = instances.iter().filter(|view| view.kept_until_ms.is_none()).peekable();
+    if serving.peek().is_none() {
+        "down"
+    } else if serving.clone().all(|view| view.state == READY) {
+        READY
+    } else if serving.all(|view| view.pid.is_none()) {
+        "stopped"
+    } else {
+        "not ready"
+    }
 }
 
 fn missing(name: &InstanceName, machine: &MachineName, release: &Release) -> InstanceView {
@@ -409,6 +441,7 @@ fn missing(name: &InstanceName, machine: &MachineName, release: &Release) -> Ins
         pid: None,
         address: None,
         uptime_ms: None,
+        kept_until_ms: None,
         memory_used_kib: None,
         memory_total_kib: None,
         services: Vec::new(),

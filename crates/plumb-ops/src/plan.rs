@@ -3,7 +3,9 @@
 use plumb_model::config::Settings;
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{AppName, InstanceName, SnapshotName};
-use plumb_plan::{Action, Explanation, HeldVolume, Hold, InstanceVolume, Known, Observed, Plan, explain};
+use plumb_plan::{
+    Action, Explanation, HeldVolume, Hold, InstanceVolume, Known, Observed, OtherSet, Plan, Side, explain,
+};
 use plumb_state::StateError;
 
 use crate::Plumb;
@@ -102,9 +104,19 @@ pub(crate) fn describe(plan: &Plan) -> Vec<String> {
                 format!("look for {for_ms} ms whether {} stay ready", names.join(", "))
             }
             Action::Remove { instance } => format!("remove {instance}"),
-            Action::Commit { number, config: None } => format!("commit release {number}"),
-            Action::Commit { number, config: Some(config) } => {
-                format!("commit release {number} with configuration {config}")
+            Action::Commit { number, config, side, other } => {
+                let config = config.map(|config| format!(" with configuration {config}")).unwrap_or_default();
+                let side = match side {
+                    Side::Blue => "",
+                    Side::Green => ", green",
+                };
+                let other = match other {
+                    OtherSet::Gone | OtherSet::Unchanged => String::new(),
+                    OtherSet::Kept { release, for_ms } => {
+                        format!(", and keep release {release} for {for_ms} ms")
+                    }
+                };
+                format!("commit release {number}{config}{side}{other}")
             }
             Action::Teardown => "take the network away".to_owned(),
         })

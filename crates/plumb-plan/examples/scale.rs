@@ -8,7 +8,7 @@ use plumb_model::config::Settings;
 use plumb_model::release::{Content, Release, ReleaseMachine, Rolling, Watch};
 use plumb_model::{DeploymentName, Digest, Document as _, InstanceName, MachineName};
 use plumb_plan::{
-    Addresses, Observed, ObservedInstance, PlanKind, Wanted, allocate, boot_spec, check, plan_up,
+    Addresses, Observed, ObservedInstance, PlanKind, Side, Wanted, allocate, boot_spec, check, plan_up,
 };
 
 fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
@@ -83,6 +83,7 @@ fn main() {
     });
     let addresses = allocate(&Addresses::new(), &names.collect::<Vec<_>>()).expect("addresses");
     let of = |release| Wanted {
+        side: Side::Blue,
         release,
         kind: PlanKind::Upgrade,
         addresses: &addresses,

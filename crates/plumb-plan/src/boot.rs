@@ -10,11 +10,12 @@ use std::net::Ipv4Addr;
 
 use plumb_guest_proto::{FORMAT, InstanceSpec, Interface, Peer, VolumeAttachment};
 use plumb_model::config::ConfigName;
-use plumb_model::release::{Release, ReleaseMachine, ReleaseName};
+use plumb_model::release::{ReleaseMachine, ReleaseName};
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName, VolumeName};
 use serde::{Deserialize, Serialize};
 
 use crate::planner::{PlanError, Wanted};
+use crate::side::instances;
 
 /// Address of every instance of a deployment on its private network.
 pub type Addresses = BTreeMap<InstanceName, Ipv4Addr>;
@@ -79,20 +80,6 @@ pub fn mac_address(deployment: &DeploymentName, instance: &InstanceName) -> Stri
     format!("52:54:00:{:02x}:{:02x}:{:02x}", bytes[0], bytes[1], bytes[2])
 }
 
-/// All instances of a release, machine by machine.
-///
-/// # Errors
-/// [`PlanError::Name`] if one has no name.
-pub fn instances(release: &Release) -> Result<Vec<(MachineName, InstanceName)>, PlanError> {
-    let mut all = Vec::new();
-    for (name, machine) in &release.content.machines {
-        for number in 1..=machine.instances {
-            all.push((name.clone(), InstanceName::of(name, number).map_err(PlanError::Name)?));
-        }
-    }
-    Ok(all)
-}
-
 /// What to start for `instance`, and what to tell its guest. Whether a volume holds a file system already is a fact that
 /// only the target knows; it fills that in.
 ///
@@ -105,7 +92,7 @@ pub fn boot_spec(
     generation: u64,
 ) -> Result<(BootSpec, InstanceSpec), PlanError> {
     let (machine_name, name) = instance;
-    let Wanted { release, addresses, settings, .. } = *wanted;
+    let Wanted { release, settings, .. } = *wanted;
     let machine = release
         .content
         .machines
@@ -120,11 +107,11 @@ pub fn boot_spec(
         generation: 0,
         interfaces: vec![Interface {
             mac: mac_address(deployment, name),
-            address: address_of(addresses, name)?,
+            address: address_of(wanted.addresses, name)?,
             prefix: 24,
             gateway: None,
         }],
-        peers: peers(release, machine_name, machine, addresses)?,
+        peers: peers(wanted, machine_name, machine)?,
         volumes: Vec::new(),
         idle: false,
         config: told(machine, &settings.values).map(|(name, text)| (name.to_string(), text)).collect(),
@@ -182,15 +169,14 @@ fn serial(volume: &VolumeName) -> String {
 
 /// A machine knows itself and what it needs, nothing else: so that scaling one machine restarts only those that need it.
 fn peers(
-    release: &Release,
+    wanted: &Wanted<'_>,
     machine_name: &MachineName,
     machine: &ReleaseMachine,
-    addresses: &Addresses,
 ) -> Result<Vec<Peer>, PlanError> {
     let mut peers = Vec::new();
-    for (other, instance) in instances(release)? {
+    for (other, instance) in instances(wanted.release, wanted.side)? {
         if other == *machine_name || machine.needs.contains(&other) {
-            let address = address_of(addresses, &instance)?;
+            let address = address_of(wanted.addresses, &instance)?;
             peers.push(Peer { names: vec![instance.to_string(), other.to_string()], address });
         }
     }

@@ -10,6 +10,7 @@ use plumb_model::{InstanceName, MachineName, SnapshotName};
 use crate::carry::machine_of;
 use crate::document::{Action, Plan, PlanKind};
 use crate::planner::Observed;
+use crate::side::{OtherSet, Side, instances, is_twice, serves};
 
 /// A promise that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Violation {
     NotKept(InstanceName),
     /// A snapshot goes that has a name of its own, or that this plan needs or made.
     PrunedNeeded(SnapshotName),
+    /// A port leads to both sets at once, or to an instance of the one that is not to serve.
+    BothSetsPublished,
     /// The release was committed before all of its instances were ready, or never.
     WrongCommit,
 }
@@ -49,16 +52,19 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
         simulation.is_about_data = until.is_some_and(|until| at < until);
         simulation.act(action);
     }
+    let other = plan.sides().map_or(OtherSet::Gone, |(_, other)| other);
+    let kept = simulation.kept(other);
     let mut violations = simulation.violations;
     violations.extend(data::check(plan, observed, release));
-    // A repair leaves alone what it is not about: one that comes back another time is no mistake of it.
-    if plan.kind == PlanKind::Repair || leaves_the_rest(plan) {
+    // It leaves alone what it is not about: one that comes back another time is no mistake of it.
+    if is_partial(plan) || leaves_the_rest(plan) {
         return violations;
     }
     if simulation.committed != release.is_some() {
         violations.push(Violation::WrongCommit);
     }
-    violations.extend(wrong_at_end(&simulation.running, release));
+    let running = simulation.running.difference(&kept).cloned().collect();
+    violations.extend(wrong_at_end(&running, release.map(|release| (release, simulation.side))));
     violations
 }
 
@@ -66,6 +72,8 @@ pub fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec
 struct Simulation<'s> {
     observed: &'s Observed,
     release: Option<&'s Release>,
+    /// The set that is to serve.
+    side: Side,
     running: BTreeSet<InstanceName>,
     ready: BTreeSet<InstanceName>,
     published: BTreeSet<InstanceName>,
@@ -80,22 +88,29 @@ impl<'s> Simulation<'s> {
     fn new(plan: &Plan, observed: &'s Observed, release: Option<&'s Release>) -> Self {
         let all = observed.instances.iter().filter(|(_, instance)| instance.running);
         let running: BTreeSet<InstanceName> = all.clone().map(|(name, _)| name.clone()).collect();
+        let side = plan.sides().map_or(observed.side, |(side, _)| side);
         let publishes = |name: &&InstanceName| {
             let machine = &observed.instances[*name].machine;
             let machine = release.and_then(|release| release.content.machines.get(machine));
-            machine.is_none_or(|machine| !machine.publish.is_empty())
+            serves(observed, name) && machine.is_none_or(|machine| !machine.publish.is_empty())
         };
-        let mut away =
-            Away { release, instances: BTreeSet::new(), unready: BTreeSet::new(), failed: BTreeMap::new() };
+        let mut away = Away {
+            release,
+            side,
+            instances: BTreeSet::new(),
+            unready: BTreeSet::new(),
+            failed: BTreeMap::new(),
+        };
         let unready = all.filter(|(name, instance)| !instance.ready && away.wanted(name).is_some());
         let unready: BTreeSet<InstanceName> = unready.map(|(name, _)| name.clone()).collect();
         away.unready = unready;
         Simulation {
             observed,
             release,
+            side,
             published: running.iter().filter(publishes).cloned().collect(),
             // A repair does not wait for what it is not about.
-            ready: if plan.kind == PlanKind::Repair { running.clone() } else { BTreeSet::new() },
+            ready: if is_partial(plan) { running.clone() } else { BTreeSet::new() },
             running,
             away,
             committed: false,
@@ -118,6 +133,16 @@ impl<'s> Simulation<'s> {
             }
             Action::Ports { published } => {
                 self.published = published.values().flat_map(|all| all.instances.iter().cloned()).collect();
+                let all = published
+                    .iter()
+                    .flat_map(|(machine, all)| all.instances.iter().map(move |one| (machine, one)));
+                let sides = all
+                    .filter(|(machine, _)| self.is_twice(machine))
+                    .map(|(_, one)| Side::of(one) == self.side);
+                let sides: BTreeSet<bool> = sides.collect();
+                if sides.len() > 1 {
+                    self.violations.push(Violation::BothSetsPublished);
+                }
                 for instance in &self.published {
                     let old = self.observed.instances.get(instance).is_some_and(|old| old.running);
                     if !self.running.contains(instance) || (!self.ready.contains(instance) && !old) {
@@ -125,8 +150,12 @@ impl<'s> Simulation<'s> {
                     }
                 }
             }
-            Action::Commit { .. } => {
-                self.committed = self.running.is_subset(&self.ready) || self.release.is_none();
+            Action::Commit { other, .. } => {
+                let other = *other;
+                let others = self.kept(other);
+                self.committed =
+                    self.running.iter().all(|name| self.ready.contains(name) || others.contains(name))
+                        || self.release.is_none();
             }
             Action::Task { instance, .. } => {
                 if !self.ready.contains(instance) || !is_for_tasks(instance) {
@@ -144,11 +173,29 @@ impl<'s> Simulation<'s> {
         }
     }
 
+    fn is_twice(&self, machine: &MachineName) -> bool {
+        self.release.and_then(|release| release.content.machines.get(machine)).is_some_and(is_twice)
+    }
+
+    /// What runs on at the end although the release does not have it.
+    fn kept(&self, other: OtherSet) -> BTreeSet<InstanceName> {
+        let was_there = |name: &&InstanceName| match other {
+            OtherSet::Gone => false,
+            OtherSet::Kept { .. } => self.side != self.observed.side && serves(self.observed, name),
+            OtherSet::Unchanged => !serves(self.observed, name),
+        };
+        let mut kept: BTreeSet<InstanceName> = self.running.iter().filter(was_there).cloned().collect();
+        let wanted = self.release.and_then(|release| instances(release, self.side).ok()).unwrap_or_default();
+        kept.retain(|name| !wanted.iter().any(|(_, other)| other == name));
+        kept
+    }
+
     fn stop(&mut self, instance: &InstanceName) {
         if self.published.contains(instance) {
             self.violations.push(Violation::StoppedWhilePublished(instance.clone()));
         }
-        if self.running.remove(instance) && !self.is_about_data {
+        // Who serves nobody is missed by nobody.
+        if self.running.remove(instance) && !self.is_about_data && serves(self.observed, instance) {
             self.violations.extend(self.away.stopped(instance).map(Violation::TooManyAway));
         }
         self.ready.remove(instance);
@@ -174,6 +221,11 @@ fn data_is_done(plan: &Plan) -> Option<usize> {
     plan.actions.iter().rposition(is_data)
 }
 
+/// A plan that is about some instances, and leaves the others as they are.
+fn is_partial(plan: &Plan) -> bool {
+    matches!(plan.kind, PlanKind::Repair | PlanKind::Relieve)
+}
+
 /// A plan that only copies or replaces data leaves what runs as it was.
 fn leaves_the_rest(plan: &Plan) -> bool {
     let touches = plan.actions.iter().any(|action| matches!(action, Action::Network | Action::Teardown));
@@ -183,6 +235,7 @@ fn leaves_the_rest(plan: &Plan) -> bool {
 /// Instances that serve nobody.
 struct Away<'r> {
     release: Option<&'r Release>,
+    side: Side,
     /// They were stopped, and are wanted again.
     instances: BTreeSet<InstanceName>,
     /// They ran before, and were not ready.
@@ -197,7 +250,7 @@ impl<'r> Away<'r> {
         let (name, number) = instance.as_str().rsplit_once('-')?;
         let mut machines = self.release?.content.machines.iter();
         let (name, machine) = machines.find(|(other, _)| other.as_str() == name)?;
-        (1..=machine.instances).contains(&number.parse().ok()?).then_some((name, machine))
+        self.side.numbers(machine).contains(&number.parse().ok()?).then_some((name, machine))
     }
 
     /// The plan goes on without the instance if so many of its machine have failed.
@@ -231,9 +284,9 @@ fn is_for_tasks(instance: &InstanceName) -> bool {
     instance.as_str().ends_with("-0")
 }
 
-fn wrong_at_end(running: &BTreeSet<InstanceName>, release: Option<&Release>) -> Vec<Violation> {
+fn wrong_at_end(running: &BTreeSet<InstanceName>, release: Option<(&Release, Side)>) -> Vec<Violation> {
     let wanted: BTreeSet<InstanceName> = release
-        .and_then(|release| crate::boot::instances(release).ok())
+        .and_then(|(release, side)| instances(release, side).ok())
         .into_iter()
         .flatten()
         .map(|(_, instance)| instance)

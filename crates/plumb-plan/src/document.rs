@@ -11,6 +11,7 @@ use plumb_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::boot::{Addresses, BootSpec};
+use crate::side::{OtherSet, Side};
 use crate::snapshot::{HeldVolume, InstanceVolume, SnapshotReason};
 
 /// What a plan is for.
@@ -29,6 +30,8 @@ pub enum PlanKind {
     Return,
     /// What is missing or not well, and nothing else.
     Repair,
+    /// The set that served before goes, and nothing else.
+    Relieve,
     /// Stop everything.
     Down,
     /// Copy the data, and change nothing else.
@@ -149,6 +152,12 @@ pub enum Action {
         /// The configuration; none if nothing was ever set.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         config: Option<u64>,
+        /// The set that serves.
+        #[serde(default, skip_serializing_if = "Side::is_blue")]
+        side: Side,
+        /// What becomes of the other one.
+        #[serde(default, skip_serializing_if = "OtherSet::is_gone")]
+        other: OtherSet,
     },
     /// Take the network and everything else of the deployment away, except its volumes.
     Teardown,
@@ -216,6 +225,15 @@ impl Plan {
             _ => None,
         });
         starts.collect()
+    }
+
+    /// The set that serves when it is through, and what becomes of the other one; `None` if it changes nothing of that.
+    #[must_use]
+    pub fn sides(&self) -> Option<(Side, OtherSet)> {
+        self.actions.iter().find_map(|action| match action {
+            Action::Commit { side, other, .. } => Some((*side, *other)),
+            _ => None,
+        })
     }
 
     /// What follows if a step fails, unless the plan goes on without its instance; `None` is what is done before the first one.

@@ -14,6 +14,7 @@ use crate::carry::machine_of;
 use crate::document::{Action, OnFailure, Plan, PlanKind};
 use crate::order::start_order;
 use crate::planner::Observed;
+use crate::side::{OtherSet, Side, is_twice, serves};
 use crate::snapshot::{HeldVolume, Hold, InstanceVolume, SnapshotReason};
 
 /// A plan in the words of who decides about it.
@@ -50,12 +51,30 @@ pub struct Explanation {
     pub pruned: Vec<SnapshotName>,
     /// What follows when a step fails.
     pub failure: FailureEffect,
+    /// The set that comes up beside the one that serves, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
     /// What no other plan takes back.
     pub irreversible: Vec<Irreversible>,
     /// Which machine comes before which.
     pub order: Vec<Order>,
     /// Longest time that all waiting together takes, milliseconds; then the plan has failed.
     pub at_most_ms: u64,
+}
+
+/// Two sets run, and the ports lead from one to the other at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Beside {
+    /// The set that will serve.
+    pub side: Side,
+    /// Memory that both take together while both run, MiB.
+    pub memory_mib: u64,
+    /// How long the new set is looked at before the old one is given up, milliseconds.
+    pub watch_ms: u64,
+    /// How long the old set runs on after that, milliseconds.
+    pub keep_ms: u64,
+    /// Machines that are there once, for their data, and are replaced in place.
+    pub in_place: Vec<MachineName>,
 }
 
 /// What follows when a step fails.
@@ -102,6 +121,8 @@ pub enum What {
     IsReplaced,
     /// It is stopped, and does not come back.
     Goes,
+    /// It runs on for a time and serves nobody: the way back to it starts nothing.
+    IsKept,
 }
 
 /// Why something happens to an instance.
@@ -155,6 +176,10 @@ pub enum EffectCause {
     },
     /// It was started in another way than the release before says.
     Otherwise,
+    /// It comes up beside the set that serves, and takes its place.
+    Beside,
+    /// Another set serves in its place.
+    Relieved,
     /// Its volumes are copied while it is stopped.
     Copied,
     /// Other data takes the place of what the set has.
@@ -295,10 +320,50 @@ pub fn explain(plan: &Plan, known: Known<'_>) -> Explanation {
         snapshot: snapshot(plan, known),
         restored: restored(plan, known),
         pruned: pruned(plan),
+        beside: beside(plan, known),
         irreversible,
         order: order(known.after.or(known.before)),
         at_most_ms,
     }
+}
+
+fn beside(plan: &Plan, known: Known<'_>) -> Option<Beside> {
+    let (side, other) = plan.sides()?;
+    let release = known.after?;
+    if known.observed.current.is_none() || side == known.observed.side {
+        return None;
+    }
+    let memory = |release: &Release| -> u64 {
+        let all = release.content.machines.values();
+        all.map(|machine| u64::from(machine.memory_mib) * u64::from(machine.instances)).sum()
+    };
+    let once: u64 = known
+        .before
+        .into_iter()
+        .flat_map(|before| &before.content.machines)
+        .filter(|(name, _)| release.content.machines.get(*name).is_some_and(|machine| !is_twice(machine)))
+        .map(|(_, machine)| u64::from(machine.memory_mib) * u64::from(machine.instances))
+        .sum();
+    let replaced: BTreeSet<&MachineName> = started(plan).into_values().collect();
+    let in_place = release
+        .content
+        .machines
+        .iter()
+        .filter(|(name, machine)| !is_twice(machine) && replaced.contains(name));
+    Some(Beside {
+        side,
+        memory_mib: memory(release) + known.before.map_or(0, memory) - once,
+        watch_ms: release.content.upgrade.blue_green.map_or(0, |policy| policy.watch_ms),
+        keep_ms: if let OtherSet::Kept { for_ms, .. } = other { for_ms } else { 0 },
+        in_place: in_place.map(|(name, _)| name.clone()).collect(),
+    })
+}
+
+/// An instance of the set that does not serve when the plan is through, although its machine goes on in the other one.
+fn is_relieved(plan: &Plan, (instance, machine): (&InstanceName, &MachineName), known: Known<'_>) -> bool {
+    let Some((side, _)) = plan.sides() else { return false };
+    let goes_on = known.after.and_then(|release| release.content.machines.get(machine)).is_some_and(is_twice);
+    goes_on && Side::of(instance) != side
 }
 
 fn failure(plan: &Plan) -> FailureEffect {
@@ -418,15 +483,29 @@ fn effects(plan: &Plan, known: Known<'_>) -> Vec<Effect> {
     let stays = known.observed.instances.iter().filter(|(name, instance)| {
         instance.running && !stopped.contains(name) && !started.contains_key(name)
     });
+    let side = plan.sides().map_or(known.observed.side, |(side, _)| side);
     let mut all: Vec<Effect> = stays
-        .map(|(name, _)| Effect { instance: name.clone(), what: What::Stays, why: Vec::new() })
+        .map(|(name, seen)| {
+            let relieved = is_relieved(plan, (name, &seen.machine), known);
+            let what = if relieved { What::IsKept } else { What::Stays };
+            let why = Vec::from_iter(relieved.then_some(EffectCause::Relieved));
+            Effect { instance: name.clone(), what, why }
+        })
         .collect();
     all.extend(touched.into_iter().map(|instance| {
         let (what, why) = match (stopped.contains(instance), started.get(instance)) {
             (true, Some(machine)) => (What::IsReplaced, reasons(plan, (instance, machine), known)),
+            (false, Some(machine)) if side != known.observed.side && Side::of(instance) == side => {
+                (What::Starts, beside_reasons(machine, known))
+            }
             (false, _) => (What::Starts, vec![start_reason(instance, known)]),
             (true, None) if plan.kind == PlanKind::Down => (What::Goes, vec![EffectCause::Down]),
-            (true, None) => (What::Goes, vec![EffectCause::NotInRelease]),
+            (true, None) => {
+                let machine = known.observed.instances.get(instance).map(|seen| &seen.machine);
+                let relieved = machine.is_some_and(|machine| is_relieved(plan, (instance, machine), known));
+                let why = if relieved { EffectCause::Relieved } else { EffectCause::NotInRelease };
+                (What::Goes, vec![why])
+            }
         };
         Effect { instance: instance.clone(), what, why }
     }));
@@ -447,6 +526,17 @@ fn reasons(
     why
 }
 
+/// Why an instance comes up beside others: what differs from them.
+fn beside_reasons(machine: &MachineName, known: Known<'_>) -> Vec<EffectCause> {
+    if known.before.is_none_or(|release| !release.content.machines.contains_key(machine)) {
+        return vec![EffectCause::New];
+    }
+    let mut why = differences(machine, known);
+    why.retain(|why| *why != EffectCause::Otherwise);
+    why.push(EffectCause::Beside);
+    why
+}
+
 /// Instances that a plan starts, with their machines.
 fn started(plan: &Plan) -> BTreeMap<&InstanceName, &MachineName> {
     let starts = plan.actions.iter().filter_map(|action| match action {
@@ -458,7 +548,8 @@ fn started(plan: &Plan) -> BTreeMap<&InstanceName, &MachineName> {
 
 fn start_reason(instance: &InstanceName, known: Known<'_>) -> EffectCause {
     let had = known.before.is_some_and(|release| {
-        crate::boot::instances(release).is_ok_and(|all| all.iter().any(|(_, other)| other == instance))
+        let all = crate::side::instances(release, known.observed.side);
+        all.is_ok_and(|all| all.iter().any(|(_, other)| other == instance))
     });
     if had { EffectCause::Stopped } else { EffectCause::New }
 }
@@ -546,7 +637,7 @@ fn outages(plan: &Plan, known: Known<'_>) -> Vec<Outage> {
         .observed
         .instances
         .iter()
-        .filter(|(_, instance)| instance.running)
+        .filter(|(name, instance)| instance.running && serves(known.observed, name))
         .map(|(name, _)| name)
         .collect();
     let mut found: BTreeMap<&MachineName, Outage> = BTreeMap::new();
@@ -558,6 +649,9 @@ fn outages(plan: &Plan, known: Known<'_>) -> Vec<Outage> {
             Action::Stop { instance } => {
                 ready.remove(instance);
                 let Some(machine) = machine_of.get(instance) else { continue };
+                if is_relieved(plan, (instance, machine), known) {
+                    continue;
+                }
                 let left = ready.iter().filter(|other| machine_of.get(*other) == Some(machine)).count();
                 let outage =
                     found.entry(machine).or_insert_with(|| new_outage(machine, waits.get(machine), known));
@@ -590,8 +684,12 @@ fn waits(plan: &Plan) -> BTreeMap<&MachineName, u64> {
 }
 
 fn new_outage(machine: &MachineName, wait_ms: Option<&u64>, known: Known<'_>) -> Outage {
-    let instances =
-        known.observed.instances.values().filter(|one| one.running && one.machine == *machine).count();
+    let instances = known
+        .observed
+        .instances
+        .iter()
+        .filter(|(name, one)| one.running && one.machine == *machine && serves(known.observed, name))
+        .count();
     Outage {
         machine: machine.clone(),
         ready_at_least: instances,

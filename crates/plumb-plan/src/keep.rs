@@ -6,8 +6,9 @@ use plumb_model::release::{Repair, Watch};
 use plumb_model::{DeploymentName, Digest, InstanceName};
 use serde::{Deserialize, Serialize};
 
-use crate::boot::{boot_spec, instances};
+use crate::boot::boot_spec;
 use crate::planner::{PlanError, Wanted};
+use crate::side::instances;
 
 /// Pause before the second repair in a row, milliseconds; each further one is twice as long.
 const FIRST_PAUSE_MS: u64 = 10_000;
@@ -38,7 +39,7 @@ pub fn expected(
     wanted: &Wanted<'_>,
 ) -> Result<BTreeMap<InstanceName, Expected>, PlanError> {
     let mut all = BTreeMap::new();
-    for (machine, instance) in instances(wanted.release)? {
+    for (machine, instance) in instances(wanted.release, wanted.side)? {
         let (boot, _) = boot_spec(deployment, (&machine, &instance), wanted, 0)?;
         let of = &wanted.release.content.machines[&machine];
         let one = Expected { boot: boot.boot, ready_timeout_ms: of.ready_timeout_ms, watch: of.watch };

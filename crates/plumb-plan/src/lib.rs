@@ -14,23 +14,25 @@ mod keep;
 pub mod lease;
 mod order;
 mod planner;
+mod side;
 mod snapshot;
 mod task;
 
-pub use boot::{Addresses, BootSpec, allocate, boot_spec, instances, mac_address};
+pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
 pub use carry::{Broken, Hands, LeftBehind, WayBack, carry_out, way_back};
 pub use check::{Violation, check};
 pub use document::{Action, OnFailure, Plan, PlanKind, Published};
 pub use explain::{
-    Effect, EffectCause, Explanation, FailureEffect, Irreversible, Known, Order, Outage, RestoreEffect,
-    SnapshotEffect, TaskEffect, VolumeEffect, What, explain,
+    Beside, Effect, EffectCause, Explanation, FailureEffect, Irreversible, Known, Order, Outage,
+    RestoreEffect, SnapshotEffect, TaskEffect, VolumeEffect, What, explain,
 };
 pub use keep::{Case, Deviation, Expected, Health, Life, Verdict, expected, judge};
 pub use order::{NeedsCycle, start_order};
 pub use planner::{
-    Observed, ObservedInstance, PlanError, Wanted, plan_at_rest, plan_down, plan_repair, plan_snapshot,
-    plan_up,
+    Observed, ObservedInstance, PlanError, Wanted, plan_at_rest, plan_down, plan_relieve, plan_repair,
+    plan_snapshot, plan_up,
 };
+pub use side::{Kept, OtherSet, Side, instances, side_for};
 pub use snapshot::{
     DataWish, HeldVolume, Hold, InstanceVolume, ObservedSnapshot, SnapshotReason, is_given_by_plans,
     snapshot_stops,

@@ -7,10 +7,11 @@ use plumb_model::config::Settings;
 use plumb_model::release::{Quiesce, Release, ReleaseMachine, ReleaseName, SnapshotPolicy, When};
 use plumb_model::{DeploymentName, Digest, Document, InstanceName, MachineName, NameError, SnapshotName};
 
-use crate::boot::{Addresses, BootSpec, boot_spec, instances};
+use crate::boot::{Addresses, BootSpec, boot_spec};
 use crate::document::{Action, Plan, PlanKind, Published};
 use crate::failure::{self, Patience};
 use crate::order::{NeedsCycle, start_order};
+use crate::side::{Kept, OtherSet, Side, instances, is_twice, other_set, serves};
 use crate::snapshot::{self, DataWish, InstanceVolume, ObservedSnapshot, Prologue};
 use crate::task;
 
@@ -21,6 +22,12 @@ pub struct Observed {
     pub instances: BTreeMap<InstanceName, ObservedInstance>,
     /// The release that was committed last.
     pub current: Option<ReleaseName>,
+    /// The configuration that it runs with.
+    pub config: Option<u64>,
+    /// The set that serves.
+    pub side: Side,
+    /// The other set, if it is kept for a time.
+    pub kept: Option<Kept>,
     /// Lowest release number that may follow the current one (its fence).
     pub fence: u64,
     /// The release whose data it is: the current one, or the one that ran last before everything was stopped.
@@ -55,6 +62,8 @@ pub struct Wanted<'a> {
     pub release: &'a Release,
     /// Why.
     pub kind: PlanKind,
+    /// The set that it comes up as; see [`crate::side_for`].
+    pub side: Side,
     /// Addresses of all its instances.
     pub addresses: &'a Addresses,
     /// What its instances are told: its schema with the wanted configuration.
@@ -125,7 +134,7 @@ pub fn plan_up(
     let observed = &without(observed, &before.stopped);
     let mut steps = Steps::new(observed, wanted);
     steps.prologue(&before);
-    let all = instances(release)?;
+    let all = instances(release, wanted.side)?;
     for machine_name in &order {
         steps.tasks(deployment, (machine_name, When::Before), sequence.generation)?;
         let mut boots = Vec::new();
@@ -137,18 +146,21 @@ pub fn plan_up(
     }
     // Machines and instances that the release does not have go last, when nothing needs them any more.
     let wanted_names: BTreeSet<&InstanceName> = all.iter().map(|(_, instance)| instance).collect();
-    steps.serving.values_mut().for_each(|instances| instances.retain(|name| wanted_names.contains(name)));
-    steps.ports();
+    steps.relieve(&wanted_names);
     for machine_name in &order {
         steps.tasks(deployment, (machine_name, When::After), sequence.generation)?;
     }
-    let is_gone = |name: &InstanceName| steps.gone.contains(name) || wanted_names.contains(name);
-    let going = observed.instances.iter().rev().filter(|(name, _)| !is_gone(name));
+    let other = other_set(observed, wanted);
+    let stays = |name: &InstanceName, seen: &ObservedInstance| {
+        wanted_names.contains(name) || (!other.is_gone() && seen.running && serves(observed, name))
+    };
+    let going = observed.instances.iter().rev();
+    let going = going.filter(|(name, seen)| !steps.gone.contains(*name) && !stays(name, seen));
     let going: Vec<Action> = going.flat_map(|(name, instance)| removal(name, instance)).collect();
     steps.actions.extend(going);
     let config = wanted.settings.configuration;
     let stops_from = failure::stops_from(wanted, &steps.actions, &before.stopped);
-    steps.actions.push(Action::Commit { number: release.number, config: config.map(|one| one.number) });
+    steps.commit(other);
     steps.actions.extend(prune(observed, &release.content.snapshots, wanted.data, before.taken.as_ref()));
     Ok(Plan {
         format: Plan::FORMAT,
@@ -180,11 +192,12 @@ pub fn plan_repair(
     let sequence = next_in_sequence(parent);
     let mut steps = Steps::new(observed, wanted);
     steps.again = due;
-    let running = observed.instances.iter().filter(|(name, seen)| seen.running && !due.contains(*name));
+    let serving = observed.instances.iter().filter(|(name, _)| serves(observed, name));
+    let running = serving.filter(|(name, seen)| seen.running && !due.contains(*name));
     let mut there: BTreeSet<&MachineName> = running.map(|(_, seen)| &seen.machine).collect();
     // What does not run serves nobody, and whoever asks is sent to the others at once.
     steps.ports();
-    let all = instances(release)?;
+    let all = instances(release, wanted.side)?;
     let order = start_order(&release.content.machines)?;
     let mut is_needed = false;
     for machine_name in &order {
@@ -208,7 +221,7 @@ pub fn plan_repair(
     }
     steps.ports();
     let config = wanted.settings.configuration;
-    steps.actions.push(Action::Commit { number: release.number, config: config.map(|one| one.number) });
+    steps.commit(OtherSet::Unchanged);
     Ok(Some(Plan {
         format: Plan::FORMAT,
         deployment: deployment.clone(),
@@ -221,6 +234,37 @@ pub fn plan_repair(
         stops_from: Some(0),
         actions: steps.actions,
     }))
+}
+
+/// Takes away what runs beside `release`, which serves, and touches nothing else.
+///
+/// # Errors
+/// [`PlanError::Name`].
+pub fn plan_relieve(
+    deployment: &DeploymentName,
+    observed: &Observed,
+    release: &Release,
+    parent: Option<&Plan>,
+) -> Result<Plan, PlanError> {
+    let sequence = next_in_sequence(parent);
+    let serving = instances(release, observed.side)?;
+    let others = observed.instances.iter().rev();
+    let others = others.filter(|(name, _)| !serving.iter().any(|(_, one)| one == *name));
+    let mut actions: Vec<Action> = others.flat_map(|(name, seen)| removal(name, seen)).collect();
+    let (number, config, side) = (release.number, observed.config, observed.side);
+    actions.push(Action::Commit { number, config, side, other: OtherSet::Gone });
+    Ok(Plan {
+        format: Plan::FORMAT,
+        deployment: deployment.clone(),
+        generation: sequence.generation,
+        parent: sequence.parent,
+        kind: PlanKind::Relieve,
+        from: observed.current.clone(),
+        to: Some(release.name()),
+        config: None,
+        stops_from: Some(0),
+        actions,
+    })
 }
 
 /// Copies the data of a deployment and leaves everything as it is: volumes of instances that run are frozen, whatever they
@@ -373,6 +417,8 @@ struct Steps<'a> {
     again: &'a BTreeSet<InstanceName>,
     actions: Vec<Action>,
     serving: BTreeMap<MachineName, BTreeSet<InstanceName>>,
+    /// Ready to serve, beside those that do.
+    relief: BTreeMap<MachineName, BTreeSet<InstanceName>>,
     /// What the last [`Action::Ports`] said.
     published: Option<BTreeMap<MachineName, BTreeSet<InstanceName>>>,
 }
@@ -381,7 +427,8 @@ impl<'a> Steps<'a> {
     fn new(observed: &'a Observed, wanted: &'a Wanted<'a>) -> Self {
         let Wanted { release, kind, .. } = *wanted;
         let mut serving: BTreeMap<MachineName, BTreeSet<InstanceName>> = BTreeMap::new();
-        for (name, instance) in observed.instances.iter().filter(|(_, instance)| instance.running) {
+        let running = observed.instances.iter().filter(|(name, seen)| seen.running && serves(observed, name));
+        for (name, instance) in running {
             let publishes =
                 release.content.machines.get(&instance.machine).is_some_and(|m| !m.publish.is_empty());
             if publishes {
@@ -390,7 +437,33 @@ impl<'a> Steps<'a> {
         }
         let actions = vec![Action::Network];
         let gone = BTreeSet::new();
-        Steps { observed, release, kind, wanted, gone, again: &NONE, actions, serving, published: None }
+        let (relief, published) = (BTreeMap::new(), None);
+        Steps { observed, release, kind, wanted, gone, again: &NONE, actions, serving, relief, published }
+    }
+
+    /// Whether the machine comes up beside the instances that serve.
+    fn is_beside(&self, machine: &ReleaseMachine) -> bool {
+        self.wanted.side != self.observed.side && is_twice(machine)
+    }
+
+    /// Leads the ports to those that came up beside others, to all of them at once; and to none that is not wanted. Then looks
+    /// for a time whether they stay ready.
+    fn relieve(&mut self, wanted: &BTreeSet<&InstanceName>) {
+        for (machine, instances) in std::mem::take(&mut self.relief) {
+            self.serving.entry(machine).or_default().extend(instances);
+        }
+        self.serving.values_mut().for_each(|instances| instances.retain(|name| wanted.contains(name)));
+        self.ports();
+        let policy = self.release.content.upgrade.blue_green.filter(|policy| policy.watch_ms > 0);
+        let Some(policy) = policy.filter(|_| self.wanted.side != self.observed.side) else { return };
+        let instances = wanted.iter().map(|name| (*name).clone()).collect();
+        self.actions.push(Action::Settle { instances, for_ms: policy.watch_ms, may_fail: 0 });
+    }
+
+    fn commit(&mut self, other: OtherSet) {
+        let config = self.wanted.settings.configuration.map(|one| one.number);
+        let (number, side) = (self.release.number, self.wanted.side);
+        self.actions.push(Action::Commit { number, config, side, other });
     }
 
     /// Carries out the tasks of a machine that are due at this time.
@@ -459,7 +532,14 @@ impl<'a> Steps<'a> {
                 && !self.grows(&boot.instance, machine)
         };
         let (kept, changed): (Vec<_>, Vec<_>) = boots.iter().partition(|(boot, _)| runs(boot) && equal(boot));
-        let (mut replaced, fresh): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(boot, _)| runs(boot));
+        let (mut replaced, mut fresh): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|(boot, _)| runs(boot));
+        if self.is_beside(machine) {
+            // They serve nobody, and nobody waits for one after the other.
+            let stops = replaced.iter().map(|(boot, _)| Action::Stop { instance: boot.instance.clone() });
+            self.actions.extend(stops);
+            fresh.append(&mut replaced);
+        }
         // Who serves nobody goes first: of a quorum no more are away than must be.
         replaced.sort_by_key(|(boot, _)| before(boot).is_some_and(|instance| instance.ready));
         let patience = Patience::of(self.wanted, machine);
@@ -545,7 +625,8 @@ impl<'a> Steps<'a> {
         let timeout_ms = machine.ready_timeout_ms;
         self.actions.push(Action::AwaitReady { instance: boot.instance.clone(), timeout_ms, may_fail });
         if !machine.publish.is_empty() {
-            self.serving.entry(boot.machine.clone()).or_default().insert(boot.instance.clone());
+            let ready = if self.is_beside(machine) { &mut self.relief } else { &mut self.serving };
+            ready.entry(boot.machine.clone()).or_default().insert(boot.instance.clone());
         }
     }
 }

@@ -139,32 +139,6 @@ impl State {
         Ok(())
     }
 
-    /// Records which release runs with which configuration. Another one than before is then the wanted one, too; with the
-    /// same one, what was set meanwhile stays wanted.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn set_running(
-        &mut self,
-        name: &DeploymentName,
-        number: u64,
-        config: Option<u64>,
-    ) -> Result<(), StateError> {
-        self.transaction(|database| {
-            database.execute(
-                "UPDATE deployment SET current = $2 WHERE name = $1",
-                &[name.as_str().into(), number.into()],
-            )?;
-            database.execute(
-                "INSERT INTO configured (deployment, wanted, current) VALUES ($1, $2, $2)
-                 ON CONFLICT (deployment) DO UPDATE SET current = $2, wanted =
-                 CASE WHEN configured.current IS NOT DISTINCT FROM $2 THEN configured.wanted ELSE $2 END",
-                &[name.as_str().into(), config.into()],
-            )?;
-            Ok(())
-        })
-    }
-
     /// The pairs of release and configuration that a deployment has run healthily, latest first.
     ///
     /// # Errors

@@ -27,7 +27,14 @@ const TABLES: &[Table] = &[
     Table {
         name: "deployment",
         key: "name",
-        columns: &[("name", Kind::Text), ("app", Kind::Text), ("current", Kind::Number)],
+        columns: &[
+            ("name", Kind::Text),
+            ("app", Kind::Text),
+            ("current", Kind::Number),
+            ("side", Kind::Text),
+            ("kept", Kind::Number),
+            ("kept_until_ms", Kind::Number),
+        ],
     },
     Table {
         name: "address",

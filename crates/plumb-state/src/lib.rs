@@ -34,6 +34,7 @@ mod password;
 mod plan;
 mod postgres;
 mod schema;
+mod serving;
 mod sqlite;
 mod test;
 mod tls;
@@ -57,6 +58,7 @@ pub use hold::{Claim, Holder};
 pub use lease::Reservation;
 pub use password::{Credentials, Password};
 pub use plan::{PlanRecord, PlanStatus, StepStatus};
+pub use serving::{Running, Serving};
 
 use database::{Database, Row, Value};
 
@@ -361,18 +363,6 @@ impl State {
             "SELECT app, name, current FROM deployment WHERE current IS NOT NULL ORDER BY app, current, name";
         self.database.query(sql, &[], &mut each).map_err(self.failed("read"))?;
         damaged.map_or(Ok(all), |name| Err(self.damaged("name", name)))
-    }
-
-    /// Records which release is current.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn set_current(&mut self, name: &DeploymentName, number: Option<u64>) -> Result<(), StateError> {
-        self.execute(
-            "UPDATE deployment SET current = $2 WHERE name = $1",
-            &[name.as_str().into(), number.into()],
-        )?;
-        Ok(())
     }
 
     /// Addresses given to instances of a deployment.

@@ -134,6 +134,12 @@ CREATE TABLE recipient (
     name      TEXT NOT NULL
 );
 ",
+    "
+-- Which of two sets serves, blue if nothing is said; and the release of the other one, if it is kept, and until when.
+ALTER TABLE deployment ADD COLUMN side TEXT;
+ALTER TABLE deployment ADD COLUMN kept BIGINT;
+ALTER TABLE deployment ADD COLUMN kept_until_ms BIGINT;
+",
 ];
 
 /// Brings the database to the newest version, each step in one transaction with its version number.

@@ -9,10 +9,11 @@ use plumb_model::config::{ConfigRef, Configuration, Value as Setting};
 use plumb_model::release::ReleaseName;
 use plumb_model::{AppName, DeploymentName, Digest, Document as _, InstanceName};
 use plumb_plan::lease::{Counted, Excess, Lease, Origin, Quota, Usage};
-use plumb_plan::{Observed, Plan, plan_down};
+use plumb_plan::{Kept, Observed, OtherSet, Plan, Side, plan_down};
 use plumb_state::{
     Claim, Configured, Copied, Credentials, DatabaseError, EventFilter, EventKind, EventRecord, Host, Limits,
-    PlanStatus, PostgresAddress, RecipientRecord, Reservation, SealedSecret, State, StateError, StepStatus,
+    PlanStatus, PostgresAddress, RecipientRecord, Reservation, Running, SealedSecret, Serving, State,
+    StateError, StepStatus,
 };
 use testkit::Postgres;
 
@@ -193,6 +194,27 @@ fn plan(name: &DeploymentName, generation: u64, to: Option<u64>) -> Plan {
     Plan { generation, to, ..plan_down(name, &Observed::default(), &[], None) }
 }
 
+/// Which set serves and what is kept is written with what runs, and goes with it.
+fn serves(state: &mut State, name: &DeploymentName) -> Result<()> {
+    ensure!(state.serving(name)? == Serving::default());
+    let one = Running { config: Some(1), ..Running::release(1) };
+    let kept = OtherSet::Kept { release: 7, for_ms: 100 };
+    state.set_running(name, Running { side: Side::Green, other: kept, ..one }, 1_000)?;
+    let beside = Serving { side: Side::Green, kept: Some(Kept { release: 7, until_ms: 1_100 }) };
+    ensure!(state.serving(name)? == beside);
+    // A repair says what runs once more, and takes nothing away that is kept.
+    let again = Running { side: Side::Green, other: OtherSet::Unchanged, ..one };
+    state.set_running(name, again, 5_000)?;
+    ensure!(state.serving(name)? == beside);
+    state.set_down(name)?;
+    ensure!(state.serving(name)? == Serving::default());
+    state.set_running(name, Running { side: Side::Green, ..one }, 1_000)?;
+    ensure!(state.serving(name)? == Serving { side: Side::Green, kept: None });
+    state.set_running(name, one, 1_000)?;
+    ensure!(state.serving(name)? == Serving::default());
+    Ok(())
+}
+
 fn configured(open: Open<'_>) -> Result<()> {
     let (name, app) = names();
     let version = Digest::of(b"random");
@@ -214,18 +236,19 @@ fn configured(open: Open<'_>) -> Result<()> {
         ensure!(state.configured(&name)? == Configured::default());
         state.add_configuration(&first, &[(version, b"sealed".to_vec())])?;
         ensure!(state.add_configuration(&first, &[]).is_err(), "a number is used once");
-        state.set_running(&name, 1, Some(1))?;
+        state.set_running(&name, Running { config: Some(1), ..Running::release(1) }, 0)?;
     }
     let mut state = open()?;
     let second = configuration(2, Some(first.digest()));
     state.add_configuration(&second, &[])?;
     ensure!(state.configured(&name)? == Configured { wanted: Some(2), current: Some(1) });
     // A repair says what runs once more, and takes nothing away that was set.
-    state.set_running(&name, 1, Some(1))?;
+    state.set_running(&name, Running { config: Some(1), ..Running::release(1) }, 0)?;
     ensure!(state.configured(&name)? == Configured { wanted: Some(2), current: Some(1) });
-    state.set_running(&name, 2, Some(2))?;
-    state.set_running(&name, 1, Some(1))?;
+    state.set_running(&name, Running { config: Some(2), ..Running::release(2) }, 0)?;
+    state.set_running(&name, Running { config: Some(1), ..Running::release(1) }, 0)?;
     ensure!(state.configured(&name)? == Configured { wanted: Some(1), current: Some(1) });
+    serves(&mut state, &name)?;
     state.want_configuration(&name, None)?;
     ensure!(state.configured(&name)? == Configured { wanted: None, current: Some(1) });
     ensure!(state.configurations(&name)? == [first, second]);
@@ -253,7 +276,7 @@ fn reopening(open: Open<'_>) -> Result<()> {
     {
         let mut state = open()?;
         state.ensure_deployment(&name, &app)?;
-        state.set_current(&name, Some(3))?;
+        state.set_running(&name, Running::release(3), 0)?;
         state.add_addresses(&name, &[(web.clone(), [10, 77, 0, 10].into())].into())?;
         // Those that are known stay.
         state.add_addresses(&name, &[(web.clone(), [10, 77, 0, 11].into())].into())?;
@@ -268,7 +291,7 @@ fn reopening(open: Open<'_>) -> Result<()> {
     let all = [&app, &other].into();
     ensure!(state.current_of_all(&all)? == [(app.clone(), name.clone(), 3)]);
     ensure!(state.current_of_all(&[&other].into())?.is_empty(), "of others");
-    state.set_current(&name, None)?;
+    state.set_down(&name)?;
     ensure!(state.current_of(&app)?.is_empty(), "what is down runs nothing");
     ensure!(state.current_of_all(&all)?.is_empty(), "what is down runs nothing");
     ensure!(matches!(state.ensure_deployment(&name, &"other".parse()?), Err(StateError::OtherApp { .. })));
@@ -284,7 +307,7 @@ fn order(open: Open<'_>) -> Result<()> {
         let name: DeploymentName = name.parse()?;
         let app: AppName = name.as_str().parse()?;
         state.ensure_deployment(&name, &app)?;
-        state.set_current(&name, Some(1))?;
+        state.set_running(&name, Running::release(1), 0)?;
     }
     let names: Vec<String> = state.deployments()?.iter().map(|record| record.name.to_string()).collect();
     ensure!(names == sorted, "{names:?}");
@@ -529,7 +552,7 @@ fn no_wait_for_a_server_is_without_a_limit() -> Result<()> {
         testkit::wait_until("the table is locked", Duration::from_secs(30), &mut || {
             server.sql("slow", locked).is_ok_and(|count| count.trim() == "1")
         })?;
-        let error = state.set_current(&name, Some(1)).err().context("it is locked")?;
+        let error = state.set_running(&name, Running::release(1), 0).err().context("it is locked")?;
         let ended = server.sql(
             "slow",
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'",
@@ -541,16 +564,16 @@ fn no_wait_for_a_server_is_without_a_limit() -> Result<()> {
         );
         Ok(())
     })?;
-    state.set_current(&name, Some(1))?;
+    state.set_running(&name, Running::release(1), 0)?;
 
     // Nothing of the server moves any more.
     server.freeze(testkit::Frozen::Yes)?;
-    let error = state.set_current(&name, Some(2)).err().context("nobody answers")?;
+    let error = state.set_running(&name, Running::release(2), 0).err().context("nobody answers")?;
     ensure!(error.is_lost(), "{error:?}");
     let error = open().err().context("nobody answers")?;
     ensure!(matches!(error, StateError::Unreachable { .. }), "{error:?}");
     server.freeze(testkit::Frozen::No)?;
-    open()?.set_current(&name, Some(3))?;
+    open()?.set_running(&name, Running::release(3), 0)?;
     Ok(())
 }
 
@@ -622,20 +645,20 @@ fn a_file_that_cannot_be_used_is_told_by_what_is_wrong_with_it() -> Result<()> {
     // Locked for longer than is waited.
     let other = rusqlite::Connection::open(&path)?;
     other.execute_batch("BEGIN IMMEDIATE")?;
-    let error = source(state.set_current(&name, Some(1)))?;
+    let error = source(state.set_running(&name, Running::release(1), 0))?;
     ensure!(matches!(error, DatabaseError::Locked { .. }), "{error:?}");
     ensure!(state.deployment(&name)?.is_some(), "who only reads does not wait");
     other.execute_batch("ROLLBACK")?;
-    state.set_current(&name, Some(1))?;
+    state.set_running(&name, Running::release(1), 0)?;
 
     // Gone while it was open: what is written would be lost without a word.
     drop(other);
     let aside = folder.path().join("aside.db");
     std::fs::rename(&path, &aside)?;
-    let error = source(state.set_current(&name, Some(2)))?;
+    let error = source(state.set_running(&name, Running::release(2), 0))?;
     ensure!(matches!(error, DatabaseError::Gone), "{error:?}");
     std::fs::rename(&aside, &path)?;
-    state.set_current(&name, Some(2))?;
+    state.set_running(&name, Running::release(2), 0)?;
     drop(state);
 
     // Damaged.
@@ -664,7 +687,8 @@ fn fill(path: &Path, prefix: &str) -> Result<State> {
     for number in 0..3u8 {
         let name: DeploymentName = format!("{prefix}-{number}").parse()?;
         state.ensure_deployment(&name, &app)?;
-        state.set_current(&name, Some(2))?;
+        let other = OtherSet::Kept { release: 1, for_ms: 100 };
+        state.set_running(&name, Running { side: Side::Green, other, ..Running::release(2) }, 0)?;
         state.add_addresses(&name, &[("web-1".parse()?, [10, 77, 0, number].into())].into())?;
         let plan = plan(&name, 1, Some(2));
         state.add_plan(&plan, 1)?;
@@ -697,8 +721,10 @@ fn a_state_is_copied_whole_and_only_to_where_nothing_of_it_is() -> Result<()> {
     let own = fill(&folder.path().join("own.db"), "shop")?;
     let mut team = connect(&address, &host("alpha"))?;
     let copied = own.copy_to(&mut team)?;
-    ensure!(copied == Copied { rows: 3 * 4 + 2 + 1 + 5 + 2 + 1, ..Copied::default() }, "{copied:?}");
+    ensure!(copied == Copied { rows: 3 * 5 + 2 + 1 + 5 + 2 + 1, ..Copied::default() }, "{copied:?}");
     ensure!(team.deployments()? == own.deployments()?);
+    let name: DeploymentName = "shop-0".parse()?;
+    ensure!(team.serving(&name)? == own.serving(&name)? && team.serving(&name)?.kept.is_some());
     ensure!(team.tests()? == own.tests()?);
     for record in own.deployments()? {
         ensure!(team.last_plan(&record.name)? == own.last_plan(&record.name)?);
@@ -786,7 +812,7 @@ fn a_state_that_may_only_be_read_says_so() -> Result<()> {
                 let id = rustix::process::Uid::from_raw(STRANGER);
                 rustix::thread::set_thread_res_uid(id, id, id).expect("root may");
             }
-            State::open(&path).and_then(|mut state| state.set_current(&name, Some(1)))
+            State::open(&path).and_then(|mut state| state.set_running(&name, Running::release(1), 0))
         });
         written.join().expect("no panic")
     });

@@ -42,11 +42,16 @@ impl Site {
 
     /// Another release, with this policy and page.
     fn release(&self, policy: &str, page: &str) -> Result<()> {
+        self.define(&format!("[upgrade]\nfailed_instance = \"{policy}\"\n"), page)
+    }
+
+    /// Another release, with this way of upgrading, and page.
+    fn define(&self, upgrade: &str, page: &str) -> Result<()> {
         let definition = Path::new(&self.app).join("plumb.toml");
         let text = fs::read_to_string(&definition)?;
         let (before, _) = text.split_once("\n[upgrade]").unwrap_or((&text, ""));
         let before = before.replace("\"10min\"", "\"500ms\"");
-        fs::write(&definition, format!("{before}\n[upgrade]\nfailed_instance = \"{policy}\"\n"))?;
+        fs::write(&definition, format!("{before}\n{upgrade}"))?;
         fs::write(Path::new(&self.app).join("www/index.html"), page)?;
         self.world.ok(&["release", &self.app])?;
         Ok(())
@@ -83,26 +88,77 @@ fn a_client_notices_nothing_of_an_upgrade() -> Result<()> {
     let site = Site::new("rolling", "500ms")?;
     let plan = site.world.json(&["plan", "hello"])?["plan"].clone();
     assert_eq!(plan["outages"][0]["ready_at_least"], 1, "{plan}");
+    let answers = asked_meanwhile(&site, &["upgrade", "hello"])?;
+    let new = answers.iter().filter(|answer| answer.contains("again")).count();
+    ensure!(answers.len() > 50 && new > 0 && new < answers.len(), "{new} of {} are new", answers.len());
+    two_sets_take_turns(&site)?;
+    site.world.end()
+}
+
+/// What a client was told that asks all the time while a command is carried out: no request fails.
+fn asked_meanwhile(site: &Site, command: &[&str]) -> Result<Vec<String>> {
     let done = AtomicBool::new(false);
-    let asked: Result<(usize, usize)> = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let client = scope.spawn(|| {
-            let (mut all, mut new) = (0, 0);
+            let mut all = Vec::new();
             while !done.load(Ordering::Relaxed) {
                 let answer = get(site.port, "/").context("a request in the middle of an upgrade")?;
                 ensure!(answer.status == 200, "{}", answer.status);
-                all += 1;
-                new += usize::from(answer.body.contains("again"));
+                all.push(answer.body);
             }
-            Ok((all, new))
+            Ok(all)
         });
-        let upgraded = site.world.ok(&["upgrade", "hello"]);
+        let upgraded = site.world.ok(command);
         done.store(true, Ordering::Relaxed);
         let asked = client.join().expect("the client does not panic");
         upgraded.and(asked)
-    });
-    let (all, new) = asked?;
-    ensure!(all > 50 && new > 0 && new < all, "{new} of {all} answers are new");
-    site.world.end()
+    })
+}
+
+/// How often the answer changed, and what it was at last.
+fn turns(answers: &[String]) -> (usize, &str) {
+    let turns = answers.windows(2).filter(|two| two[0] != two[1]).count();
+    (turns, answers.last().map_or("", String::as_str))
+}
+
+fn two_sets_take_turns(site: &Site) -> Result<()> {
+    site.define("[upgrade]\nblue_green = { watch = \"500ms\", keep = \"1h\" }\n", "<h1>Three</h1>\n")?;
+    let plan = site.world.ok(&["plan", "hello"])?.stdout;
+    ensure!(plan.contains("two sets beside each other") && plan.contains("web-51"), "{plan}");
+    ensure!(!plan.contains("meanwhile"), "nothing is away: {plan}");
+    let answers = asked_meanwhile(site, &["upgrade", "hello"])?;
+    let (times, last) = turns(&answers);
+    ensure!(times == 1 && last.contains("Three"), "{times} turns in {} answers, to {last}", answers.len());
+    let names = |state: &str| -> Result<Vec<(String, i64)>> {
+        let seen = site.world.json(&["ps", "hello"])?[0].clone();
+        let all = seen["instances"].as_array().context("instances")?.clone();
+        let is_kept = |one: &&serde_json::Value| one.get("kept_until_ms").is_some() == (state == "kept");
+        let named = all.iter().filter(is_kept).map(|one| {
+            Ok((
+                one["name"].as_str().context("a name")?.to_owned(),
+                one["pid"].as_i64().context("a process")?,
+            ))
+        });
+        named.collect()
+    };
+    let (kept, serving) = (names("kept")?, names("serving")?);
+    ensure!(kept.len() == 3 && kept[0].0 == "web-1" && serving[0].0 == "web-51", "{kept:?} {serving:?}");
+    let shown = site.world.ok(&["ps", "hello"])?.stdout;
+    ensure!(shown.contains("hello@2 is kept beside it for") && shown.contains("kept, ready"), "{shown}");
+    ensure!(site.world.ok(&["reap"])?.stderr.contains("nothing is due"), "it is not over");
+    // The way back starts nothing: the same processes serve again.
+    let answers = asked_meanwhile(site, &["rollback", "hello"])?;
+    let (times, last) = turns(&answers);
+    ensure!(times == 1 && last.contains("again"), "{times} turns in {} answers, to {last}", answers.len());
+    ensure!(names("serving")? == kept && names("kept")?.is_empty(), "{:?}", names("serving")?);
+    // A time that is over is found by whoever looks after leases.
+    site.define("[upgrade]\nblue_green = { keep = \"1ms\" }\n", "<h1>Four</h1>\n")?;
+    site.world.ok(&["upgrade", "hello"])?;
+    let reaped = site.world.ok(&["reap"])?.stdout;
+    ensure!(reaped.contains("what served before is gone"), "{reaped}");
+    ensure!(names("kept")?.is_empty() && names("serving")?.len() == 3, "{:?}", names("serving")?);
+    ensure!(get(site.port, "/")?.body.contains("Four"), "it serves");
+    Ok(())
 }
 
 #[test]

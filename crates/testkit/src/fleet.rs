@@ -13,7 +13,7 @@ use plumb_model::image::{Image, ImagePackage, Part};
 use plumb_model::lock::{Lock, LockedMachine, LockedPackage, LockedSource};
 use plumb_model::release::{Content, Release, ReleaseMachine, ReleaseName};
 use plumb_model::{AppName, DeploymentName, Digest, Document as _, InstanceName, MachineName};
-use plumb_state::State;
+use plumb_state::{Running, State};
 use plumb_store::Store;
 
 /// Every application has these machines; so many instances of each make 100.
@@ -334,7 +334,7 @@ fn deploy(home: &Path, fleet: Fleet) -> Result<()> {
         let name: DeploymentName = format!("site-{app}-{round}").parse()?;
         let app: AppName = format!("app-{app}").parse()?;
         state.ensure_deployment(&name, &app)?;
-        state.set_current(&name, Some(u64::from(release)))?;
+        state.set_running(&name, Running::release(u64::from(release)), 0)?;
         state.add_addresses(&name, &addresses)?;
     }
     Ok(())

@@ -100,12 +100,19 @@ impl Postgres {
     /// If there are none.
     pub fn freeze(&self, is_frozen: Frozen) -> Result<()> {
         let server = self.server.as_ref().context("it does not run")?.id();
-        let listed = printed(Command::new("ps").args(["-o", "pid=", "--ppid", &server.to_string()]))?;
         let signal = match is_frozen {
             Frozen::Yes => "-STOP",
             Frozen::No => "-CONT",
         };
-        printed(Command::new("kill").arg(signal).arg(server.to_string()).args(listed.split_whitespace()))?;
+        // The server first: then nobody new comes. One that went since it was listed needs no signal.
+        printed(Command::new("kill").arg(signal).arg(server.to_string()))?;
+        let listed = printed(Command::new("ps").args(["-o", "pid=", "--ppid", &server.to_string()]))?;
+        for child in listed.split_whitespace() {
+            let sent = printed(Command::new("kill").args([signal, child]));
+            if sent.is_err() && Path::new("/proc").join(child).exists() {
+                sent?;
+            }
+        }
         Ok(())
     }
 

@@ -447,11 +447,12 @@ fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
     if !config.is_empty() {
         drafts.values_mut().for_each(|draft| config::split(&mut draft.machine));
     }
-    let machines = drafts.into_iter().map(|(name, draft)| (name, draft.machine)).collect();
+    let machines: BTreeMap<_, _> = drafts.into_iter().map(|(name, draft)| (name, draft.machine)).collect();
     let checks = probes.into_iter().map(|(name, draft)| (name, draft.check)).collect();
     let snapshots = snapshot::read_policy(root, report);
     let lease = lease::read(root, report);
     let upgrade = upgrade::read_policy(root, report);
+    upgrade::check_twice(root, &upgrade, &machines, report);
     Some(Definition {
         app: app?,
         base: base?,

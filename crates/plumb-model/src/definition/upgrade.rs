@@ -1,9 +1,18 @@
 //! Reading `[upgrade]`: how a release takes the place of another one.
 
+use std::collections::BTreeMap;
+
 use super::diagnostic::Report;
 use super::table::Table;
-use super::value;
-use crate::release::{FailedInstance, UpgradePolicy};
+use super::{Machine, value};
+use crate::MachineName;
+use crate::release::{BlueGreen, FailedInstance, UpgradePolicy};
+
+/// Longest time that a new set is watched before it stays: an upgrade is a command that somebody waits for.
+const MAX_WATCH_MS: u64 = 24 * 3_600_000;
+
+/// Longest time that an old set is kept: everything is there twice meanwhile.
+const MAX_KEEP_MS: u64 = 7 * 24 * 3_600_000;
 
 /// `[upgrade]`.
 pub(super) fn read_policy(root: &Table<'_>, report: &mut Report<'_>) -> UpgradePolicy {
@@ -12,13 +21,48 @@ pub(super) fn read_policy(root: &Table<'_>, report: &mut Report<'_>) -> UpgradeP
     let Some(table) = root.get("upgrade").and_then(|field| field.table(example, report)) else {
         return policy;
     };
-    table.allow(&["failed_instance"], report);
+    table.allow(&["blue_green", "failed_instance"], report);
     if let Some(field) = table.get("failed_instance") {
         let all = [FailedInstance::Undo, FailedInstance::Stop, FailedInstance::Continue];
         let known = all.map(|one| (one.as_str(), one));
         policy.failed_instance = value::choice(&field, known, report).unwrap_or_default();
     }
+    policy.blue_green = read_blue_green(&table, report);
     policy
+}
+
+/// `blue_green = { watch = "30s", keep = "10min" }`.
+fn read_blue_green(table: &Table<'_>, report: &mut Report<'_>) -> Option<BlueGreen> {
+    const EXAMPLE: &str = "blue_green = { watch = \"30s\", keep = \"10min\" }";
+    let table = table.get("blue_green").and_then(|field| field.table(EXAMPLE, report))?;
+    table.allow(&["keep", "watch"], report);
+    let mut policy = BlueGreen::default();
+    if let Some(field) = table.get("watch") {
+        policy.watch_ms = value::duration_ms(&field, MAX_WATCH_MS, report).unwrap_or(policy.watch_ms);
+    }
+    if let Some(field) = table.get("keep") {
+        let is_none = field.is_text() && field.text("\"10min\"", report) == Some("none");
+        let said = if is_none { Some(0) } else { value::duration_ms(&field, MAX_KEEP_MS, report) };
+        policy.keep_ms = said.unwrap_or(policy.keep_ms);
+    }
+    Some(policy)
+}
+
+/// Something must be able to run twice. What has a volume cannot: its data is there once.
+pub(super) fn check_twice(
+    root: &Table<'_>,
+    policy: &UpgradePolicy,
+    machines: &BTreeMap<MachineName, Machine>,
+    report: &mut Report<'_>,
+) {
+    let all_have_volumes = machines.values().all(|machine| !machine.volumes.is_empty());
+    if policy.blue_green.is_none() || machines.is_empty() || !all_have_volumes {
+        return;
+    }
+    let Some(field) = root.get("upgrade") else { return };
+    report
+        .add(&field.key, "`blue_green`, but every machine has a volume, and what has one runs once")
+        .hint("Leave `blue_green` out: machines with volumes are replaced one by one.");
 }
 
 #[cfg(test)]
@@ -51,5 +95,28 @@ mod tests {
             let error = policy(&format!("[upgrade]\n{wrong}\n")).expect_err(wrong);
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn blue_and_green_are_read_and_checked() {
+        let read = |said: &str| policy(&format!("[upgrade]\nblue_green = {said}\n"));
+        let wanted = |watch_ms, keep_ms| Ok(Some(BlueGreen { watch_ms, keep_ms }));
+        assert_eq!(read("{}").map(|policy| policy.blue_green), wanted(0, 600_000));
+        let said = "{ watch = \"30s\", keep = \"1h\" }";
+        assert_eq!(read(said).map(|policy| policy.blue_green), wanted(30_000, 3_600_000));
+        assert_eq!(read("{ keep = \"none\" }").map(|policy| policy.blue_green), wanted(0, 0));
+        for (wrong, why) in [
+            ("true", "blue_green = {"),
+            ("{ keep = \"ten\" }", "not a duration"),
+            ("{ keep = \"200h\" }", "at most"),
+            ("{ wait = \"1s\" }", "wait"),
+        ] {
+            let error = read(wrong).expect_err(wrong);
+            assert!(error.contains(why), "{error}");
+        }
+        let error =
+            policy("volume.data = { at = \"/var/www\", size = \"1G\" }\n[upgrade]\nblue_green = {}\n");
+        let error = error.expect_err("a machine with a volume only");
+        assert!(error.contains("every machine has a volume"), "{error}");
     }
 }

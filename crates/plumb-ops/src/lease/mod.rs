@@ -245,9 +245,11 @@ impl Plumb<'_> {
 }
 
 /// What a release takes when all of it runs.
+/// What a release takes at most: of a set that comes up beside the one before, both.
 fn usage(release: &Release) -> Usage {
     release.content.machines.values().fold(Usage::default(), |sum, machine| {
-        let instances = u64::from(machine.instances);
+        let is_twice = release.content.upgrade.blue_green.is_some() && machine.volumes.is_empty();
+        let instances = u64::from(machine.instances) * if is_twice { 2 } else { 1 };
         let disk: u64 = machine.volumes.values().map(|volume| volume.size_bytes).sum();
         sum + Usage {
             instances,

@@ -68,6 +68,8 @@ pub enum ReapedWhat {
     StopsSoon,
     /// It is stopped.
     Stop,
+    /// The set that served before its current release goes.
+    Relieve,
     /// It is recorded that its volumes are about to go.
     Notice,
     /// Its volumes will go.
@@ -115,11 +117,12 @@ impl Plumb<'_> {
         for record in records.filter(|one| one.elsewhere.is_none() && !tests.contains(&one.name)) {
             let Some(lease) = state.lease(&record.name)? else { continue };
             let name = &record.name;
-            let reaped = self
-                .lock_deployment(name, self.bare_target(name))
-                .and_then(|mut locked| self.reap_held(&mut locked, wanted));
+            let reaped = self.lock_deployment(name, self.bare_target(name)).and_then(|mut locked| {
+                let kept = self.reap_kept(&mut locked, &lease, wanted)?;
+                Ok(kept.into_iter().chain(self.reap_held(&mut locked, wanted)?.row).collect())
+            });
             match reaped {
-                Ok(one) => rows.extend(one.row),
+                Ok(both) => rows.extend::<Vec<_>>(both),
                 // One that cannot be stopped keeps no other from its end.
                 Err(error) => rows.push(Reaped {
                     deployment: record.name,
@@ -162,6 +165,28 @@ impl Plumb<'_> {
                 None => Ok(false),
             },
         }
+    }
+
+    /// Takes away what served before, if its time is over.
+    fn reap_kept(
+        &self,
+        locked: &mut Locked,
+        lease: &Lease,
+        wanted: Reap,
+    ) -> Result<Option<Reaped>, OpsError> {
+        let kept = locked.state.serving(&locked.name)?.kept;
+        let Some(kept) = kept.filter(|kept| kept.until_ms <= wanted.now_ms) else { return Ok(None) };
+        if wanted.mode == Mode::Do {
+            self.relieve(locked)?;
+        }
+        Ok(Some(Reaped {
+            deployment: locked.name.clone(),
+            owner: lease.owner.clone(),
+            what: ReapedWhat::Relieve,
+            at_ms: kept.until_ms,
+            volumes: Vec::new(),
+            trouble: None,
+        }))
     }
 
     /// Does what is due for a deployment that is held.

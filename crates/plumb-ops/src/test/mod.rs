@@ -329,7 +329,7 @@ impl Plumb<'_> {
             let observed = seen.iter().find(|observed| observed.name == InstanceName::as_str(&instance));
             job::readiness(&instance, observed, failure, now)
         };
-        Ok(plumb_plan::instances(release)?.into_iter().map(result).collect())
+        Ok(plumb_plan::instances(release, plumb_plan::Side::Blue)?.into_iter().map(result).collect())
     }
 
     /// What programs of checks get to know.

@@ -24,7 +24,7 @@ impl Plumb<'_> {
         release: &Release,
     ) -> Result<BTreeMap<InstanceName, InstanceLogs>, OpsError> {
         let mut logs = BTreeMap::new();
-        for (_, instance) in plumb_plan::instances(release)? {
+        for (_, instance) in plumb_plan::instances(release, plumb_plan::Side::Blue)? {
             let said = locked.target.said(instance.as_str())?;
             let kept =
                 InstanceLogs { services: self.joined(&said.services)?, console: self.joined(&said.console)? };

@@ -96,6 +96,7 @@ impl Plumb<'_> {
             (PlanKind::Return, Some(to)) => format!("return to {to}"),
             (PlanKind::Configure, Some(to)) => format!("configuration of {to}"),
             (PlanKind::Repair, _) => "repair".to_owned(),
+            (PlanKind::Relieve, _) => "the set before goes".to_owned(),
             (PlanKind::Snapshot, _) => "a snapshot of the data".to_owned(),
             (PlanKind::Restore, _) => "other data".to_owned(),
             (_, None) | (PlanKind::Down, _) => "down".to_owned(),

@@ -84,7 +84,8 @@ impl Watcher<'_, '_> {
             ReapedWhat::Notice => "its storage lease has ended; notice would be given",
             ReapedWhat::GoesSoon => "its data goes soon",
             ReapedWhat::Delete => "its storage lease and its grace have ended; its data would be deleted",
-            ReapedWhat::Unknown => return,
+            // No lease: whoever watches takes it away whatever becomes of leases.
+            ReapedWhat::Relieve | ReapedWhat::Unknown => return,
         };
         let by = &self.plumb.claim().who;
         (self.tell)(&EventView::now(&self.name, EventKind::LeaseNotice, text, by));

@@ -6,10 +6,10 @@ use plumb_model::config::Settings;
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{DeploymentName, InstanceName};
 use plumb_plan::{
-    Addresses, Case, Deviation, Expected, Health, PlanKind, Verdict, Wanted, allocate, expected, instances,
-    judge, plan_repair,
+    Addresses, Case, Deviation, Expected, Health, Plan, PlanKind, Verdict, Wanted, allocate, expected,
+    instances, judge, plan_repair,
 };
-use plumb_state::{DeploymentRecord, EventFilter, EventKind, PlanStatus, State};
+use plumb_state::{DeploymentRecord, EventFilter, EventKind, PlanStatus, Serving, State};
 use plumb_store::LockGuard;
 use plumb_target::{ObservedInstance, Target as _};
 
@@ -60,6 +60,8 @@ struct Known {
     release: Release,
     addresses: Addresses,
     settings: Settings,
+    /// Another set runs beside it, for a time.
+    is_beside: bool,
     expected: BTreeMap<InstanceName, Expected>,
 }
 
@@ -120,6 +122,9 @@ impl<'w, 'p> Watcher<'w, 'p> {
             Standing::Settled => true,
             Standing::Unsettled => false,
         };
+        if is_settled && self.mode == Mode::Do {
+            self.plumb.relieve_if_over(&self.name, clock::now_ms())?;
+        }
         self.keeper(&mut state)?;
         self.learn(&state, &current)?;
         let seen = self.plumb.bare_target(&self.name).observe()?;
@@ -152,7 +157,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
         match last.status {
             PlanStatus::Done | PlanStatus::Superseded => Ok(Standing::Settled),
             // Only of what was to be repaired: the next one is about what is wrong then.
-            PlanStatus::Failed if last.plan.kind == PlanKind::Repair => Ok(Standing::Settled),
+            PlanStatus::Failed if is_partial(&last.plan) => Ok(Standing::Settled),
             // Half of a set may be of one release and half of another, and only a person knows which is wanted.
             PlanStatus::Failed => Ok(Standing::Unsettled),
             PlanStatus::Running => {
@@ -160,7 +165,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
                     Err(plumb_store::Error::Busy { .. }) => return Ok(Standing::InProgress),
                     guard => drop(guard?),
                 }
-                if last.plan.kind == PlanKind::Repair {
+                if is_partial(&last.plan) {
                     return Ok(Standing::Settled);
                 }
                 if self.interrupted != Some(last.plan.generation) {
@@ -191,26 +196,33 @@ impl<'w, 'p> Watcher<'w, 'p> {
     fn learn(&mut self, state: &State, current: &ReleaseName) -> Result<(), OpsError> {
         let known = state.addresses(&self.name)?;
         let release = self.plumb.read_release(current)?;
+        let Serving { side, kept } = state.serving(&self.name)?;
         let names: Vec<InstanceName> =
-            instances(&release)?.into_iter().map(|(_, instance)| instance).collect();
+            instances(&release, side)?.into_iter().map(|(_, instance)| instance).collect();
         let addresses = allocate(&known, &names)?;
         let settings = self.plumb.settings_of(state, &self.name, &release)?;
         let wanted = Wanted {
             release: &release,
             kind: PlanKind::Repair,
+            side,
             addresses: &addresses,
             settings: &settings,
             data: plumb_plan::DataWish::default(),
         };
         let expected = expected(&self.name, &wanted)?;
-        self.known = Some(Known { release, addresses, settings, expected });
+        let is_beside = kept.is_some();
+        self.known = Some(Known { release, addresses, settings, is_beside, expected });
         Ok(())
     }
 
     fn judged(&self, health: &BTreeMap<InstanceName, Health>, now_ms: u64) -> Vec<Case> {
         let none = BTreeMap::new();
         let expected = self.known.as_ref().map_or(&none, |known| &known.expected);
-        judge(expected, health, &self.memory.repairs, now_ms)
+        let mut cases = judge(expected, health, &self.memory.repairs, now_ms);
+        // What is kept for a time is nobody's concern.
+        let is_beside = self.known.as_ref().is_some_and(|known| known.is_beside);
+        cases.retain(|case| case.deviation != Deviation::Unwanted || !is_beside);
+        cases
     }
 
     /// What is wrong, why as far as is known, and what follows.
@@ -276,6 +288,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
         let wanted = Wanted {
             release,
             kind: PlanKind::Repair,
+            side: observed.side,
             addresses,
             settings,
             data: plumb_plan::DataWish::default(),
@@ -345,6 +358,11 @@ impl<'w, 'p> Watcher<'w, 'p> {
             let _ = self.plumb.note_event(&mut state, (&self.name, kind), (None, None), text);
         }
     }
+}
+
+/// The next one is about what is wrong then.
+fn is_partial(plan: &Plan) -> bool {
+    matches!(plan.kind, PlanKind::Repair | PlanKind::Relieve)
 }
 
 /// What becomes of a deployment's last plan.

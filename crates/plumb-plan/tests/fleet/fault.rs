@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use expect_test::expect_file;
-use plumb_model::release::{FailedInstance, Publish, Task, VolumeSize, When};
+use plumb_model::release::{BlueGreen, FailedInstance, Publish, Task, VolumeSize, When};
 use plumb_model::{Digest, MachineName};
 use plumb_plan::{Action, Plan, PlanKind};
 
@@ -54,6 +54,15 @@ fn host(failed_instance: FailedInstance) -> Host {
         host.releases.insert(number, release);
     }
     assert_ne!(Digest::of(b"old"), Digest::of(b"new"));
+    host
+}
+
+/// The same, each release beside the one before, which is kept for so long.
+fn beside(keep_ms: u64) -> Host {
+    let mut host = host(FailedInstance::Undo);
+    for release in host.releases.values_mut() {
+        release.content.upgrade.blue_green = Some(BlueGreen { watch_ms: 5_000, keep_ms });
+    }
     host
 }
 
@@ -144,12 +153,22 @@ fn after_every_fault_the_set_is_whole_at_the_old_or_the_new_release() {
     let (nothing, old) = (host(FailedInstance::Undo), undo);
     let mut new = old.clone();
     new.go(2).expect("it is upgraded");
-    let wishes: [(&str, &Host, Wish); 6] = [
+    let [relieved, kept] = [0, 60_000].map(|keep_ms| {
+        let mut host = beside(keep_ms);
+        host.go(1).expect("it starts");
+        host
+    });
+    let mut beside_kept = kept.clone();
+    beside_kept.go(2).expect("it is upgraded");
+    let wishes: [(&str, &Host, Wish); 9] = [
         ("up, from nothing", &nothing, Wish::Go(1)),
         ("upgrade, from release 1 to 2", &old, Wish::Go(2)),
         ("upgrade, with `failed_instance = \"stop\"`", &stop, Wish::Go(2)),
         ("upgrade, with `failed_instance = \"continue\"`", &goes_on, Wish::Go(2)),
         ("rollback, from release 2 to 1", &new, Wish::Go(1)),
+        ("upgrade, with `blue_green = { keep = \"none\" }`", &relieved, Wish::Go(2)),
+        ("upgrade, with `blue_green`", &kept, Wish::Go(2)),
+        ("rollback to the set that was kept", &beside_kept, Wish::Go(1)),
         ("down, from release 1", &old, Wish::Down),
     ];
     let mut text = String::from(

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::config::Settings;
-use plumb_model::release::{Release, ReleaseName};
+use plumb_model::release::{Quiesce, Release, ReleaseName};
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
 use plumb_plan::{
-    Action, Addresses, Broken, Hands, Health, Life, Observed, ObservedInstance, OnFailure, Plan, PlanError,
-    PlanKind, Verdict, Wanted, WayBack, allocate, boot_spec, carry_out, check, expected, instances, judge,
-    plan_down, plan_repair, plan_up, task_instances, way_back,
+    Action, Addresses, Broken, Hands, Health, InstanceVolume, Kept, Life, Observed, ObservedInstance,
+    OnFailure, OtherSet, Plan, PlanError, PlanKind, Side, Verdict, Wanted, WayBack, allocate, boot_spec,
+    carry_out, check, expected, instances, judge, plan_down, plan_repair, plan_up, side_for, task_instances,
+    way_back,
 };
 
 /// What a start takes, milliseconds of the simulated clock.
@@ -73,6 +74,10 @@ pub struct Host {
     volumes: BTreeSet<String>,
     addresses: Addresses,
     pub current: Option<ReleaseName>,
+    /// The release that ran last.
+    data_of: Option<ReleaseName>,
+    side: Side,
+    pub kept: Option<Kept>,
     last: Option<Plan>,
     repairs: BTreeMap<InstanceName, Vec<u64>>,
     pub now_ms: u64,
@@ -99,6 +104,9 @@ impl Host {
             volumes: BTreeSet::new(),
             addresses: Addresses::new(),
             current: None,
+            data_of: None,
+            side: Side::Blue,
+            kept: None,
             last: None,
             repairs: BTreeMap::new(),
             now_ms: 0,
@@ -126,21 +134,30 @@ impl Host {
             (name.clone(), seen)
         });
         let fence = self.current.as_ref().map_or(0, |current| self.releases[&current.number].content.fence);
+        let volumes = self.volumes.iter().map(|name| {
+            let (instance, volume) = name.split_once('/').expect("both");
+            let (instance, volume) = (instance.parse().expect("a name"), volume.parse().expect("a name"));
+            (InstanceVolume { instance, volume }, Quiesce::Freeze)
+        });
         Observed {
             instances: instances.collect(),
             current: self.current.clone(),
+            side: self.side,
+            kept: self.kept,
+            data_of: self.data_of.clone(),
+            volumes: volumes.collect(),
             fence,
             ..Observed::default()
         }
     }
 
-    fn names(release: &Release) -> Vec<(MachineName, InstanceName)> {
-        instances(release).expect("names")
+    fn names(release: &Release, side: Side) -> Vec<(MachineName, InstanceName)> {
+        instances(release, side).expect("names")
     }
 
-    fn addresses_for(&mut self, release: &Release) -> Addresses {
+    fn addresses_for(&mut self, release: &Release, side: Side) -> Addresses {
         let mut names: Vec<InstanceName> =
-            Host::names(release).into_iter().map(|(_, instance)| instance).collect();
+            Host::names(release, side).into_iter().map(|(_, instance)| instance).collect();
         names.extend(task_instances(release).expect("names"));
         self.addresses = allocate(&self.addresses, &names).expect("addresses");
         self.addresses.clone()
@@ -149,12 +166,14 @@ impl Host {
     /// The plan to a release, as a command would make it.
     pub fn plan(&mut self, number: u64, kind: PlanKind) -> Result<Plan, PlanError> {
         let release = self.releases[&number].clone();
-        let addresses = self.addresses_for(&release);
         let observed = self.observed();
+        let side = side_for(&observed, &release, None);
+        let addresses = self.addresses_for(&release, side);
         let settings = Settings::default();
         let wanted = Wanted {
             release: &release,
             kind,
+            side,
             addresses: &addresses,
             settings: &settings,
             data: plumb_plan::DataWish::default(),
@@ -267,11 +286,13 @@ impl Host {
     fn look(&mut self) {
         let Some(current) = self.current.clone() else { return };
         let release = self.releases[&current.number].clone();
-        let addresses = self.addresses_for(&release);
+        let side = self.side;
+        let addresses = self.addresses_for(&release, side);
         let settings = Settings::default();
         let wanted = Wanted {
             release: &release,
             kind: PlanKind::Repair,
+            side,
             addresses: &addresses,
             settings: &settings,
             data: plumb_plan::DataWish::default(),
@@ -283,6 +304,14 @@ impl Host {
             let health = Health { life, boot: Some(vm.boot), was_ready: vm.was_ready, unready_since_ms };
             (name.clone(), health)
         });
+        // What is kept is nobody's concern until its time is over.
+        let is_over = self.kept.is_some_and(|kept| kept.until_ms <= self.now_ms);
+        if is_over {
+            self.say("what was kept goes");
+            self.go(current.number).expect("only what is kept goes");
+            return;
+        }
+        let seen = seen.filter(|(name, _)| self.kept.is_none() || expected.contains_key(name));
         let cases = judge(&expected, &seen.collect(), &self.repairs, self.now_ms);
         let due = cases.into_iter().filter(|case| case.verdict == Verdict::Repair);
         let due: BTreeSet<InstanceName> = due.map(|case| case.instance).collect();
@@ -328,13 +357,19 @@ impl Host {
     pub fn whole(&self) -> Option<u64> {
         let number = self.current.as_ref()?.number;
         let release = &self.releases[&number];
-        let names = Host::names(release);
+        let names = Host::names(release, self.side);
         let all: BTreeSet<&InstanceName> = names.iter().map(|(_, name)| name).collect();
-        let is_there = self.vms.keys().collect::<BTreeSet<_>>() == all;
+        // What is kept runs, and serves nobody.
+        let is_kept = |name: &InstanceName, vm: &Vm| {
+            self.kept.is_some() && vm.running && !self.published.contains(name) && !all.contains(name)
+        };
+        let others = self.vms.iter().filter(|(name, vm)| !is_kept(name, vm)).map(|(name, _)| name);
+        let is_there = others.collect::<BTreeSet<_>>() == all;
         let settings = Settings::default();
         let wanted = Wanted {
             release,
             kind: PlanKind::Up,
+            side: self.side,
             addresses: &self.addresses,
             settings: &settings,
             data: plumb_plan::DataWish::default(),
@@ -431,18 +466,28 @@ impl Host {
                 }
             }
             Action::Remove { instance } => drop(self.vms.remove(instance)),
-            Action::Commit { number, .. } => {
-                self.current = Some(self.releases[number].name());
-                self.say(&format!("commit {number}"));
-            }
+            Action::Commit { number, side, other, .. } => self.commits(*number, *side, *other),
             Action::Teardown => {
                 self.published.clear();
                 self.vms.clear();
                 self.current = None;
+                (self.side, self.kept) = (Side::Blue, None);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn commits(&mut self, number: u64, side: Side, other: OtherSet) {
+        self.side = side;
+        self.kept = match other {
+            OtherSet::Gone => None,
+            OtherSet::Unchanged => self.kept,
+            OtherSet::Kept { release, for_ms } => Some(Kept { release, until_ms: self.now_ms + for_ms }),
+        };
+        self.current = Some(self.releases[&number].name());
+        self.data_of = self.current.clone();
+        self.say(&format!("commit {number}"));
     }
 
     fn becomes_ready(&mut self, instance: &InstanceName, timeout_ms: u64) -> Result<(), End> {

@@ -6,6 +6,7 @@
 //!  release 1                        of the machines so far; `release 2 web api` changes the images of these
 //!  fence 2                          of the release after it
 //!  failed-instance stop             of all releases after it
+//!  blue-green 5 60                  of all releases after it: watched so many seconds, kept so many; `blue-green no`
 //!  never-ready web-2 2 | unsettled web-1 2 | task-fails migrate 2
 //!  go 2 | down | crash web-1 | hang web-1 | watch 60 | show
 //! ```
@@ -15,8 +16,8 @@ use std::path::Path;
 
 use expect_test::expect_file;
 use plumb_model::release::{
-    Canary, Content, FailedInstance, Publish, Release, ReleaseMachine, Repair, Rolling, Task, VolumeSize,
-    Watch, When,
+    BlueGreen, Canary, Content, FailedInstance, Publish, Release, ReleaseMachine, Repair, Rolling, Task,
+    VolumeSize, Watch, When,
 };
 use plumb_model::{Digest, MachineName};
 
@@ -67,6 +68,7 @@ struct Story {
     machines: BTreeMap<MachineName, ReleaseMachine>,
     fence: u64,
     failed: FailedInstance,
+    blue_green: Option<BlueGreen>,
 }
 
 impl Story {
@@ -115,6 +117,10 @@ impl Story {
                 let all = [FailedInstance::Undo, FailedInstance::Stop, FailedInstance::Continue];
                 self.failed = all.into_iter().find(|one| one.as_str() == words[1]).expect("a policy");
             }
+            "blue-green" => {
+                self.blue_green = (words[1] != "no")
+                    .then(|| BlueGreen { watch_ms: number(1) * 1000, keep_ms: number(2) * 1000 });
+            }
             "release" => {
                 for changed in &words[2..] {
                     let machine = self.machines.get_mut(&changed.parse().expect("a name")).expect("there");
@@ -122,6 +128,7 @@ impl Story {
                 }
                 let mut made = release(number(1), self.fence, &self.machines);
                 made.content.upgrade.failed_instance = self.failed;
+                made.content.upgrade.blue_green = self.blue_green;
                 host.releases.insert(number(1), made);
                 self.fence = 0;
             }
@@ -176,6 +183,11 @@ fn upgrades_that_fail() {
 #[test]
 fn what_follows_a_failed_instance() {
     tell("policy");
+}
+
+#[test]
+fn two_sets_beside_each_other() {
+    tell("blue-green");
 }
 
 #[test]

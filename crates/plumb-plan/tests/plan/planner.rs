@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 
 use expect_test::{Expect, expect};
 use plumb_model::config::{ConfigRef, Settings};
-use plumb_model::release::{Canary, FailedInstance, Publish, Release, ReleaseMachine, Rolling, Task, When};
+use plumb_model::release::{
+    BlueGreen, Canary, FailedInstance, Publish, Release, ReleaseMachine, Rolling, Task, When,
+};
 use plumb_model::{Digest, InstanceName};
 use plumb_plan::{
-    Action, DataWish, Observed, ObservedInstance, Plan, PlanKind, Violation, Wanted, check, plan_down,
-    plan_repair,
+    Action, DataWish, Observed, ObservedInstance, OtherSet, Plan, PlanKind, Side, Violation, Wanted, check,
+    plan_down, plan_repair,
 };
 use proptest::prelude::*;
 
-use super::world::{addresses_for, machine, name, release, running, running_with, shop, up, up_with};
+use super::world::{
+    addresses_for, machine, name, release, running, running_on, running_with, shop, up, up_with,
+};
 
 fn text(plan: &Plan) -> String {
     let join = |names: &[InstanceName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -268,6 +272,7 @@ fn a_repair_touches_what_is_due_and_nothing_else() {
         let wanted = Wanted {
             release: &release,
             kind: PlanKind::Repair,
+            side: observed.side,
             addresses: &addresses,
             settings: &settings,
             data: DataWish::default(),
@@ -406,7 +411,10 @@ fn only_those_restart_that_are_told_what_changed() {
         let plan = up_with(&observed, (&release, &after), PlanKind::Configure).expect("a plan");
         assert_eq!(check(&plan, &observed, Some(&release)), []);
         assert_eq!(plan.config, after.configuration);
-        assert_eq!(plan.actions.last(), Some(&Action::Commit { number: 1, config: Some(2) }));
+        assert_eq!(
+            plan.actions.last(),
+            Some(&Action::Commit { number: 1, config: Some(2), side: Side::Blue, other: OtherSet::Gone })
+        );
         let starts = plan.actions.iter().filter_map(|action| match action {
             Action::Start { boot, spec, .. } => {
                 Some((boot.instance.to_string(), spec.config.clone(), boot.secrets.len()))
@@ -499,11 +507,18 @@ pub(crate) fn random_release(number: u64) -> impl Strategy<Value = Release> {
 
 proptest! {
     #[test]
-    fn promises_hold_from_any_state(old in random_release(1), new in random_release(2), life in proptest::collection::vec(0u8..3, 20), policy in 0usize..3) {
-        let mut new = new;
+    fn promises_hold_from_any_state(old in random_release(1), new in random_release(2), life in proptest::collection::vec(0u8..3, 20), policy in 0usize..3, beside in 0u8..8) {
+        let (mut new, is) = (new, |bit| beside & bit != 0);
+        // Beside what runs, kept or not, from either side.
+        new.content.upgrade.blue_green =
+            is(1).then_some(BlueGreen { watch_ms: 1000, keep_ms: u64::from(is(2)) });
+        let side = if is(4) { Side::Green } else { Side::Blue };
         new.content.upgrade.failed_instance =
             [FailedInstance::Undo, FailedInstance::Stop, FailedInstance::Continue][policy];
-        let mut observed = running(&old);
+        let mut observed = running_on(&old, &Settings::default(), side);
+        // What an earlier plan left of the other set.
+        let left = running_on(&new, &Settings::default(), side.other()).instances;
+        observed.instances.extend(left.into_iter().take(usize::from(beside)));
         for (instance, life) in observed.instances.values_mut().zip(life) {
             (instance.running, instance.ready) = (life > 0, life > 1);
         }

@@ -7,10 +7,10 @@ use plumb_model::release::{
     Content, Publish, Quiesce, Release, ReleaseMachine, Rolling, SnapshotPolicy, UpgradePolicy, VolumeSize,
     Watch,
 };
-use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
+use plumb_model::{DeploymentName, Digest, InstanceName};
 use plumb_plan::{
-    Addresses, DataWish, Observed, ObservedInstance, Plan, PlanError, PlanKind, Wanted, allocate, boot_spec,
-    instances, plan_up, task_instances,
+    Addresses, DataWish, Observed, ObservedInstance, Plan, PlanError, PlanKind, Side, Wanted, allocate,
+    boot_spec, instances, plan_up, side_for, task_instances,
 };
 
 pub fn machine(image: &str, instances: u32, needs: &[&str]) -> ReleaseMachine {
@@ -59,8 +59,8 @@ pub fn name() -> DeploymentName {
 }
 
 pub fn addresses_for(release: &Release) -> Addresses {
-    let mut names: Vec<InstanceName> =
-        instances(release).expect("names").into_iter().map(|(_, instance)| instance).collect();
+    let sides = [Side::Blue, Side::Green].map(|side| instances(release, side).expect("names"));
+    let mut names: Vec<InstanceName> = sides.into_iter().flatten().map(|(_, instance)| instance).collect();
     names.extend(task_instances(release).expect("names"));
     allocate(&Addresses::new(), &names).expect("addresses")
 }
@@ -72,27 +72,33 @@ pub fn running(release: &Release) -> Observed {
 
 /// Everything of `release` runs, and was told `settings`.
 pub fn running_with(release: &Release, settings: &Settings) -> Observed {
+    running_on(release, settings, Side::Blue)
+}
+
+/// Everything of `release` runs on this side, and was told `settings`.
+pub fn running_on(release: &Release, settings: &Settings, side: Side) -> Observed {
     let addresses = addresses_for(release);
     let mut observed = Observed {
         current: Some(release.name()),
         data_of: Some(release.name()),
+        config: settings.configuration.map(|one| one.number),
+        side,
         fence: release.content.fence,
         ..Observed::default()
     };
-    for instance in addresses.keys().filter(|name| !name.as_str().ends_with("-0")) {
-        let machine: MachineName =
-            instance.as_str().rsplit_once('-').expect("numbered").0.parse().expect("name");
+    for (machine, instance) in &instances(release, side).expect("names") {
         let wanted = Wanted {
             release,
             kind: PlanKind::Up,
+            side,
             addresses: &addresses,
             settings,
             data: DataWish::default(),
         };
-        let (boot, _) = boot_spec(&name(), (&machine, instance), &wanted, 1).expect("boots");
+        let (boot, _) = boot_spec(&name(), (machine, instance), &wanted, 1).expect("boots");
         observed.instances.insert(
             instance.clone(),
-            ObservedInstance { machine, running: true, ready: true, boot: boot.boot },
+            ObservedInstance { machine: machine.clone(), running: true, ready: true, boot: boot.boot },
         );
     }
     observed
@@ -130,5 +136,7 @@ pub fn up_wishing(
     for instance in observed.instances.keys() {
         addresses = allocate(&addresses, std::slice::from_ref(instance)).expect("addresses");
     }
-    plan_up(&name(), observed, &Wanted { release, kind, addresses: &addresses, settings, data }, None)
+    let side = side_for(observed, release, settings.configuration.map(|one| one.number));
+    let wanted = Wanted { release, kind, side, addresses: &addresses, settings, data };
+    plan_up(&name(), observed, &wanted, None)
 }

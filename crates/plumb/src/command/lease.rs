@@ -95,13 +95,19 @@ fn said(row: &Reaped, mode: Mode) -> String {
     if let Some(trouble) = &row.trouble {
         return format!("not looked after: {trouble}");
     }
-    let (stop, delete, notice) = match mode {
-        Mode::DryRun => ("would be stopped", "would be deleted with its data", "notice would be given"),
-        Mode::Do => ("stopped", "deleted with its data", "notice is given"),
+    let (stop, delete, notice, relieve) = match mode {
+        Mode::DryRun => (
+            "would be stopped",
+            "would be deleted with its data",
+            "notice would be given",
+            "what served before would go",
+        ),
+        Mode::Do => ("stopped", "deleted with its data", "notice is given", "what served before is gone"),
     };
     match row.what {
         ReapedWhat::StopsSoon => format!("will be stopped {at}"),
         ReapedWhat::Stop => format!("{stop}: its lease ended {at}; its data stays"),
+        ReapedWhat::Relieve => format!("{relieve}: it was kept until {at}"),
         ReapedWhat::Notice => format!("{notice} that its data goes: its storage lease ended {at}"),
         ReapedWhat::GoesSoon => {
             format!("its data goes {at} or later; `plumb lease renew {}` keeps it", row.deployment)

@@ -1,8 +1,9 @@
 //! `plumb plan`, and what `--dry-run` of `up`, `upgrade` and `rollback` prints.
 
 use plumb_ops::{
-    Effect, EffectCause, Explanation, FailureEffect, HeldVolume, Hold, Irreversible, OpsError, Outage,
-    PlanKind, RestoreEffect, SnapshotEffect, Start, UpOptions, UpOutcome, VolumeEffect, What, WhenLate,
+    Beside, Effect, EffectCause, Explanation, FailureEffect, HeldVolume, Hold, Irreversible, OpsError,
+    Outage, PlanKind, RestoreEffect, SnapshotEffect, Start, UpOptions, UpOutcome, VolumeEffect, What,
+    WhenLate,
 };
 
 use super::Session;
@@ -54,6 +55,7 @@ pub(super) fn print_plan(plan: &Explanation, (steps, exceeds): (&[String], &[Str
         .iter()
         .map(|one| format!("{} in {}, for at most {}", one.task, one.instance, span(one.at_most_ms)));
     section("tasks, once", tasks);
+    section("two sets beside each other", plan.beside.iter().flat_map(beside));
     section("meanwhile", plan.outages.iter().map(outage));
     section("volumes", plan.volumes.iter().map(volume));
     section("data", data(plan).into_iter());
@@ -92,6 +94,7 @@ fn way(plan: &Explanation) -> String {
         (Some(from), Some(to)) if from == to && plan.kind == PlanKind::Configure => {
             format!("{to}, with another configuration")
         }
+        _ if plan.kind == PlanKind::Relieve => "what served before goes".to_owned(),
         _ if plan.kind == PlanKind::Snapshot => "a snapshot".to_owned(),
         _ if plan.kind == PlanKind::Restore => "other data".to_owned(),
         (Some(from), Some(to)) if from == to => format!("{to}, as it is"),
@@ -101,12 +104,41 @@ fn way(plan: &Explanation) -> String {
     }
 }
 
+fn beside(beside: &Beside) -> Vec<String> {
+    let mut lines = vec![format!(
+        "both run at the same time, with {} MiB of memory together; the ports lead to the new one at once, when all of it is ready",
+        beside.memory_mib
+    )];
+    if !beside.in_place.is_empty() {
+        let names: Vec<&str> = beside.in_place.iter().map(|name| name.as_str()).collect();
+        lines.push(format!(
+            "{} cannot run twice, because its data is there once: replaced in place",
+            names.join(", ")
+        ));
+    }
+    if beside.watch_ms > 0 {
+        lines.push(format!(
+            "for {} it is looked at whether the new one stays ready; if not, the ports lead back",
+            span(beside.watch_ms)
+        ));
+    }
+    lines.push(match beside.keep_ms {
+        0 => "then the old one goes".to_owned(),
+        keep_ms => format!(
+            "then the old one is kept for {}: `plumb rollback` leads back to it and starts nothing",
+            span(keep_ms)
+        ),
+    });
+    lines
+}
+
 fn word(what: What) -> &'static str {
     match what {
         What::Stays => "stays",
         What::Starts => "starts",
         What::IsReplaced => "is replaced",
         What::Goes => "goes",
+        What::IsKept => "is kept",
     }
 }
 
@@ -126,6 +158,8 @@ fn cause(cause: &EffectCause) -> String {
         }
         EffectCause::Secret { name } => format!("secret {name} changed"),
         EffectCause::Otherwise => "it was started in another way".to_owned(),
+        EffectCause::Beside => "it comes up beside what serves".to_owned(),
+        EffectCause::Relieved => "another set serves in its place".to_owned(),
         EffectCause::Copied => "its volumes are copied while it is stopped".to_owned(),
         EffectCause::Restored => "other data takes the place of what is there".to_owned(),
         EffectCause::NotInRelease => "the release does not have it".to_owned(),

@@ -40,6 +40,9 @@ fn print(deployment: &DeploymentView) {
             deployment.name
         );
     }
+    if let Some(kept) = &deployment.kept {
+        out!("  {}", render::kept(kept, &deployment.name));
+    }
     for note in deployment.note.iter().chain(&deployment.lease.notice) {
         out!("  {note}");
     }
@@ -50,7 +53,11 @@ fn print(deployment: &DeploymentView) {
     for instance in &deployment.instances {
         rows.add_row([
             instance.name.clone(),
-            instance.state.clone(),
+            if instance.kept_until_ms.is_some() {
+                format!("kept, {}", instance.state)
+            } else {
+                instance.state.clone()
+            },
             instance.release.clone(),
             services(instance),
             instance.uptime_ms.map(duration).unwrap_or_default(),

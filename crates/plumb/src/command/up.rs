@@ -87,6 +87,9 @@ pub(super) fn print(session: &Session<'_>, outcome: &UpOutcome, dry_run: bool) {
         outcome.configuration.map_or_else(String::new, |number| format!(" with configuration {number}"));
     out!("{} runs {}{config}", outcome.deployment, outcome.release);
     plan::print_restored(&outcome.plan);
+    if let Some(kept) = &outcome.kept {
+        out!("  {}", render::kept(kept, &outcome.deployment));
+    }
     for url in &outcome.published {
         out!("  {} at {}", url.machine, url.address);
     }

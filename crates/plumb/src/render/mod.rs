@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use plumb_guest_proto::ServiceState;
-use plumb_ops::{ConfigError, InstanceTimings, OpsError, Stands};
+use plumb_model::DeploymentName;
+use plumb_ops::{ConfigError, InstanceTimings, KeptSet, OpsError, Stands};
 use serde::Serialize;
 
 use crate::output::{self, err, out};
@@ -196,6 +197,18 @@ pub fn duration(ms: u64) -> String {
         seconds @ 100..=5999 => format!("{} min", seconds / 60),
         seconds @ 6000..=172_799 => format!("{} h", seconds / 3600),
         seconds => format!("{} d", seconds / 86400),
+    }
+}
+
+/// What is kept beside a deployment's release, for how long, and what for.
+pub fn kept(kept: &KeptSet, deployment: &DeploymentName) -> String {
+    let KeptSet { release, left_ms, .. } = kept;
+    match left_ms {
+        0 => format!("{release} was kept beside it; `plumb reap` takes it away, as `plumb watch` does"),
+        left_ms => format!(
+            "{release} is kept beside it for {}; `plumb rollback {deployment}` leads back to it at once",
+            duration(*left_ms)
+        ),
     }
 }
 
