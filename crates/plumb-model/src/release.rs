@@ -80,6 +80,11 @@ pub struct BlueGreen {
     pub keep_ms: u64,
 }
 
+impl BlueGreen {
+    /// First number of an instance of the second set; the first one has the numbers below it, from 1.
+    pub const FIRST: u32 = 51;
+}
+
 impl Default for BlueGreen {
     fn default() -> Self {
         BlueGreen { watch_ms: 0, keep_ms: 10 * 60_000 }
@@ -237,6 +242,8 @@ pub enum When {
     Before,
     /// When the whole set is ready.
     After,
+    /// Before a release below the fence follows: turns the data back into what that one reads, while this one still serves.
+    Reverse,
 }
 
 impl fmt::Display for Task {
@@ -244,6 +251,7 @@ impl fmt::Display for Task {
         let when = match self.when {
             When::Before => "before",
             When::After => "after",
+            When::Reverse => "reverse",
         };
         write!(f, "{when}, within {} ms", self.timeout_ms)
     }

@@ -2,6 +2,7 @@
 
 mod failure;
 mod kept;
+mod reverse;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use serde::Serialize;
 use self::failure::Failure;
 pub use self::failure::Stands;
 pub use self::kept::KeptSet;
+use self::reverse::Reversible;
 use crate::cancel::Cancel;
 use crate::config::{ConfigChange, Opened};
 use crate::data::{Wish, parse_volume, shown_volume};
@@ -448,10 +450,18 @@ impl Plumb<'_> {
         let mut wanted: Vec<InstanceName> =
             instances(release, side)?.into_iter().map(|(_, name)| name).collect();
         wanted.extend(task_instances(release)?);
-        let addresses = allocate(&locked.state.addresses(&locked.name)?, &wanted)?;
+        let reversible = self.reversible(locked, &observed, release)?;
+        wanted.extend(
+            reversible
+                .iter()
+                .map(|one| task_instances(&one.release))
+                .collect::<Result<Vec<_>, _>>()?
+                .concat(),
+        );
+        let addresses = &allocate(&locked.state.addresses(&locked.name)?, &wanted)?;
         let parent = locked.state.last_plan(&locked.name)?.map(|record| record.plan);
-        let addresses = &addresses;
-        let wanted = Wanted { release, kind, side, addresses, settings, data: wish.borrowed() };
+        let (former, data) = (reversible.as_ref().map(Reversible::borrowed), wish.borrowed());
+        let wanted = Wanted { release, kind, side, addresses, settings, data, former };
         let plan = plan_up(&locked.name, &observed, &wanted, parent.as_ref())?;
         let broken = check(&plan, &observed, Some(release));
         if !broken.is_empty() {
@@ -524,7 +534,9 @@ impl Plumb<'_> {
         }
         let Serving { side, kept } = locked.state.serving(&locked.name)?;
         let config = locked.state.configured(&locked.name)?.current;
-        let mut observed = Observed { instances, current, config, side, kept, fence, ..Observed::default() };
+        let turned_back = self.turned_back(locked)?;
+        let mut observed =
+            Observed { instances, current, config, side, kept, fence, turned_back, ..Observed::default() };
         self.observe_data(locked, &mut observed, &guests)?;
         Ok(observed)
     }

@@ -176,9 +176,14 @@ impl OpsError {
             OpsError::Ambiguous { known, .. } => format!("say which: {}", list(known)),
             OpsError::Plan(plumb_plan::PlanError::Fenced { .. }) => {
                 "`plumb rollback --with-data` goes back with the data as it was then: what was written since is no longer \
-                 in use, and is kept as a snapshot; or make a new release whose code reads the new data"
+                 in use, and is kept as a snapshot; or make a new release whose code reads the new data, or that has a \
+                 `reverse` task, which turns it back"
                     .to_owned()
             }
+            OpsError::Plan(plumb_plan::PlanError::TooFarBack { reaches, from, .. }) => format!(
+                "go back to `{}@{reaches}` or later first, which may turn its own data back; or `--with-data`",
+                from.app
+            ),
             OpsError::Data(DataError::NoData { deployment, .. }) => format!(
                 "`plumb volume snapshots {deployment}` lists them; `--with-data=SNAPSHOT` takes another one"
             ),

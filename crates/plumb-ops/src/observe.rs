@@ -162,7 +162,7 @@ impl Plumb<'_> {
             let told = self.fit(&record.name, release, told.as_ref()).unwrap_or_default();
             let data = plumb_plan::DataWish::default();
             let (kind, side, addresses) = (PlanKind::Up, serving.side, &addresses);
-            let wanted = Wanted { release, kind, side, addresses, settings: &told, data };
+            let wanted = Wanted { release, kind, side, addresses, settings: &told, data, former: None };
             complete(&wanted, record, &seen, &mut instances)?;
             mark_kept(&wanted, serving, &mut instances)?;
         }

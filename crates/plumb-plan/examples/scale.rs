@@ -89,6 +89,7 @@ fn main() {
         addresses: &addresses,
         settings: &settings,
         data: plumb_plan::DataWish::default(),
+        former: None,
     };
     let fleet: Vec<(DeploymentName, Observed)> = (0..apps)
         .map(|number| {

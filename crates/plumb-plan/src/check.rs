@@ -35,6 +35,8 @@ pub enum Violation {
     ReplacedInUse(InstanceName),
     /// Data is replaced, or used by another release, and no copy of it was made before although one is asked for.
     NotKept(InstanceName),
+    /// Data is turned back, and the plan does not say whose.
+    TurnedBackUnsaid(InstanceName),
     /// A snapshot goes that has a name of its own, or that this plan needs or made.
     PrunedNeeded(SnapshotName),
     /// A port leads to both sets at once, or to an instance of the one that is not to serve.

@@ -187,6 +187,10 @@ pub struct Plan {
     /// the set back to what it ran before. Without, that follows from every failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stops_from: Option<usize>,
+    /// The release whose data may have been turned back into what an older one reads: by this plan, or by one before it that
+    /// did not come to its end. Until a plan that leads somewhere is through, nobody knows whose data it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reversed: Option<ReleaseName>,
     /// The steps, in order.
     pub actions: Vec<Action>,
 }
@@ -234,6 +238,13 @@ impl Plan {
             Action::Commit { side, other, .. } => Some((*side, *other)),
             _ => None,
         })
+    }
+
+    /// Whether the set is whole when it is through, and the data that of the release it leads to.
+    #[must_use]
+    pub fn settles(&self) -> bool {
+        let is_partial = matches!(self.kind, PlanKind::Repair | PlanKind::Relieve);
+        !is_partial && self.sides().is_some()
     }
 
     /// What follows if a step fails, unless the plan goes on without its instance; `None` is what is done before the first one.

@@ -96,6 +96,9 @@ pub struct TaskEffect {
     pub task: TaskName,
     /// Longest time, milliseconds.
     pub at_most_ms: u64,
+    /// The release whose data it turns back, so that an older one reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns_back: Option<ReleaseName>,
 }
 
 /// What happens to an instance.
@@ -445,13 +448,24 @@ fn duration_ms(action: &Action, stop_ms: u64) -> u64 {
 }
 
 fn tasks(plan: &Plan) -> Vec<TaskEffect> {
-    let tasks = plan.actions.iter().filter_map(|action| match action {
-        Action::Task { instance, task, timeout_ms } => {
-            Some(TaskEffect { instance: instance.clone(), task: task.clone(), at_most_ms: *timeout_ms })
+    let mut of: BTreeMap<&InstanceName, &ReleaseName> = BTreeMap::new();
+    let mut tasks = Vec::new();
+    for action in &plan.actions {
+        match action {
+            Action::Start { boot, .. } => drop(of.insert(&boot.instance, &boot.release)),
+            Action::Task { instance, task, timeout_ms } => {
+                let release = of.get(instance).filter(|release| Some(**release) != plan.to.as_ref());
+                tasks.push(TaskEffect {
+                    instance: instance.clone(),
+                    task: task.clone(),
+                    at_most_ms: *timeout_ms,
+                    turns_back: release.map(|release| (*release).clone()),
+                });
+            }
+            _ => {}
         }
-        _ => None,
-    });
-    tasks.collect()
+    }
+    tasks
 }
 
 /// Instances that are there for tasks: they come and go within the plan, and serve nobody.

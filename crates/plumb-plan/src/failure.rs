@@ -41,7 +41,9 @@ pub(crate) fn stops_from(
     if policy(wanted) == FailedInstance::Undo {
         return None;
     }
-    let first = actions.iter().position(|action| matches!(action, Action::Start { .. }))?;
+    let name = wanted.release.name();
+    let is_first = |action: &Action| matches!(action, Action::Start { boot, .. } if boot.release == name);
+    let first = actions.iter().position(is_first)?;
     let is_back =
         |action: &Action| matches!(action, Action::AwaitReady { instance, .. } if stopped.contains(instance));
     let back = actions.iter().rposition(is_back).map_or(0, |at| at + 1);

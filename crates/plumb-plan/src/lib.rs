@@ -14,6 +14,7 @@ mod keep;
 pub mod lease;
 mod order;
 mod planner;
+mod reverse;
 mod side;
 mod snapshot;
 mod task;
@@ -32,6 +33,7 @@ pub use planner::{
     Observed, ObservedInstance, PlanError, Wanted, plan_at_rest, plan_down, plan_relieve, plan_repair,
     plan_snapshot, plan_up,
 };
+pub use reverse::{Former, has_reverse_tasks, is_below_fence};
 pub use side::{Kept, OtherSet, Side, instances, side_for};
 pub use snapshot::{
     DataWish, HeldVolume, Hold, InstanceVolume, ObservedSnapshot, SnapshotReason, is_given_by_plans,

@@ -11,6 +11,7 @@ use crate::boot::{Addresses, BootSpec, boot_spec};
 use crate::document::{Action, Plan, PlanKind, Published};
 use crate::failure::{self, Patience};
 use crate::order::{NeedsCycle, start_order};
+use crate::reverse::{self, Former};
 use crate::side::{Kept, OtherSet, Side, instances, is_twice, other_set, serves};
 use crate::snapshot::{self, DataWish, InstanceVolume, ObservedSnapshot, Prologue};
 use crate::task;
@@ -40,6 +41,8 @@ pub struct Observed {
     pub cannot_freeze: BTreeSet<InstanceName>,
     /// Snapshots that are there.
     pub snapshots: Vec<ObservedSnapshot>,
+    /// The release whose data may have been turned back by a plan that did not come to its end.
+    pub turned_back: Option<ReleaseName>,
 }
 
 /// One instance as observed.
@@ -70,6 +73,8 @@ pub struct Wanted<'a> {
     pub settings: &'a Settings,
     /// What is wanted of the data.
     pub data: DataWish<'a>,
+    /// The current release, if its data has to be turned back for the wanted one, and can be.
+    pub former: Option<Former<'a>>,
 }
 
 /// Why there is no plan.
@@ -86,6 +91,18 @@ pub enum PlanError {
         to: ReleaseName,
         /// Lowest allowed number.
         fence: u64,
+    },
+    /// What the current release turns back is no older than that.
+    #[error(
+        "`{from}` cannot be rolled back to `{to}`: what its reverse tasks leave is readable from release {reaches} on"
+    )]
+    TooFarBack {
+        /// Current release.
+        from: ReleaseName,
+        /// Wanted release.
+        to: ReleaseName,
+        /// Lowest release that reads it.
+        reaches: u64,
     },
     /// The private network is full.
     #[error("no address is free for instance `{instance}`")]
@@ -127,13 +144,16 @@ pub fn plan_up(
     parent: Option<&Plan>,
 ) -> Result<Plan, PlanError> {
     let release = wanted.release;
-    refuse_below_fence(observed, wanted)?;
+    reverse::refuse(observed, wanted)?;
     let sequence = next_in_sequence(parent);
     let order = start_order(&release.content.machines)?;
     let before = snapshot::prologue(observed, wanted, sequence.generation, &stop_order(observed, &order));
+    let turning = reverse::steps(deployment, (observed, wanted), &before.stopped, sequence.generation)?;
+    let reversed = if turning.is_empty() { &observed.turned_back } else { &observed.current }.clone();
     let observed = &without(observed, &before.stopped);
     let mut steps = Steps::new(observed, wanted);
     steps.prologue(&before);
+    steps.carry_out(turning);
     let all = instances(release, wanted.side)?;
     for machine_name in &order {
         steps.tasks(deployment, (machine_name, When::Before), sequence.generation)?;
@@ -172,6 +192,7 @@ pub fn plan_up(
         to: Some(release.name()),
         config,
         stops_from,
+        reversed,
         actions: steps.actions,
     })
 }
@@ -232,6 +253,7 @@ pub fn plan_repair(
         to: Some(release.name()),
         config,
         stops_from: Some(0),
+        reversed: observed.turned_back.clone(),
         actions: steps.actions,
     }))
 }
@@ -263,6 +285,7 @@ pub fn plan_relieve(
         to: Some(release.name()),
         config: None,
         stops_from: Some(0),
+        reversed: observed.turned_back.clone(),
         actions,
     })
 }
@@ -310,6 +333,7 @@ fn at_rest(
         to: observed.current.clone(),
         config: None,
         stops_from: Some(0),
+        reversed: observed.turned_back.clone(),
         actions,
     }
 }
@@ -371,6 +395,7 @@ pub fn plan_down(
         to: None,
         config: None,
         stops_from: Some(0),
+        reversed: observed.turned_back.clone(),
         actions,
     }
 }
@@ -384,21 +409,6 @@ fn next_in_sequence(parent: Option<&Plan>) -> Sequence {
     Sequence {
         generation: parent.map_or(0, |plan| plan.generation) + 1,
         parent: parent.map(Document::digest),
-    }
-}
-
-/// Data as it was then is readable by the release of then.
-fn refuse_below_fence(observed: &Observed, wanted: &Wanted<'_>) -> Result<(), PlanError> {
-    let release = wanted.release;
-    match &observed.current {
-        Some(current)
-            if !wanted.data.restores_all(observed)
-                && current.app == release.app
-                && release.number < observed.fence.min(current.number) =>
-        {
-            Err(PlanError::Fenced { from: current.clone(), to: release.name(), fence: observed.fence })
-        }
-        _ => Ok(()),
     }
 }
 
@@ -473,10 +483,19 @@ impl<'a> Steps<'a> {
         of: (&MachineName, When),
         generation: u64,
     ) -> Result<(), PlanError> {
-        let mut actions = task::steps(deployment, (self.observed, self.wanted), of, generation)?;
+        let actions = task::steps(deployment, (self.observed, self.wanted), of, generation)?;
+        self.carry_out(actions);
+        Ok(())
+    }
+
+    /// Adds the steps of tasks.
+    fn carry_out(&mut self, mut actions: Vec<Action>) {
         // One that an interruption left goes first.
-        if let Some(Action::Start { boot, .. }) = actions.first()
-            && let Some((name, left)) = self.observed.instances.get_key_value(&boot.instance)
+        let idle = actions.iter().find_map(|action| match action {
+            Action::Start { boot, spec, .. } if spec.idle => Some(&boot.instance),
+            _ => None,
+        });
+        if let Some((name, left)) = idle.and_then(|name| self.observed.instances.get_key_value(name))
             && !self.gone.contains(name)
         {
             actions.splice(0..0, removal(name, left));
@@ -487,7 +506,6 @@ impl<'a> Steps<'a> {
         });
         self.gone.extend(gone);
         self.actions.extend(actions);
-        Ok(())
     }
 
     /// What is done about data before anything else. Ports do not lead to what stops.

@@ -10,15 +10,12 @@
 
 use std::ops::RangeInclusive;
 
-use plumb_model::release::{Release, ReleaseMachine};
+use plumb_model::release::{BlueGreen, Release, ReleaseMachine};
 use plumb_model::{InstanceName, MachineName};
 use serde::{Deserialize, Serialize};
 
 use crate::document::PlanKind;
 use crate::planner::{Observed, PlanError, Wanted};
-
-/// First number of a green instance: a definition allows fifty instances of a machine.
-const FIRST_GREEN: u32 = 51;
 
 /// One of the two sets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,14 +81,14 @@ impl Side {
     /// The numbers of a machine's instances.
     #[must_use]
     pub fn numbers(self, machine: &ReleaseMachine) -> RangeInclusive<u32> {
-        let first = if self == Side::Green && is_twice(machine) { FIRST_GREEN } else { 1 };
+        let first = if self == Side::Green && is_twice(machine) { BlueGreen::FIRST } else { 1 };
         first..=first + machine.instances - 1
     }
 
     /// The side that a name belongs to.
     pub(crate) fn of(instance: &InstanceName) -> Self {
         let number = instance.as_str().rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
-        if number.is_some_and(|number| number >= FIRST_GREEN) { Side::Green } else { Side::Blue }
+        if number.is_some_and(|number| number >= BlueGreen::FIRST) { Side::Green } else { Side::Blue }
     }
 }
 

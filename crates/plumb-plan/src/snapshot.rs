@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::carry::machine_of;
 use crate::document::{Action, PlanKind};
 use crate::planner::{Observed, ObservedInstance, Wanted};
+use crate::reverse;
 
 /// How a volume is kept from changing while it is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +145,8 @@ fn reason(observed: &Observed, wanted: &Wanted<'_>) -> Option<SnapshotReason> {
     }
     let name = wanted.release.name();
     let before = observed.data_of.as_ref().filter(|before| before.app == name.app && **before != name);
-    let is_asked = wanted.release.content.snapshots.before_upgrade;
+    // What is turned back cannot be had in another way.
+    let is_asked = wanted.release.content.snapshots.before_upgrade || reverse::is_due(observed, wanted);
     match (wanted.kind, before) {
         (PlanKind::Rollback, _) if wish.restore.is_some() => Some(SnapshotReason::BeforeRollback),
         _ if wish.restore.is_some() => Some(SnapshotReason::BeforeRestore),

@@ -23,10 +23,12 @@ pub fn task_instances(release: &Release) -> Result<Vec<InstanceName>, PlanError>
 }
 
 /// Whether tasks are carried out at all: another, newer release comes, or the first one. Nothing is done again for a release
-/// that was committed, and nothing on the way back.
+/// that was committed, and nothing on the way back; unless its data may have been turned back meanwhile.
 fn are_due(observed: &Observed, wanted: &Wanted<'_>) -> bool {
-    matches!(wanted.kind, PlanKind::Up | PlanKind::Upgrade)
-        && observed.current.as_ref() != Some(&wanted.release.name())
+    let name = wanted.release.name();
+    let is_turned_back = observed.turned_back.as_ref() == Some(&name) && !wanted.data.restores_all(observed);
+    let comes = matches!(wanted.kind, PlanKind::Up | PlanKind::Upgrade);
+    is_turned_back || (comes && observed.current.as_ref() != Some(&name))
 }
 
 /// The steps that carry out the tasks of a machine that are due at this time, in the order of their names.
@@ -36,9 +38,22 @@ pub(crate) fn steps(
     (machine_name, when): (&MachineName, When),
     generation: u64,
 ) -> Result<Vec<Action>, PlanError> {
+    if !are_due(observed, wanted) {
+        return Ok(Vec::new());
+    }
+    carried_out(deployment, wanted, (machine_name, when), generation)
+}
+
+/// The steps that carry out the tasks of a machine of this time, due or not.
+pub(crate) fn carried_out(
+    deployment: &DeploymentName,
+    wanted: &Wanted<'_>,
+    (machine_name, when): (&MachineName, When),
+    generation: u64,
+) -> Result<Vec<Action>, PlanError> {
     let machine = &wanted.release.content.machines[machine_name];
     let mut tasks = machine.tasks.iter().filter(|(_, task)| task.when == when).peekable();
-    if tasks.peek().is_none() || !are_due(observed, wanted) {
+    if tasks.peek().is_none() {
         return Ok(Vec::new());
     }
     let (boot, spec) = idle(deployment, (machine_name, machine), wanted, generation)?;

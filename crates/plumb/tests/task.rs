@@ -94,5 +94,44 @@ fn a_task_runs_once_with_the_network_of_the_release_and_one_that_fails_takes_the
     let seen = site.world.json(&["ps", "hello"])?[0].clone();
     ensure!(seen["release"] == "hello@5" && seen["state"] == "ready", "{seen}");
     ensure!(seen["instances"].as_array().is_some_and(|all| all.len() == 2), "{seen}");
+    data_is_turned_back(&site)?;
     site.world.end()
+}
+
+/// A rollback below the fence carries out what turns data back; where that fails the newer release serves on.
+fn data_is_turned_back(site: &Site) -> Result<()> {
+    let world = &site.world;
+    let release = |fence: &str, revert: &str| -> Result<()> {
+        let tasks = format!(
+            "task.migrate = {{ exec = \"busybox wget -q -O /dev/null http://web/\" }}\ntask.revert = {{ exec = \"{revert}\", when = \"reverse\" }}\n"
+        );
+        let app = site.define(&tasks)?;
+        let definition = site.folder.join("plumb.toml");
+        let text = fs::read_to_string(&definition)?;
+        fs::write(&definition, format!("{fence}{text}"))?;
+        world.ok(&["release", app])?;
+        Ok(())
+    };
+    let refused = release("", "busybox true").err().context("nothing would ever carry it out")?;
+    ensure!(refused.to_string().contains("there is no `fence`"), "{refused:#}");
+    release("fence = \"this\"\n", "busybox ls /not-there")?;
+    world.ok(&["upgrade", "hello"])?;
+    let planned = world.ok(&["rollback", "hello", "--dry-run"])?.stdout;
+    ensure!(
+        planned.contains("revert in client-0") && planned.contains("turns the data of hello@6 back"),
+        "{planned}"
+    );
+    let failed = world.run(&["rollback", "hello"])?;
+    ensure!(failed.code == 1 && failed.stderr.contains("task `revert` failed"), "{failed:?}");
+    let seen = world.json(&["ps", "hello"])?[0].clone();
+    ensure!(seen["release"] == "hello@6" && seen["state"] == "ready", "{seen}");
+    // One for what failed, and one that made the data new again.
+    let gone = failed.stderr.lines().filter(|line| line.contains("client-0") && line.contains("removed"));
+    ensure!(gone.count() == 2, "{failed:?}");
+    release("fence = 6\n", "busybox wget -q -O /dev/null http://web/")?;
+    world.ok(&["upgrade", "hello"])?;
+    world.ok(&["rollback", "hello", "hello@5"])?;
+    let seen = world.json(&["ps", "hello"])?[0].clone();
+    ensure!(seen["release"] == "hello@5" && seen["state"] == "ready", "{seen}");
+    Ok(())
 }

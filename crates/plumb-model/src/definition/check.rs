@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Report, Span};
 use super::{Publish, machine, probe, service};
+use crate::release::BlueGreen;
 use crate::{CheckName, InstanceName, MachineName, ServiceName};
 
 /// Names that point at names: for each who, where it says so, and whom it names.
@@ -18,7 +19,7 @@ pub(super) fn machines(drafts: &BTreeMap<MachineName, machine::Draft>, report: &
         })
         .collect();
     check_links(&links, "needs", "machine", report);
-    check_instance_names(drafts, report);
+    check_instance_names(drafts, 1, report);
     check_host_ports(drafts, report);
 }
 
@@ -103,15 +104,21 @@ fn circles<'a>(links: &Links<'a>) -> Vec<Vec<(&'a Span, &'a str)>> {
     }
 }
 
+/// The instances that come up beside others.
+pub(super) fn second_set(drafts: &BTreeMap<MachineName, machine::Draft>, report: &mut Report<'_>) {
+    check_instance_names(drafts, BlueGreen::FIRST, report);
+}
+
 /// Instances and machines share one name space: both are names of `/etc/hosts` in every instance.
-fn check_instance_names(drafts: &BTreeMap<MachineName, machine::Draft>, report: &mut Report<'_>) {
+fn check_instance_names(drafts: &BTreeMap<MachineName, machine::Draft>, first: u32, report: &mut Report<'_>) {
     for (name, draft) in drafts {
-        if let Err(error) = InstanceName::of(name, draft.machine.instances) {
+        let last = first + draft.machine.instances - 1;
+        if let Err(error) = InstanceName::of(name, last) {
             report
                 .add(&draft.key, error.to_string())
-                .hint("The name of an instance is its machine's and `-1`.");
+                .hint(format!("The name of an instance is its machine's and `-{last}`."));
         }
-        for number in 1..=draft.machine.instances {
+        for number in first..=last {
             let instance = format!("{name}-{number}");
             if let Some((_, other)) = drafts.iter().find(|(other, _)| other.as_str() == instance) {
                 report.add(

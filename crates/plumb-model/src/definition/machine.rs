@@ -14,6 +14,7 @@ use super::{
     Init, Machine, Publish, Scripts, Service, Volume, check, config, content, oci, operate, script, service,
     snapshot, value,
 };
+use crate::release::BlueGreen;
 use crate::{MachineName, ServiceName, VolumeName};
 
 /// Smallest and largest memory in MiB. Debian's kernel deadlocks on memory below 72 MiB while it boots; 1 TiB is
@@ -30,7 +31,7 @@ const VOLUME_MIB: (u64, u64) = (16, 16 << 20);
 const MAX_CPUS: u64 = 64;
 
 /// Most instances of one machine; an application's private network has 254 addresses for all of them.
-const MAX_INSTANCES: u64 = 50;
+const MAX_INSTANCES: u64 = BlueGreen::FIRST as u64 - 1;
 
 /// Most volumes of one machine: one virtio disk each, beside the root disk.
 const MAX_VOLUMES: usize = 16;

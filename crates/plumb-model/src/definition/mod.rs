@@ -447,11 +447,15 @@ fn read(root: &Table<'_>, report: &mut Report<'_>) -> Option<Definition> {
     if !config.is_empty() {
         drafts.values_mut().for_each(|draft| config::split(&mut draft.machine));
     }
+    let upgrade = upgrade::read_policy(root, report);
+    if upgrade.blue_green.is_some() {
+        check::second_set(&drafts, report);
+    }
     let machines: BTreeMap<_, _> = drafts.into_iter().map(|(name, draft)| (name, draft.machine)).collect();
     let checks = probes.into_iter().map(|(name, draft)| (name, draft.check)).collect();
     let snapshots = snapshot::read_policy(root, report);
     let lease = lease::read(root, report);
-    let upgrade = upgrade::read_policy(root, report);
+    operate::check_reverse(root, fence.as_ref(), &machines, report);
     upgrade::check_twice(root, &upgrade, &machines, report);
     Some(Definition {
         app: app?,

@@ -6,9 +6,9 @@ use super::diagnostic::{Report, quoted};
 use super::machine::account;
 use super::service::command_text;
 use super::table::Table;
-use super::{TaskCommand, value};
-use crate::TaskName;
+use super::{Fence, Machine, TaskCommand, value};
 use crate::release::{Canary, Repair, Rolling, Task, Watch, When};
+use crate::{MachineName, TaskName};
 
 /// Most tasks of one machine: each is waited for in every upgrade.
 const MAX_TASKS: usize = 20;
@@ -120,6 +120,27 @@ pub(super) fn read_tasks(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap
     tasks
 }
 
+/// Without a fence there is no rollback that needs its data turned back.
+pub(super) fn check_reverse(
+    root: &Table<'_>,
+    fence: Option<&Fence>,
+    machines: &BTreeMap<MachineName, Machine>,
+    report: &mut Report<'_>,
+) {
+    let Some(machines_key) = root.get("machine").filter(|_| fence.is_none()) else { return };
+    for (machine, of) in machines {
+        let idle = of.tasks.iter().filter(|(_, task)| task.task.when == When::Reverse);
+        for (name, _) in idle {
+            report
+                .add(
+                    &machines_key.key,
+                    format!("task `{name}` of machine `{machine}` turns data back, but there is no `fence`"),
+                )
+                .hint("`fence = \"this\"` says that older releases cannot read the data of this one; then the task is what leads back.");
+        }
+    }
+}
+
 fn read_task(table: &Table<'_>, report: &mut Report<'_>) -> Option<TaskCommand> {
     table.allow(&["exec", "user", "when", "timeout"], report);
     let exec = table.required("exec", "\"/srv/api/migrate\"", report);
@@ -130,11 +151,13 @@ fn read_task(table: &Table<'_>, report: &mut Report<'_>) -> Option<TaskCommand> 
         match field.text("when = \"before\"", report) {
             Some("before") => {}
             Some("after") => when = When::After,
+            Some("reverse") => when = When::Reverse,
             Some(other) => {
                 report
                     .add(&field.span, format!("{}: {} is no time of an upgrade", field.what(), quoted(other)))
                     .hint(
-                        "Write `\"before\"` its machine is replaced, or `\"after\"` the whole set is ready.",
+                        "Write `\"before\"` its machine is replaced, `\"after\"` the whole set is ready, or `\"reverse\"` before \
+                         a rollback below the fence.",
                     );
             }
             None => {}

@@ -115,8 +115,13 @@ mod tests {
             assert!(error.contains(why), "{error}");
         }
         let error =
-            policy("volume.data = { at = \"/var/www\", size = \"1G\" }\n[upgrade]\nblue_green = {}\n");
+            policy("volume.data = { mount = \"/var/www\", size = \"1GiB\" }\n[upgrade]\nblue_green = {}\n");
         let error = error.expect_err("a machine with a volume only");
         assert!(error.contains("every machine has a volume"), "{error}");
+        // Names of the second set are names, too.
+        let clash = "[machine.web-51]\nmiddleware = [\"nginx-light\"]\n[upgrade]\n";
+        assert!(policy(&format!("{clash}failed_instance = \"stop\"\n")).is_ok());
+        let error = policy(&format!("{clash}blue_green = {{}}\n")).expect_err("a name that is taken");
+        assert!(error.contains("`web-51` is also the name of an instance"), "{error}");
     }
 }

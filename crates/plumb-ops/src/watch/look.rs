@@ -208,6 +208,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
             addresses: &addresses,
             settings: &settings,
             data: plumb_plan::DataWish::default(),
+            former: None,
         };
         let expected = expected(&self.name, &wanted)?;
         let is_beside = kept.is_some();
@@ -292,6 +293,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
             addresses,
             settings,
             data: plumb_plan::DataWish::default(),
+            former: None,
         };
         let Some(plan) = plan_repair(&self.name, &observed, (&wanted, &due), parent.as_ref())? else {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plumb_model::release::Release;
+use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{InstanceName, SnapshotName};
 
 use super::Violation;
@@ -19,6 +19,9 @@ pub(super) fn check(plan: &Plan, observed: &Observed, release: Option<&Release>)
         kept: BTreeSet::new(),
         needed: BTreeSet::new(),
         // Another release begins to use the data.
+        to: plan.to.as_ref(),
+        reversed: plan.reversed.as_ref(),
+        turning: BTreeSet::new(),
         must_keep: matches!(plan.kind, PlanKind::Upgrade | PlanKind::Rollback)
             && release.is_some_and(|release| {
                 release.content.snapshots.before_upgrade && observed.data_of != Some(release.name())
@@ -37,6 +40,12 @@ struct World<'o> {
     /// Snapshots that were made or used.
     needed: BTreeSet<SnapshotName>,
     must_keep: bool,
+    /// Where the plan leads.
+    to: Option<&'o ReleaseName>,
+    /// The release whose data it says is turned back.
+    reversed: Option<&'o ReleaseName>,
+    /// There for tasks of another release than the one it leads to: they turn data back.
+    turning: BTreeSet<InstanceName>,
     violations: Vec<Violation>,
 }
 
@@ -44,7 +53,19 @@ impl World<'_> {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Stop { instance } => drop(self.running.remove(instance)),
-            Action::Start { boot, .. } => {
+            Action::Task { instance, .. } if self.turning.contains(instance) => {
+                let is_kept = self.observed.volumes.keys().all(|volume| self.kept.contains(volume));
+                if !is_kept {
+                    self.violations.push(Violation::NotKept(instance.clone()));
+                }
+                if self.reversed != self.observed.current.as_ref() {
+                    self.violations.push(Violation::TurnedBackUnsaid(instance.clone()));
+                }
+            }
+            Action::Start { boot, spec, .. } => {
+                if spec.idle && Some(&boot.release) != self.to {
+                    self.turning.insert(boot.instance.clone());
+                }
                 let lost = self.must_keep
                     && self
                         .observed

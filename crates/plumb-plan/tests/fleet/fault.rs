@@ -66,6 +66,17 @@ fn beside(keep_ms: u64) -> Host {
     host
 }
 
+/// The same with a fence at release 2, whose tasks turn its data back.
+fn reversible() -> Host {
+    let mut host = host(FailedInstance::Undo);
+    let second = host.releases.get_mut(&2).expect("release 2");
+    second.content.fence = 2;
+    let api = second.content.machines.get_mut(&"api".parse().expect("a name")).expect("there");
+    let revert = Task { when: When::Reverse, timeout_ms: 60_000 };
+    api.tasks.insert("revert".parse().expect("a name"), revert);
+    host
+}
+
 fn carried_out(host: &mut Host, wish: Wish) -> Result<(), End> {
     match wish {
         Wish::Go(number) => host.go(number),
@@ -160,7 +171,11 @@ fn after_every_fault_the_set_is_whole_at_the_old_or_the_new_release() {
     });
     let mut beside_kept = kept.clone();
     beside_kept.go(2).expect("it is upgraded");
-    let wishes: [(&str, &Host, Wish); 9] = [
+    let mut fenced = reversible();
+    fenced.go(1).expect("it starts");
+    fenced.go(2).expect("it is upgraded");
+    assert_eq!(fenced.shape, 2);
+    let wishes: [(&str, &Host, Wish); 10] = [
         ("up, from nothing", &nothing, Wish::Go(1)),
         ("upgrade, from release 1 to 2", &old, Wish::Go(2)),
         ("upgrade, with `failed_instance = \"stop\"`", &stop, Wish::Go(2)),
@@ -169,6 +184,7 @@ fn after_every_fault_the_set_is_whole_at_the_old_or_the_new_release() {
         ("upgrade, with `blue_green = { keep = \"none\" }`", &relieved, Wish::Go(2)),
         ("upgrade, with `blue_green`", &kept, Wish::Go(2)),
         ("rollback to the set that was kept", &beside_kept, Wish::Go(1)),
+        ("rollback below the fence, with a `reverse` task", &fenced, Wish::Go(1)),
         ("down, from release 1", &old, Wish::Down),
     ];
     let mut text = String::from(

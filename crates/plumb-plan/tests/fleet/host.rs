@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::config::Settings;
 use plumb_model::release::{Quiesce, Release, ReleaseName};
-use plumb_model::{DeploymentName, Digest, InstanceName, MachineName};
+use plumb_model::{DeploymentName, Digest, InstanceName, MachineName, SnapshotName, TaskName};
 use plumb_plan::{
-    Action, Addresses, Broken, Hands, Health, InstanceVolume, Kept, Life, Observed, ObservedInstance,
+    Action, Addresses, Broken, Former, Hands, Health, InstanceVolume, Kept, Life, Observed, ObservedInstance,
     OnFailure, OtherSet, Plan, PlanError, PlanKind, Side, Verdict, Wanted, WayBack, allocate, boot_spec,
-    carry_out, check, expected, instances, judge, plan_down, plan_repair, plan_up, side_for, task_instances,
-    way_back,
+    carry_out, check, expected, has_reverse_tasks, instances, judge, plan_down, plan_repair, plan_up,
+    side_for, task_instances, way_back,
 };
 
 /// What a start takes, milliseconds of the simulated clock.
@@ -79,6 +79,12 @@ pub struct Host {
     side: Side,
     pub kept: Option<Kept>,
     last: Option<Plan>,
+    /// The last plan came to its end.
+    is_through: bool,
+    /// Releases from this number on, up to the next one with a fence, read the data.
+    pub shape: u64,
+    /// The shape of the data in snapshots.
+    shapes: BTreeMap<SnapshotName, u64>,
     repairs: BTreeMap<InstanceName, Vec<u64>>,
     pub now_ms: u64,
     pub troubles: Vec<Trouble>,
@@ -108,6 +114,9 @@ impl Host {
             side: Side::Blue,
             kept: None,
             last: None,
+            is_through: true,
+            shape: 0,
+            shapes: BTreeMap::new(),
             repairs: BTreeMap::new(),
             now_ms: 0,
             troubles: Vec::new(),
@@ -145,6 +154,10 @@ impl Host {
             side: self.side,
             kept: self.kept,
             data_of: self.data_of.clone(),
+            turned_back: self
+                .last
+                .as_ref()
+                .and_then(|last| last.reversed.clone().filter(|_| !(self.is_through && last.settles()))),
             volumes: volumes.collect(),
             fence,
             ..Observed::default()
@@ -168,8 +181,17 @@ impl Host {
         let release = self.releases[&number].clone();
         let observed = self.observed();
         let side = side_for(&observed, &release, None);
-        let addresses = self.addresses_for(&release, side);
+        self.addresses_for(&release, side);
+        let current = observed.current.as_ref().map(|current| self.releases[&current.number].clone());
+        if let Some(current) = &current {
+            self.addresses_for(current, self.side);
+        }
+        let addresses = self.addresses.clone();
         let settings = Settings::default();
+        let reaches = observed.fence.checked_sub(1).and_then(|below| self.releases.get(&below));
+        let reaches = reaches.map_or(0, |below| below.content.fence);
+        let former = current.as_ref().filter(|current| has_reverse_tasks(current));
+        let former = former.map(|release| Former { release, settings: &settings, reaches });
         let wanted = Wanted {
             release: &release,
             kind,
@@ -177,6 +199,7 @@ impl Host {
             addresses: &addresses,
             settings: &settings,
             data: plumb_plan::DataWish::default(),
+            former,
         };
         let plan = plan_up(&self.name, &observed, &wanted, self.last.as_ref())?;
         assert_eq!(check(&plan, &observed, Some(&release)), [], "{}: {plan:#?}", self.trace.join("\n"));
@@ -237,8 +260,10 @@ impl Host {
     fn carry(&mut self, plan: &Plan) -> Result<(), Broken<End>> {
         self.step = 0;
         self.last = Some(plan.clone());
+        self.is_through = false;
         let outcome = carry_out(plan, self);
         self.left_behind = outcome.as_ref().map_or(0, Vec::len);
+        self.is_through = outcome.is_ok();
         match &outcome {
             Ok(left) => {
                 let without: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
@@ -296,6 +321,7 @@ impl Host {
             addresses: &addresses,
             settings: &settings,
             data: plumb_plan::DataWish::default(),
+            former: None,
         };
         let expected = expected(&self.name, &wanted).expect("boots");
         let seen = self.vms.iter().map(|(name, vm)| {
@@ -373,6 +399,7 @@ impl Host {
             addresses: &self.addresses,
             settings: &settings,
             data: plumb_plan::DataWish::default(),
+            former: None,
         };
         let is_good = names.iter().all(|(machine, name)| {
             let boot = boot_spec(&self.name, (machine, name), &wanted, 0).map(|(boot, _)| boot.boot);
@@ -385,7 +412,8 @@ impl Host {
                 (1..=of.instances).all(|n| self.volumes.contains(&format!("{machine}-{n}/{volume}")))
             })
         });
-        (is_there && is_good && has_volumes).then_some(number)
+        let is_readable = !has_reverse_tasks_somewhere(&self.releases) || self.shape == release.content.fence;
+        (is_there && is_good && has_volumes && is_readable).then_some(number)
     }
 
     /// Nothing is there.
@@ -444,16 +472,7 @@ impl Host {
                 self.say(&format!("start {} of {}", boot.instance, boot.release));
             }
             Action::AwaitReady { instance, timeout_ms, .. } => self.becomes_ready(instance, *timeout_ms)?,
-            Action::Task { instance, task, .. } => {
-                let number = self.vms[instance].release;
-                self.now_ms += START_MS;
-                let is_meant = |trouble: &Trouble| matches!(trouble, Trouble::Task(name, of) if name == task.as_str() && *of == number);
-                if self.trouble(is_meant).is_some() {
-                    return Err(End::Failed(format!("task {task} failed in {instance}")));
-                }
-                self.say(&format!("task {task} in {instance}"));
-                self.tasks.push(format!("{task} of {number}"));
-            }
+            Action::Task { instance, task, .. } => self.task(instance, task)?,
             Action::Settle { instances, for_ms, .. } => {
                 self.now_ms += for_ms;
                 for instance in instances {
@@ -465,6 +484,7 @@ impl Host {
                     }
                 }
             }
+            Action::Snapshot { snapshot, .. } => drop(self.shapes.insert(snapshot.clone(), self.shape)),
             Action::Remove { instance } => drop(self.vms.remove(instance)),
             Action::Commit { number, side, other, .. } => self.commits(*number, *side, *other),
             Action::Teardown => {
@@ -472,6 +492,27 @@ impl Host {
                 self.vms.clear();
                 self.current = None;
                 (self.side, self.kept) = (Side::Blue, None);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn task(&mut self, instance: &InstanceName, task: &TaskName) -> Result<(), End> {
+        let number = self.vms[instance].release;
+        self.now_ms += START_MS;
+        let is_meant = |trouble: &Trouble| matches!(trouble, Trouble::Task(name, of) if name == task.as_str() && *of == number);
+        if self.trouble(is_meant).is_some() {
+            return Err(End::Failed(format!("task {task} failed in {instance}")));
+        }
+        self.say(&format!("task {task} in {instance}"));
+        self.tasks.push(format!("{task} of {number}"));
+        let fence = self.releases[&number].content.fence;
+        match task.as_str() {
+            "migrate" => self.shape = fence,
+            "revert" => {
+                let below = self.releases.get(&(fence - 1));
+                self.shape = below.map_or(0, |below| below.content.fence);
             }
             _ => {}
         }
@@ -542,4 +583,9 @@ impl Hands for Host {
     fn is_of_instance(&self, error: &End) -> bool {
         *error != End::Killed
     }
+}
+
+/// Data has a shape where some release can turn it back.
+fn has_reverse_tasks_somewhere(releases: &BTreeMap<u64, Release>) -> bool {
+    releases.values().any(has_reverse_tasks)
 }

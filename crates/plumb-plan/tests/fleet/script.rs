@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  machine db 1 volume              machine NAME INSTANCES [needs OTHER]… [publish] [volume] [away N] [canary N MS] [report]
-//!  task api migrate before
+//!  task api migrate before          before, after, reverse
 //!  release 1                        of the machines so far; `release 2 web api` changes the images of these
 //!  fence 2                          of the release after it
 //!  failed-instance stop             of all releases after it
@@ -108,7 +108,12 @@ impl Story {
         match words[0] {
             "machine" => self.machine(&words[1..]),
             "task" => {
-                let when = if words[3] == "after" { When::After } else { When::Before };
+                let when = match words[3] {
+                    "before" => When::Before,
+                    "after" => When::After,
+                    "reverse" => When::Reverse,
+                    other => panic!("`{other}` is no time of a task"),
+                };
                 let machine = self.machines.get_mut(&name(1)).expect("the machine");
                 machine.tasks.insert(words[2].parse().expect("a name"), Task { when, timeout_ms: 60_000 });
             }
@@ -183,6 +188,11 @@ fn upgrades_that_fail() {
 #[test]
 fn what_follows_a_failed_instance() {
     tell("policy");
+}
+
+#[test]
+fn data_that_is_turned_back() {
+    tell("reverse");
 }
 
 #[test]

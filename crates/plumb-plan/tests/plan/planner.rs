@@ -276,6 +276,7 @@ fn a_repair_touches_what_is_due_and_nothing_else() {
             addresses: &addresses,
             settings: &settings,
             data: DataWish::default(),
+            former: None,
         };
         let plan = plan_repair(&name(), observed, (&wanted, &due), None).expect("it can be planned");
         plan.iter().for_each(|plan| assert_eq!(check(plan, observed, Some(&release)), []));

@@ -94,6 +94,7 @@ pub fn running_on(release: &Release, settings: &Settings, side: Side) -> Observe
             addresses: &addresses,
             settings,
             data: DataWish::default(),
+            former: None,
         };
         let (boot, _) = boot_spec(&name(), (machine, instance), &wanted, 1).expect("boots");
         observed.instances.insert(
@@ -137,6 +138,6 @@ pub fn up_wishing(
         addresses = allocate(&addresses, std::slice::from_ref(instance)).expect("addresses");
     }
     let side = side_for(observed, release, settings.configuration.map(|one| one.number));
-    let wanted = Wanted { release, kind, side, addresses: &addresses, settings, data };
+    let wanted = Wanted { release, kind, side, addresses: &addresses, settings, data, former: None };
     plan_up(&name(), observed, &wanted, None)
 }

@@ -50,10 +50,11 @@ pub(super) fn print_plan(plan: &Explanation, (steps, exceeds): (&[String], &[Str
         }
         out!("\n{rows}");
     }
-    let tasks = plan
-        .tasks
-        .iter()
-        .map(|one| format!("{} in {}, for at most {}", one.task, one.instance, span(one.at_most_ms)));
+    let tasks = plan.tasks.iter().map(|one| {
+        let back = one.turns_back.as_ref();
+        let back = back.map_or_else(String::new, |release| format!("; it turns the data of {release} back"));
+        format!("{} in {}, for at most {}{back}", one.task, one.instance, span(one.at_most_ms))
+    });
     section("tasks, once", tasks);
     section("two sets beside each other", plan.beside.iter().flat_map(beside));
     section("meanwhile", plan.outages.iter().map(outage));

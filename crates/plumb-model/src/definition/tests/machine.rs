@@ -134,7 +134,7 @@ fn tasks() {
               |
             3 | task.migrate = { when = "soon", timeout = "2d" }
               |                         ^^^^^^
-            hint: Write `"before"` its machine is replaced, or `"after"` the whole set is ready.
+            hint: Write `"before"` its machine is replaced, `"after"` the whole set is ready, or `"reverse"` before a rollback below the fence.
 
             error: `shop/plumb.toml` line 3: `timeout` in `[machine.web.task.migrate]`: `2d` is not a duration
               |
