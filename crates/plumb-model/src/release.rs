@@ -265,6 +265,9 @@ pub struct Watch {
     pub repair: Repair,
     /// How long one that was ready may be not ready before something is done, milliseconds.
     pub unready_ms: u64,
+    /// How often in a row it is started again before it is given up.
+    #[serde(default = "Watch::default_tries", skip_serializing_if = "Watch::is_default_tries")]
+    pub tries: u32,
 }
 
 /// What is done about an instance that is not well.
@@ -283,12 +286,29 @@ impl Watch {
     pub fn is_default(&self) -> bool {
         *self == Watch::default()
     }
+
+    /// With pauses that double up to five minutes these take about half an hour.
+    const fn default_tries() -> u32 {
+        10
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_default_tries(tries: &u32) -> bool {
+        *tries == Watch::default_tries()
+    }
 }
 
 impl fmt::Display for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.repair {
-            Repair::Restart => write!(f, "restart, after {} ms if it is not ready", self.unready_ms),
+            Repair::Restart if Watch::is_default_tries(&self.tries) => {
+                write!(f, "restart, after {} ms if it is not ready", self.unready_ms)
+            }
+            Repair::Restart => write!(
+                f,
+                "restart, after {} ms if it is not ready, at most {} times in a row",
+                self.unready_ms, self.tries
+            ),
             Repair::Report => f.write_str("report"),
         }
     }
@@ -296,7 +316,7 @@ impl fmt::Display for Watch {
 
 impl Default for Watch {
     fn default() -> Self {
-        Watch { repair: Repair::Restart, unready_ms: 120_000 }
+        Watch { repair: Repair::Restart, unready_ms: 120_000, tries: Watch::default_tries() }
     }
 }
 

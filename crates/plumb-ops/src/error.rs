@@ -157,6 +157,14 @@ pub enum OpsError {
         /// The file.
         path: PathBuf,
     },
+    /// Instances were started again too often in a row, and are left alone.
+    #[error("{} of deployment `{deployment}` {} given up: started again too often in a row", instances.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "), if instances.len() == 1 { "is" } else { "are" })]
+    GivenUp {
+        /// Deployment.
+        deployment: DeploymentName,
+        /// Which.
+        instances: Vec<plumb_model::InstanceName>,
+    },
     /// The owner of a deployment would have more than he may.
     #[error("`{owner}` would have more than the quota allows: {}", excess.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     OverQuota {

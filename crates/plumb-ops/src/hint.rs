@@ -61,6 +61,9 @@ impl OpsError {
             OpsError::StateSetting { path } if path.ends_with("state.json") => {
                 Some(format!("remove `{}`, and say again where it is: `plumb state use`", path.display()))
             }
+            OpsError::GivenUp { deployment, .. } => Some(format!(
+                "`plumb journal {deployment}` says why they ended; `plumb up` or `plumb upgrade` tries again"
+            )),
             OpsError::OverQuota { owner, .. } => Some(format!(
                 "`plumb lease` shows what `{owner}` has; `plumb quota set {owner}` changes what that may be"
             )),
@@ -175,7 +178,7 @@ impl OpsError {
             OpsError::NoInstance { known, .. } if !known.is_empty() => format!("there is {}", list(known)),
             OpsError::Ambiguous { known, .. } => format!("say which: {}", list(known)),
             OpsError::Plan(plumb_plan::PlanError::Fenced { .. }) => {
-                "`plumb rollback --with-data` goes back with the data as it was then: what was written since is no longer \
+                "`plumb rollback DEPLOYMENT --with-data` goes back with the data as it was then: what was written since is no longer \
                  in use, and is kept as a snapshot; or make a new release whose code reads the new data, or that has a \
                  `reverse` task, which turns it back"
                     .to_owned()

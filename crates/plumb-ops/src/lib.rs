@@ -120,7 +120,7 @@ pub use test::{Evidence, TestOptions, Tested};
 pub use trust::{DraftView, KeyView, Said, SaidBy, TrustChange, TrustError, TrustView, TrustedKey};
 pub use verify::{Problem, Rebuilt, Verification};
 pub use volume::{ImportOutcome, SnapshotView, VolumeState, VolumeView};
-pub use watch::{Bond, EventView, JournalWanted, Tell, WatchWanted};
+pub use watch::{Bond, EventView, JournalWanted, Notify, Tell, WatchWanted};
 pub use why::{Why, WhyKind, WhyLink, WhyUse};
 
 /// Everything a use case works with.

@@ -19,6 +19,7 @@ pub use plumb_target::LogLine;
 
 use crate::deploy::KeptSet;
 use crate::error::{OpsError, io};
+use crate::watch::given_up;
 use crate::{Plumb, clock};
 
 /// How often a followed log is looked at: quick for a person, nothing for a processor.
@@ -55,6 +56,9 @@ pub struct DeploymentView {
     pub kept: Option<KeptSet>,
     /// What its owner should know: an interrupted or failed plan.
     pub note: Option<String>,
+    /// Instances that who watches has given up: they were started again too often in a row.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub given_up: Vec<InstanceName>,
     /// Its instances.
     pub instances: Vec<InstanceView>,
 }
@@ -139,6 +143,7 @@ impl Plumb<'_> {
                 configuration_wanted,
                 kept: self.kept_set(state, &record.name, record.current.as_ref())?,
                 note: self.note(state, record)?,
+                given_up: Vec::new(),
                 instances: Vec::new(),
             });
         }
@@ -176,6 +181,7 @@ impl Plumb<'_> {
         }
         let instances: Vec<InstanceView> = instances.into_values().collect();
         let overall = overall(&instances);
+        let given_up = left_alone(state, record, &instances)?;
         Ok(DeploymentView {
             name: record.name.clone(),
             app: record.app.to_string(),
@@ -187,6 +193,7 @@ impl Plumb<'_> {
             configuration_wanted,
             kept: self.kept_set(state, &record.name, record.current.as_ref())?,
             note: self.note(state, record)?,
+            given_up,
             instances,
         })
     }
@@ -416,6 +423,21 @@ fn mark_kept(
         view.kept_until_ms = Some(kept.until_ms);
     }
     Ok(())
+}
+
+/// Instances that who watches has given up.
+fn left_alone(
+    state: &State,
+    record: &DeploymentRecord,
+    instances: &[InstanceView],
+) -> Result<Vec<InstanceName>, OpsError> {
+    if record.current.is_none() {
+        return Ok(Vec::new());
+    }
+    // One that somebody has started meanwhile is seen to be well before that is in the journal.
+    let is_ready =
+        |name: &InstanceName| instances.iter().any(|one| one.name == name.as_str() && one.state == READY);
+    Ok(given_up(state, &record.name)?.into_keys().filter(|name| !is_ready(name)).collect())
 }
 
 /// How a deployment is, by its instances that serve.

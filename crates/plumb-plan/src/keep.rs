@@ -99,6 +99,9 @@ pub enum Verdict {
     NotBefore(u64),
     /// Its owner is told, and nothing is done.
     Report,
+    /// It was started again so often in a row that a person has to look. Whoever keeps it alive remembers that: time alone does not
+    /// change it.
+    GivenUp,
 }
 
 /// One instance that is not as it should be.
@@ -126,14 +129,22 @@ pub fn judge(
         let Some(deviation) = deviation(wanted, health) else { continue };
         let earlier = repairs.get(instance).map_or(&[][..], Vec::as_slice);
         let mut at_ms = not_before(earlier, now_ms);
+        let mut has_its_time = false;
         if let (Deviation::Unready, Some(health)) = (deviation, health) {
             let patience_ms =
                 if health.was_ready { wanted.watch.unready_ms } else { wanted.ready_timeout_ms };
             let since_ms = health.unready_since_ms.unwrap_or(now_ms).min(now_ms);
-            at_ms = at_ms.max(since_ms.saturating_add(patience_ms));
+            let until_ms = since_ms.saturating_add(patience_ms);
+            has_its_time = until_ms > now_ms;
+            at_ms = at_ms.max(until_ms);
         }
+        // A start that ended with the host says nothing about the instance.
+        let counts = deviation != Deviation::HostRestarted && !has_its_time;
         let verdict = match wanted.watch.repair {
             Repair::Report => Verdict::Report,
+            Repair::Restart if counts && in_a_row(wanted, earlier, now_ms) >= wanted.watch.tries => {
+                Verdict::GivenUp
+            }
             Repair::Restart if at_ms > now_ms => Verdict::NotBefore(at_ms),
             Repair::Restart => Verdict::Repair,
         };
@@ -159,18 +170,30 @@ fn deviation(wanted: &Expected, health: Option<&Health>) -> Option<Deviation> {
     }
 }
 
-/// When the next repair may be, after `earlier` ones: at once if it was well for long, else after a pause that doubles.
-fn not_before(earlier: &[u64], now_ms: u64) -> u64 {
+/// How many of `earlier` repairs came one after the other without a time in which all was well. One that never got ready took the
+/// time that it has for that, and was not well in it.
+fn in_a_row(wanted: &Expected, earlier: &[u64], now_ms: u64) -> u32 {
+    row(earlier, now_ms, CALM_MS.saturating_add(wanted.ready_timeout_ms.max(wanted.watch.unready_ms)))
+}
+
+/// The number of `earlier` repairs with no more than `calm_ms` between one and the next, or now.
+fn row(earlier: &[u64], now_ms: u64, calm_ms: u64) -> u32 {
     let mut later_ms = now_ms;
     let mut row = 0_u32;
     for at_ms in earlier.iter().rev() {
         // A clock that was put back makes nobody wait for what it said.
         let at_ms = (*at_ms).min(later_ms);
-        if later_ms - at_ms > CALM_MS {
+        if later_ms - at_ms > calm_ms {
             break;
         }
         (row, later_ms) = (row + 1, at_ms);
     }
+    row
+}
+
+/// When the next repair may be, after `earlier` ones: at once if it was well for long, else after a pause that doubles.
+fn not_before(earlier: &[u64], now_ms: u64) -> u64 {
+    let row = row(earlier, now_ms, CALM_MS);
     let (Some(last_ms), Some(doublings)) = (earlier.last(), row.checked_sub(1)) else { return now_ms };
     let factor = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
     let pause_ms = FIRST_PAUSE_MS.saturating_mul(factor).min(LONGEST_PAUSE_MS);
@@ -184,7 +207,7 @@ mod tests {
     const NOW: u64 = 1_700_000_000_000;
 
     fn expected(repair: Repair) -> BTreeMap<InstanceName, Expected> {
-        let watch = Watch { repair, unready_ms: 60_000 };
+        let watch = Watch { repair, unready_ms: 60_000, tries: 3 };
         let one = Expected { boot: Digest::of(b"wanted"), ready_timeout_ms: 5_000, watch };
         [("web-1".parse().expect("a name"), one)].into()
     }
@@ -244,6 +267,23 @@ mod tests {
         assert_eq!(after(&[NOW - 900_000, NOW]), 10_000, "the first was long before");
         assert_eq!(after(&[NOW - 600_001]), 0, "it was calm since");
         assert_eq!(after(&[NOW + 5_000_000]), 10_000, "a clock put back");
+    }
+
+    #[test]
+    fn after_so_many_in_a_row_it_is_given_up() {
+        let ended = |repairs: &[u64]| {
+            judged(Repair::Restart, Some(health(Life::Ended, "wanted", None)), repairs).expect("a case").1
+        };
+        let row = [NOW - 900_000, NOW - 500_000, NOW - 400_000];
+        assert_eq!(ended(&row), Verdict::GivenUp);
+        assert_eq!(ended(&row[1..]), Verdict::Repair, "two of three");
+        assert_eq!(ended(&[NOW - 2_000_000, row[1], row[2]]), Verdict::Repair, "it was well before");
+        // The last start has its time, and a host that was started again begins anew.
+        let starts = Health { was_ready: false, ..health(Life::Runs, "wanted", Some(NOW - 4_999)) };
+        let judged = |health| judged(Repair::Restart, Some(health), &row).expect("a case").1;
+        assert_eq!(judged(starts.clone()), Verdict::NotBefore(NOW + 1));
+        assert_eq!(judged(Health { unready_since_ms: Some(NOW - 5_000), ..starts }), Verdict::GivenUp);
+        assert_eq!(judged(health(Life::Stale, "wanted", None)), Verdict::Repair);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub enum EventKind {
     Repair,
     /// It is as it should be again.
     Recovered,
+    /// It was started again so often in a row that nothing more is done by itself.
+    GivenUp,
     /// A service was started again inside an instance.
     ServiceRestarted,
     /// The process that holds the network was gone, and is there again.
@@ -49,7 +51,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [(EventKind, &'static str); 16] = [
+    const ALL: [(EventKind, &'static str); 17] = [
         (EventKind::PlanBegun, "plan-begun"),
         (EventKind::PlanDone, "plan-done"),
         (EventKind::PlanFailed, "plan-failed"),
@@ -57,6 +59,7 @@ impl EventKind {
         (EventKind::Deviation, "deviation"),
         (EventKind::Repair, "repair"),
         (EventKind::Recovered, "recovered"),
+        (EventKind::GivenUp, "given-up"),
         (EventKind::ServiceRestarted, "service-restarted"),
         (EventKind::KeeperRestarted, "keeper-restarted"),
         (EventKind::WatchBegun, "watch-begun"),

@@ -48,7 +48,7 @@ fn reap(world: &World, hours: u64, mode: Mode, word: ClockWord) -> Result<Vec<Re
 
 /// What one look of a watcher so many hours after now tells, by kind.
 fn watch(world: &World, hours: u64, mode: Mode, reaping: Reaping) -> Result<Vec<&'static str>> {
-    let wanted = WatchWanted { only: Vec::new(), mode, reaping };
+    let wanted = WatchWanted { only: Vec::new(), mode, reaping, notify: None };
     let told = Mutex::new(Vec::new());
     let tell = |event: &EventView| told.lock().expect("one at a time").push(event.kind);
     let bond = Bond { cancel: &Cancel::default(), tell: &tell, alive: &|| {} };

@@ -146,7 +146,7 @@ fn what_is_only_to_be_told_is_left_alone() -> Result<()> {
     let folder = std::path::Path::new(&site.app);
     fs::write(folder.join("www/index.html"), "<h1>Hello again</h1>\n")?;
     let definition = folder.join("plumb.toml");
-    let text = fs::read_to_string(&definition)?.replace("repair = \"report\"", "repair = \"restart\"");
+    let text = fs::read_to_string(&definition)?.replace("repair = \"report\"", "tries = 1");
     fs::write(&definition, text)?;
     site.world.ok(&["release", &site.app])?;
     let mut upgrade = site.world.spawn(&["upgrade", "hello"])?;
@@ -165,7 +165,20 @@ fn what_is_only_to_be_told_is_left_alone() -> Result<()> {
     // From a timer: one look repairs.
     site.kill(site.pid("web-2")?.context("it is ready")?)?;
     site.world.ok(&["watch", "--once"])?;
-    ensure!(site.pid("web-2")?.is_some(), "{:?}", site.journal()?);
+    let first = site.pid("web-2")?.with_context(|| format!("{:?}", site.journal()))?;
+
+    // One in a row is all that the definition has it tried; the rest of the set stays, and a command begins anew.
+    site.kill(first)?;
+    site.world.ok(&["watch", "--once"])?;
+    ensure!(site.has("given-up", "web-2"), "{:?}", site.journal()?);
+    let told = site.world.ok(&["watch", "--once"])?;
+    ensure!(!told.stdout.contains("it is given up:"), "once: {}", told.stdout);
+    let seen = site.world.run(&["ps"])?;
+    ensure!(seen.code == 1 && seen.stderr.contains("`web-2` of deployment `hello` is given up"), "{seen:?}");
+    let serves = seen.stdout.lines().any(|line| line.contains("web-1") && line.contains("ready"));
+    ensure!(serves, "the other one does: {}", seen.stdout);
+    site.world.ok(&["up", &site.app])?;
+    ensure!(site.world.run(&["ps"])?.code == 0 && site.pid("web-2")?.is_some());
     site.world.end()
 }
 

@@ -28,6 +28,9 @@ const MAX_CANARY_MS: u64 = 24 * 3_600_000;
 /// Longest time that an instance may be not ready before something is done.
 const MAX_UNREADY_MS: u64 = 3_600_000;
 
+/// Most starts in a row before an instance is given up: some hours of trying, and no more than whoever watches remembers.
+const MAX_TRIES: u64 = 50;
+
 /// `rolling = { max_unavailable = 2, min_ready = "10s", canary = { instances = 1, for = "10min" } }`.
 pub(super) fn read_rolling(table: &Table<'_>, instances: u64, report: &mut Report<'_>) -> Rolling {
     const EXAMPLE: &str = "rolling = { max_unavailable = 2, min_ready = \"10s\" }";
@@ -68,7 +71,7 @@ pub(super) fn read_watch(table: &Table<'_>, report: &mut Report<'_>) -> Watch {
     let Some(table) = table.get("watch").and_then(|field| field.table(EXAMPLE, report)) else {
         return watch;
     };
-    table.allow(&["repair", "unready"], report);
+    table.allow(&["repair", "tries", "unready"], report);
     if let Some(field) = table.get("repair") {
         match field.text("repair = \"restart\"", report) {
             Some("restart") => watch.repair = Repair::Restart,
@@ -80,6 +83,9 @@ pub(super) fn read_watch(table: &Table<'_>, report: &mut Report<'_>) -> Watch {
             }
             None => {}
         }
+    }
+    if let Some(tries) = table.get("tries").and_then(|field| field.integer(1..=MAX_TRIES, report)) {
+        watch.tries = u32::try_from(tries).unwrap_or(watch.tries);
     }
     if let Some(field) = table.get("unready") {
         watch.unready_ms = value::duration_ms(&field, MAX_UNREADY_MS, report).unwrap_or(watch.unready_ms);

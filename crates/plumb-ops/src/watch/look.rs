@@ -15,7 +15,7 @@ use plumb_target::{ObservedInstance, Target as _};
 
 use super::lease::LeaseMemory;
 use super::memory::Memory;
-use super::{EventView, Tell, WatchWanted};
+use super::{EventView, Tell, WatchWanted, given_up};
 use crate::cancel::Cancel;
 use crate::collect::Mode;
 use crate::deploy::repair_lock;
@@ -26,8 +26,8 @@ use crate::{Plumb, clock};
 /// Lines of a console that explain an end.
 const CONSOLE_LINES: usize = 3;
 
-/// Earlier repairs that are looked up: more than are in a row before the longest pause.
-const REPAIRS: u64 = 200;
+/// Earlier repairs that are looked up: as many in a row as a definition may ask for, of dozens of instances.
+const REPAIRS: u64 = 2000;
 
 /// What a look came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
             Err(plumb_store::Error::Busy { .. }) => return Ok(None),
             other => other?,
         };
-        let mut memory = Memory::default();
+        let state = plumb.state()?;
         let filter = EventFilter {
             deployment: Some(name),
             kind: Some(EventKind::Repair),
@@ -85,11 +85,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
             until_ms: u64::MAX,
             limit: REPAIRS,
         };
-        for event in plumb.state()?.events(&filter)? {
-            if let Some(instance) = &event.instance {
-                memory.repaired(instance, event.at_ms);
-            }
-        }
+        let memory = Memory::recall(&state.events(&filter)?, given_up(&state, name)?);
         Ok(Some(Watcher {
             plumb,
             name: name.clone(),
@@ -140,7 +136,22 @@ impl<'w, 'p> Watcher<'w, 'p> {
             let text = self.described(case, &seen, is_settled);
             self.event(&mut state, EventKind::Deviation, Some(&case.instance), &text)?;
         }
+        for case in cases.iter().filter(|case| case.verdict == Verdict::GivenUp) {
+            if self.memory.give_up(&case.instance, now_ms) {
+                let times = match self.memory.repairs.get(&case.instance).map_or(0, Vec::len) {
+                    1 => "once".to_owned(),
+                    times => format!("{times} times"),
+                };
+                let text = format!(
+                    "it is given up: it was started again {times} and did not stay well; \
+                     `plumb up {current} --name {}` tries again",
+                    self.name
+                );
+                self.event(&mut state, EventKind::GivenUp, Some(&case.instance), &text)?;
+            }
+        }
         for (instance, after_ms) in news.recovered {
+            self.memory.is_well(&instance);
             let text = format!("it is well again, after {} s", after_ms.div_ceil(1000));
             self.event(&mut state, EventKind::Recovered, Some(&instance), &text)?;
         }
@@ -155,6 +166,10 @@ impl<'w, 'p> Watcher<'w, 'p> {
         let Some(last) = state.last_plan(&self.name)? else { return Ok(Standing::Settled) };
         let to = last.plan.to.as_ref().map_or_else(|| "down".to_owned(), ToString::to_string);
         match last.status {
+            PlanStatus::Done if !is_partial(&last.plan) => {
+                self.memory.settled(last.ended_ms.unwrap_or_default());
+                Ok(Standing::Settled)
+            }
             PlanStatus::Done | PlanStatus::Superseded => Ok(Standing::Settled),
             // Only of what was to be repaired: the next one is about what is wrong then.
             PlanStatus::Failed if is_partial(&last.plan) => Ok(Standing::Settled),
@@ -223,6 +238,11 @@ impl<'w, 'p> Watcher<'w, 'p> {
         // What is kept for a time is nobody's concern.
         let is_beside = self.known.as_ref().is_some_and(|known| known.is_beside);
         cases.retain(|case| case.deviation != Deviation::Unwanted || !is_beside);
+        for case in &mut cases {
+            if case.verdict != Verdict::Report && self.memory.is_given_up(case) {
+                case.verdict = Verdict::GivenUp;
+            }
+        }
         cases
     }
 
@@ -245,6 +265,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
                 format!("something is done in {} s", left_ms.div_ceil(1000))
             }
             Verdict::Report => "it is left alone".to_owned(),
+            Verdict::GivenUp => "it is left alone: it is given up".to_owned(),
         };
         format!("{what}; {then}")
     }
@@ -363,7 +384,7 @@ impl<'w, 'p> Watcher<'w, 'p> {
 }
 
 /// The next one is about what is wrong then.
-fn is_partial(plan: &Plan) -> bool {
+pub(super) fn is_partial(plan: &Plan) -> bool {
     matches!(plan.kind, PlanKind::Repair | PlanKind::Relieve)
 }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::InstanceName;
 use plumb_plan::{Case, Deviation, Health, Life};
+use plumb_state::EventRecord;
 use plumb_target::{InstanceState, ObservedInstance};
 
-/// Repairs of one instance that are remembered: more than are in a row before the longest pause.
+/// Repairs of one instance that are remembered: more than a definition may ask for before it is given up.
 const REPAIRS: usize = 64;
 
 /// What a watcher remembers of a deployment.
@@ -20,6 +21,8 @@ pub(super) struct Memory {
     restarts: BTreeMap<InstanceName, (u64, u64)>,
     /// When instances were repaired.
     pub(super) repairs: BTreeMap<InstanceName, Vec<u64>>,
+    /// Instances that were given up, and when. Only a person's command, or that one is well, makes that undone.
+    gave_up: BTreeMap<InstanceName, u64>,
 }
 
 /// What a look brought that is new.
@@ -118,6 +121,7 @@ impl Memory {
 
     /// An instance is being repaired.
     pub(super) fn repaired(&mut self, instance: &InstanceName, now_ms: u64) {
+        self.gave_up.remove(instance);
         let times = self.repairs.entry(instance.clone()).or_default();
         times.push(now_ms);
         if times.len() > REPAIRS {
@@ -125,9 +129,49 @@ impl Memory {
         }
     }
 
+    /// What was kept of earlier watchers.
+    pub(super) fn recall(repairs: &[EventRecord], gave_up: BTreeMap<InstanceName, u64>) -> Self {
+        let mut memory = Memory::default();
+        for event in repairs {
+            if let Some(instance) = &event.instance {
+                memory.repaired(instance, event.at_ms);
+            }
+        }
+        // Those that were started again since are not among them.
+        memory.gave_up = gave_up;
+        memory
+    }
+
+    /// An instance is given up. `false` if it was before.
+    pub(super) fn give_up(&mut self, instance: &InstanceName, now_ms: u64) -> bool {
+        self.gave_up.insert(instance.clone(), now_ms).is_none()
+    }
+
+    /// Whether nothing more is done about an instance by itself.
+    pub(super) fn is_given_up(&self, case: &Case) -> bool {
+        // A host that was started again begins anew.
+        case.deviation != Deviation::HostRestarted && self.gave_up.contains_key(&case.instance)
+    }
+
+    /// An instance that was given up is well: somebody mended it, and what was before says nothing any more.
+    pub(super) fn is_well(&mut self, instance: &InstanceName) {
+        if self.gave_up.remove(instance).is_some() {
+            self.repairs.remove(instance);
+        }
+    }
+
+    /// A command came to its end at this time: all was well then, and it begins anew.
+    pub(super) fn settled(&mut self, at_ms: u64) {
+        self.gave_up.retain(|_, gave_up_ms| *gave_up_ms > at_ms);
+        for times in self.repairs.values_mut() {
+            times.retain(|repaired_ms| *repaired_ms > at_ms);
+        }
+    }
+
     /// Nothing is wanted any more: nothing is wrong.
     pub(super) fn forget(&mut self) {
         self.told.clear();
+        self.gave_up.clear();
         self.unready.clear();
     }
 }

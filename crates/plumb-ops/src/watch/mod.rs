@@ -11,14 +11,16 @@ mod journal;
 mod lease;
 mod look;
 mod memory;
+mod notify;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use plumb_model::DeploymentName;
-use plumb_state::EventKind;
+use plumb_model::{DeploymentName, InstanceName};
+use plumb_state::{EventFilter, EventKind, PlanStatus, State};
 
 pub use journal::{EventView, JournalWanted};
+pub use notify::Notify;
 
 use crate::cancel::Cancel;
 use crate::collect::Mode;
@@ -46,6 +48,8 @@ pub struct WatchWanted {
     pub mode: Mode,
     /// How far it goes with leases that have ended.
     pub reaping: Reaping,
+    /// A program that hears of everything that happens.
+    pub notify: Option<Notify>,
 }
 
 /// Who hears of events, from several threads.
@@ -68,16 +72,18 @@ impl Plumb<'_> {
     /// # Errors
     /// [`OpsError`] of the first deployment that could not be looked at; the others are.
     pub fn watch_once(&self, wanted: &WatchWanted, bond: Bond<'_>) -> Result<(), OpsError> {
-        let Bond { cancel, tell, .. } = bond;
-        let mut first = None;
-        for name in self.watched(wanted)? {
-            let looked = Watcher::new(self, &name, wanted, (cancel, tell))
-                .and_then(|watcher| watcher.map_or(Ok(()), |mut watcher| watcher.look().map(drop)));
-            if let Err(error) = looked {
-                first.get_or_insert(error);
+        let names = self.watched(wanted)?;
+        self.notified(wanted, bond, |Bond { cancel, tell, .. }| {
+            let mut first = None;
+            for name in names {
+                let looked = Watcher::new(self, &name, wanted, (cancel, tell))
+                    .and_then(|watcher| watcher.map_or(Ok(()), |mut watcher| watcher.look().map(drop)));
+                if let Err(error) = looked {
+                    first.get_or_insert(error);
+                }
             }
-        }
-        first.map_or(Ok(()), Err)
+            first.map_or(Ok(()), Err)
+        })
     }
 
     /// Watches until `cancel` is set. What hinders it is told and tried again.
@@ -86,8 +92,13 @@ impl Plumb<'_> {
     /// [`OpsError::NoDeployment`] for a name that there is not; [`OpsError`] if the deployments cannot be listed at the
     /// beginning.
     pub fn watch(&self, wanted: &WatchWanted, bond: Bond<'_>) -> Result<(), OpsError> {
+        let names = self.watched(wanted)?;
+        self.notified(wanted, bond, |bond| self.watch_all(names, wanted, bond));
+        Ok(())
+    }
+
+    fn watch_all(&self, mut names: Vec<DeploymentName>, wanted: &WatchWanted, bond: Bond<'_>) {
         let Bond { cancel, tell, alive } = bond;
-        let mut names = self.watched(wanted)?;
         std::thread::scope(|scope| {
             let mut threads: BTreeMap<DeploymentName, _> = BTreeMap::new();
             while !cancel.is_set() {
@@ -105,7 +116,6 @@ impl Plumb<'_> {
                 names = self.watched(wanted).unwrap_or_default();
             }
         });
-        Ok(())
     }
 
     /// The deployments of this host that are to be watched. Tests come and go by themselves.
@@ -159,6 +169,71 @@ impl Plumb<'_> {
         }
         watcher.end();
     }
+
+    /// Watches with a program that hears of what is told, if there is one. What is wrong with it is told and written down.
+    fn notified<T>(&self, wanted: &WatchWanted, bond: Bond<'_>, watch: impl FnOnce(Bond<'_>) -> T) -> T {
+        let Some(notify) = &wanted.notify else { return watch(bond) };
+        let (queue, waiting) = notify::queue();
+        let trouble = |name: &DeploymentName, text: &str| {
+            (bond.tell)(&EventView::now(name, EventKind::Trouble, text, &self.claim().who));
+            if let Ok(mut state) = self.state() {
+                // It was told; a state that cannot be written to is told by whoever watches.
+                let _ = self.note_event(&mut state, (name, EventKind::Trouble), (None, None), text);
+            }
+        };
+        std::thread::scope(|scope| {
+            let (cancel, trouble) = (bond.cancel, &trouble);
+            scope.spawn(move || waiting.carry(notify, cancel, trouble));
+            let tell = |event: &EventView| {
+                queue.offer(event);
+                (bond.tell)(event);
+            };
+            let outcome = watch(Bond { tell: &tell, ..bond });
+            // The program's thread ends once nothing can come any more.
+            drop(queue);
+            outcome
+        })
+    }
+}
+
+/// Events that are looked through for instances that were given up: all that say something about that, of the last weeks.
+const GIVEN_UP_LIMIT: u64 = 500;
+
+/// Instances that were given up, and when; those that were started again or were well since are not.
+pub(crate) fn given_up(
+    state: &State,
+    name: &DeploymentName,
+) -> Result<BTreeMap<InstanceName, u64>, OpsError> {
+    let of = |kind| {
+        let filter = EventFilter {
+            deployment: Some(name),
+            kind: Some(kind),
+            since_ms: 0,
+            until_ms: u64::MAX,
+            limit: GIVEN_UP_LIMIT,
+        };
+        state.events(&filter)
+    };
+    let mut found: BTreeMap<InstanceName, u64> = BTreeMap::new();
+    for event in of(EventKind::GivenUp)? {
+        found.extend(event.instance.map(|instance| (instance, event.at_ms)));
+    }
+    if found.is_empty() {
+        return Ok(found);
+    }
+    for event in of(EventKind::Recovered)?.into_iter().chain(of(EventKind::Repair)?) {
+        let Some(instance) = event.instance else { continue };
+        if found.get(&instance).is_some_and(|gave_up_ms| *gave_up_ms < event.at_ms) {
+            found.remove(&instance);
+        }
+    }
+    if let Some(last) = state.last_plan(name)?
+        && last.status == PlanStatus::Done
+        && !look::is_partial(&last.plan)
+    {
+        found.retain(|_, gave_up_ms| last.ended_ms.is_some_and(|ended_ms| *gave_up_ms > ended_ms));
+    }
+    Ok(found)
 }
 
 fn pause(time: Duration, cancel: &Cancel) {

@@ -1,5 +1,7 @@
 //! Arguments of the commands that keep deployments alive and tell what happened.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 use plumb_model::DeploymentName;
 use plumb_ops::{Reaping, now_s, parse_time};
@@ -28,6 +30,9 @@ pub struct Care {
     /// How far to go with leases that have ended
     #[arg(long, value_enum, default_value_t = Leases::Delete, global = true, value_name = "HOW")]
     pub leases: Leases,
+    /// A program that is run for everything that happens, with the event as JSON on its standard input
+    #[arg(long, global = true, value_name = "PROGRAM")]
+    pub notify: Option<PathBuf>,
 }
 
 /// How far whoever watches goes with leases that have ended.

@@ -11,7 +11,7 @@ pub(super) fn run(session: &Session<'_>, arguments: &Ps) -> Result<(), OpsError>
     let deployments = session.plumb.ps(arguments.deployment.as_ref(), arguments.all)?;
     if session.global.json {
         render::json(&deployments);
-        return Ok(());
+        return given_up(deployments);
     }
     if deployments.is_empty() {
         err!("Nothing runs. `plumb up` in a folder with a definition starts an application.");
@@ -23,7 +23,15 @@ pub(super) fn run(session: &Session<'_>, arguments: &Ps) -> Result<(), OpsError>
         }
         print(deployment);
     }
-    Ok(())
+    given_up(deployments)
+}
+
+/// Whoever asks by a script learns from the exit code that something was given up.
+fn given_up(deployments: Vec<DeploymentView>) -> Result<(), OpsError> {
+    match deployments.into_iter().find(|one| !one.given_up.is_empty()) {
+        Some(one) => Err(OpsError::GivenUp { deployment: one.name, instances: one.given_up }),
+        None => Ok(()),
+    }
 }
 
 fn print(deployment: &DeploymentView) {
@@ -45,6 +53,9 @@ fn print(deployment: &DeploymentView) {
     }
     for note in deployment.note.iter().chain(&deployment.lease.notice) {
         out!("  {note}");
+    }
+    for instance in &deployment.given_up {
+        out!("  `{instance}` is given up: it was started again too often in a row");
     }
     if deployment.instances.is_empty() {
         return;

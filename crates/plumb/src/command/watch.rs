@@ -1,10 +1,11 @@
 //! `plumb watch`, `plumb agent`, `plumb journal`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use plumb_ops::{Bond, Cancel, EventView, JournalWanted, Mode, OpsError, WatchWanted, local};
+use plumb_ops::{Bond, Cancel, EventView, JournalWanted, Mode, Notify, OpsError, WatchWanted, local};
 
 use super::{Session, listen, variable};
 use crate::args::{Agent, AgentAction, Care, Journal, Leases, Watch};
@@ -13,6 +14,20 @@ use crate::render;
 
 /// Name of the unit.
 const UNIT: &str = "plumb-agent.service";
+
+/// What a program that hears of events may know of the environment: enough to find others and to show something on a desktop. No
+/// passwords.
+const HEARS: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TZ",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DISPLAY",
+];
 
 /// How often a followed journal is looked at.
 const FOLLOW: Duration = Duration::from_millis(500);
@@ -25,7 +40,8 @@ pub(super) fn watch(session: &Session<'_>, arguments: &Watch) -> Result<(), OpsE
     listen(&cancel)?;
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Do };
     let reaping = arguments.care.leases.into();
-    let wanted = WatchWanted { only: arguments.deployments.clone(), mode, reaping };
+    let notify = notify(&arguments.care)?;
+    let wanted = WatchWanted { only: arguments.deployments.clone(), mode, reaping, notify };
     let tell = |event: &EventView| {
         session.live.clear();
         print(event, session.global.json);
@@ -68,14 +84,15 @@ pub(super) fn agent(session: &Session<'_>, arguments: &Agent) -> Result<(), OpsE
 fn serve(session: &Session<'_>, care: &Care) -> Result<(), OpsError> {
     let cancel = Cancel::default();
     listen(&cancel)?;
-    let wanted = WatchWanted { only: Vec::new(), mode: Mode::Do, reaping: care.leases.into() };
+    let reaping = care.leases.into();
+    let wanted = WatchWanted { only: Vec::new(), mode: Mode::Do, reaping, notify: notify(care)? };
     let tell = |event: &EventView| print(event, session.global.json);
     // Whoever is started by hand has nobody to notify.
-    let notify = |state| drop(sd_notify::notify(&[state]));
-    notify(sd_notify::NotifyState::Ready);
-    let alive = || notify(sd_notify::NotifyState::Watchdog);
+    let manager = |state| drop(sd_notify::notify(&[state]));
+    manager(sd_notify::NotifyState::Ready);
+    let alive = || manager(sd_notify::NotifyState::Watchdog);
     let outcome = session.plumb.watch(&wanted, Bond { cancel: &cancel, tell: &tell, alive: &alive });
-    notify(sd_notify::NotifyState::Stopping);
+    manager(sd_notify::NotifyState::Stopping);
     outcome
 }
 
@@ -162,17 +179,39 @@ WantedBy=default.target
 ",
         quoted(&program),
         quoted(home),
-        words(care)
+        words(care)?
     ))
 }
 
 /// What the agent is to do otherwise than by default.
-fn words(care: &Care) -> String {
-    match care.leases {
+fn words(care: &Care) -> Result<String, OpsError> {
+    let mut words = match care.leases {
         Leases::Delete => String::new(),
         Leases::Stop => " --leases stop".to_owned(),
         Leases::Notice => " --leases notice".to_owned(),
+    };
+    if let Some(program) = program(care)? {
+        words.push_str(&format!(" --notify {}", quoted(&program)));
     }
+    Ok(words)
+}
+
+/// The program that hears of events, by its whole path: a service has another folder.
+fn program(care: &Care) -> Result<Option<PathBuf>, OpsError> {
+    let Some(path) = &care.notify else { return Ok(None) };
+    let failed = |source| OpsError::Io { action: "run", path: path.clone(), source };
+    let whole = fs::canonicalize(path).map_err(failed)?;
+    let mode = fs::metadata(&whole).map_err(failed)?.permissions().mode();
+    if whole.is_file() && mode & 0o111 != 0 {
+        return Ok(Some(whole));
+    }
+    Err(failed(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "it is no program")))
+}
+
+/// What it is run with.
+fn notify(care: &Care) -> Result<Option<Notify>, OpsError> {
+    let environment = HEARS.iter().filter_map(|name| Some(((*name).into(), variable(name)?.into())));
+    Ok(program(care)?.map(|program| Notify { program, environment: environment.collect() }))
 }
 
 /// A path as a word of `ExecStart` (systemd.service(5), COMMAND LINES).
