@@ -268,7 +268,17 @@ fn a_test_that_is_stopped_or_killed_leaves_nothing() -> Result<()> {
     assert_eq!(get(port, "/")?.status, 200);
     let seen = world.json(&["ps", "hello-test-1"])?;
     assert_eq!(seen[0]["instances"][0]["ports"], serde_json::json!([format!("{port}->80")]));
+    let leases = world.json(&["lease"])?;
+    let lease = leases.as_array().context("leases")?.iter().find(|one| one["deployment"] == "hello-test-1");
+    let lease = lease.with_context(|| format!("it has a lease: {leases}"))?;
+    assert_eq!(lease["purpose"], "a test of hello@1 that was kept");
+    ensure!(lease["owner"].is_string() && lease["stops_ms"].is_u64(), "an owner and an end: {lease}");
     world.ok(&["down", "hello-test-1", "--volumes"])?;
+    // One that is more than its owner may have is refused before it runs, and leaves nothing.
+    let owner = lease["owner"].as_str().context("an owner")?;
+    world.ok(&["quota", "set", owner, "--instances", "0"])?;
+    let refused = world.run(&["test", "hello@1", "--only", "page", "--keep"])?;
+    ensure!(refused.code == 1 && refused.stderr.contains("than the quota allows"), "{}", refused.stderr);
     ensure_gone(&world)?;
     world.end()
 }

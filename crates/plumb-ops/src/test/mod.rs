@@ -25,6 +25,7 @@ use plumb_model::outcome::{CheckResult, TestHost, TestOutcome, Verdict};
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{CheckName, DeploymentName, Digest, Document as _, InstanceName};
 use plumb_plan::PlanKind;
+use plumb_plan::lease::Origin;
 use plumb_target::{Target as _, TargetError, free_ports};
 use plumb_trust::statement::{self, Predicate, Resource, TestResult};
 use serde::Serialize;
@@ -146,9 +147,11 @@ impl Plumb<'_> {
         self.insist_signed(&release)?;
         self.check_images(&release)?;
         let mut locked = self.begin_test(&release, cancel)?;
-        let tested = self.tested(&mut locked, &release, &checks, options);
+        let room = self.room_to_keep(&locked, &release, options);
+        let tested = room.and_then(|()| self.tested(&mut locked, &release, &checks, options));
         let is_kept = options.keep && tested.is_ok();
-        let ended = if is_kept { self.keep_test(&mut locked) } else { self.throw_away(&mut locked) };
+        let ended =
+            if is_kept { self.keep_test(&mut locked, &release) } else { self.throw_away(&mut locked) };
         if let (Err(_), Err(error)) = (&tested, &ended) {
             // The first error is told; this one is mended by the next command that looks.
             let trouble = Some(error.to_string());
@@ -363,7 +366,29 @@ impl Plumb<'_> {
         }
     }
 
-    fn keep_test(&self, locked: &mut Locked) -> Result<(), OpsError> {
+    /// Refuses a test that is to be kept and is more than its owner may have, before anything of it is there.
+    fn room_to_keep(
+        &self,
+        locked: &Locked,
+        release: &Release,
+        options: &TestOptions,
+    ) -> Result<(), OpsError> {
+        if !options.keep {
+            return Ok(());
+        }
+        let wanted = self.wanted_lease(&locked.state, &locked.name, (release, Origin::Folder))?;
+        self.insist_on_quota(&locked.state, &locked.name, &wanted)
+    }
+
+    /// From now on it is a deployment like any other: it has an owner, and ends as what was made from a folder does.
+    fn keep_test(&self, locked: &mut Locked, release: &Release) -> Result<(), OpsError> {
+        let mut wanted = self.wanted_lease(&locked.state, &locked.name, (release, Origin::Folder))?;
+        wanted.lease.purpose = format!("a test of {} that was kept", release.name());
+        if let Err(error) = self.reserve(locked, &wanted) {
+            // Somebody took the room meanwhile: nothing stays that belongs to nobody.
+            self.throw_away(locked)?;
+            return Err(error);
+        }
         Ok(locked.state.keep_test(&locked.name)?)
     }
 
