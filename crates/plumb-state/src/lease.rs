@@ -37,6 +37,19 @@ impl State {
         })
     }
 
+    /// Records what a deployment takes, whatever its owner may have: it is there.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn set_usage(
+        &mut self,
+        name: &DeploymentName,
+        lease: &Lease,
+        usage: Usage,
+    ) -> Result<(), StateError> {
+        self.transaction(|database| write(database, name, lease, usage))
+    }
+
     /// What an owner may have. Without a record that is as much as there is.
     ///
     /// # Errors

@@ -36,6 +36,8 @@ impl Site {
         site.world.share()?;
         site.world.ok(&["up", "hello@1"])?;
         fs::write(folder.join("www/index.html"), "<h1>Hello again</h1>\n")?;
+        let larger = fs::read_to_string(&definition)?.replace("\"128MiB\"", "\"136MiB\"");
+        fs::write(&definition, larger)?;
         site.world.ok(&["release", &site.app])?;
         Ok(site)
     }
@@ -181,6 +183,8 @@ fn a_batch_that_does_not_stay_ready_takes_the_set_back() -> Result<()> {
     ensure!(!get(site.port, "/")?.body.contains("again"), "it serves what it did");
     let kept = seen["instances"].as_array().context("instances")?.len();
     assert_eq!(kept, 3, "{seen}");
+    let quota = site.world.json(&["quota"])?;
+    assert_eq!(quota[0]["memory_mib"][0], 3 * 128, "its owner has what is there, not what failed: {quota}");
     one_that_fails_is_left_behind_where_the_definition_says_so(&site)?;
     everything_stays_as_it_is_where_the_definition_says_so(&site)?;
     site.world.end()

@@ -154,6 +154,7 @@ impl Plumb<'_> {
             let wish = Wish { restore, ..Wish::default() };
             let back = self.plan_from(locked, (&release, &told), PlanKind::Return, &wish)?;
             self.execute(locked, &back.plan)?;
+            self.lease_returned(locked, &release)?;
             // What failed is not tried again by the next command.
             Ok(locked.state.want_configuration(&locked.name, ran)?)
         });

@@ -138,6 +138,15 @@ impl Plumb<'_> {
         Ok(())
     }
 
+    /// What failed is gone: a deployment takes again what the release takes that it went back to.
+    pub(crate) fn lease_returned(&self, locked: &mut Locked, release: &Release) -> Result<(), OpsError> {
+        let name = locked.name.clone();
+        if let Some(lease) = locked.state.lease(&name)? {
+            locked.state.set_usage(&name, &lease, usage(release))?;
+        }
+        Ok(())
+    }
+
     /// From now on the storage lease of a deployment counts.
     pub(crate) fn lease_stopped(&self, locked: &mut Locked) -> Result<(), OpsError> {
         let name = locked.name.clone();
