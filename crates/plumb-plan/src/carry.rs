@@ -5,6 +5,7 @@ use plumb_model::InstanceName;
 use plumb_model::release::{Release, ReleaseName};
 
 use crate::document::{Action, OnFailure, Plan};
+use crate::side::is_for_tasks;
 
 /// Who does what a plan says.
 pub trait Hands {
@@ -87,7 +88,7 @@ pub(crate) fn machine_of(instance: &InstanceName) -> &str {
 
 /// The instance of the failed step's tasks goes as the plan says: who stops there leaves nothing that serves nobody.
 fn take_away_tasks<H: Hands>(plan: &Plan, failed: usize, hands: &mut H) {
-    let Some(instance) = plan.actions[failed].instance().filter(|name| name.as_str().ends_with("-0")) else {
+    let Some(instance) = plan.actions[failed].instance().filter(|name| is_for_tasks(name)) else {
         return;
     };
     let later = plan.actions.iter().enumerate().skip(failed + 1);

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use plumb_model::release::{Release, ReleaseMachine};
 use plumb_model::{InstanceName, MachineName, SnapshotName};
 
+use crate::boot::BootSpec;
 use crate::carry::machine_of;
 use crate::document::{Action, Plan, PlanKind};
 use crate::planner::Observed;
-use crate::side::{OtherSet, Side, instances, is_twice, serves};
+use crate::side::{OtherSet, Side, instances, is_for_tasks, is_twice, serves};
 
 /// A promise that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +36,10 @@ pub enum Violation {
     ReplacedInUse(InstanceName),
     /// Data is replaced, or used by another release, and no copy of it was made before although one is asked for.
     NotKept(InstanceName),
-    /// Data is turned back, and the plan does not say whose.
-    TurnedBackUnsaid(InstanceName),
+    /// Data is, or may have been, turned back, and the plan does not say whose.
+    TurnedBackUnsaid,
+    /// It leads to a release whose data that is not, or may not be.
+    DataOfAnother,
     /// A snapshot goes that has a name of its own, or that this plan needs or made.
     PrunedNeeded(SnapshotName),
     /// A port leads to both sets at once, or to an instance of the one that is not to serve.
@@ -124,7 +127,7 @@ impl<'s> Simulation<'s> {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Stop { instance } => self.stop(instance),
-            Action::Start { boot, .. } => self.start(&boot.instance, &boot.machine),
+            Action::Start { boot, .. } => self.start(boot),
             Action::AwaitReady { instance, may_fail, .. } => {
                 self.away.may_fail(instance, *may_fail);
                 if self.running.contains(instance) {
@@ -203,11 +206,14 @@ impl<'s> Simulation<'s> {
         self.ready.remove(instance);
     }
 
-    fn start(&mut self, instance: &InstanceName, machine: &MachineName) {
+    fn start(&mut self, boot: &BootSpec) {
+        let instance = &boot.instance;
         if !self.running.insert(instance.clone()) {
             self.violations.push(Violation::StartedTwice(instance.clone()));
         }
-        let machine = self.release.and_then(|release| release.content.machines.get(machine));
+        // What another release needs is not known here.
+        let release = self.release.filter(|release| release.name() == boot.release);
+        let machine = release.and_then(|release| release.content.machines.get(&boot.machine));
         let ready =
             |need: &MachineName| self.ready.iter().filter(|name| machine_of(name) == need.as_str()).count();
         let is_unmet = |need: &MachineName| ready(need) <= self.away.failed(need.as_str());
@@ -217,10 +223,21 @@ impl<'s> Simulation<'s> {
     }
 }
 
-/// The step until which all of the set may be away.
+/// The step until which all of the set may be away: its data is copied, replaced or turned back.
 fn data_is_done(plan: &Plan) -> Option<usize> {
-    let is_data = |action: &Action| matches!(action, Action::Snapshot { .. } | Action::Restore { .. });
-    plan.actions.iter().rposition(is_data)
+    let turning = data::turning(plan);
+    let is_data = |action: &Action| match action {
+        Action::Snapshot { .. } | Action::Restore { .. } => true,
+        Action::Task { instance, .. } => turning.contains(instance),
+        _ => false,
+    };
+    let last = plan.actions.iter().rposition(is_data)?;
+    if !matches!(plan.actions[last], Action::Task { .. }) {
+        return Some(last);
+    }
+    // What was there for it stops again.
+    let is_end = |action: &Action| matches!(action, Action::Stop { .. } | Action::Remove { .. });
+    Some(last + 1 + plan.actions[last + 1..].iter().take_while(|action| is_end(action)).count())
 }
 
 /// A plan that is about some instances, and leaves the others as they are.
@@ -279,11 +296,6 @@ impl<'r> Away<'r> {
             all.filter(|other| machine_of(other) == name.as_str()).count() + self.failed(name.as_str());
         (was_ready && away > machine.rolling.max_unavailable as usize).then(|| name.clone())
     }
-}
-
-/// It has number 0.
-fn is_for_tasks(instance: &InstanceName) -> bool {
-    instance.as_str().ends_with("-0")
 }
 
 fn wrong_at_end(running: &BTreeSet<InstanceName>, release: Option<(&Release, Side)>) -> Vec<Violation> {

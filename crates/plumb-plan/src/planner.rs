@@ -490,16 +490,15 @@ impl<'a> Steps<'a> {
 
     /// Adds the steps of tasks.
     fn carry_out(&mut self, mut actions: Vec<Action>) {
-        // One that an interruption left goes first.
-        let idle = actions.iter().find_map(|action| match action {
+        // Those that an interruption left go first.
+        let idle = actions.iter().filter_map(|action| match action {
             Action::Start { boot, spec, .. } if spec.idle => Some(&boot.instance),
             _ => None,
         });
-        if let Some((name, left)) = idle.and_then(|name| self.observed.instances.get_key_value(name))
-            && !self.gone.contains(name)
-        {
-            actions.splice(0..0, removal(name, left));
-        }
+        let left = idle.filter_map(|name| self.observed.instances.get_key_value(name));
+        let left = left.filter(|(name, _)| !self.gone.contains(*name));
+        let removals: Vec<Action> = left.flat_map(|(name, seen)| removal(name, seen)).collect();
+        actions.splice(0..0, removals);
         let gone = actions.iter().filter_map(|action| match action {
             Action::Remove { instance } => Some(instance.clone()),
             _ => None,

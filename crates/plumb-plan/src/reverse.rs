@@ -53,7 +53,7 @@ pub(crate) fn refuse(observed: &Observed, wanted: &Wanted<'_>) -> Result<(), Pla
         return Ok(());
     };
     let (from, to, fence) = (current.clone(), wanted.release.name(), observed.fence);
-    match wanted.former {
+    match able(wanted) {
         None => Err(PlanError::Fenced { from, to, fence }),
         Some(former) if to.number < former.reaches => {
             Err(PlanError::TooFarBack { from, to, reaches: former.reaches })
@@ -64,7 +64,12 @@ pub(crate) fn refuse(observed: &Observed, wanted: &Wanted<'_>) -> Result<(), Pla
 
 /// Whether a plan to `wanted` turns data back.
 pub(crate) fn is_due(observed: &Observed, wanted: &Wanted<'_>) -> bool {
-    wanted.former.is_some() && is_below_fence(observed, wanted)
+    able(wanted).is_some() && is_below_fence(observed, wanted)
+}
+
+/// The current release, if it can turn its data back. Of data of two times nobody knows what a task would make.
+fn able<'a>(wanted: &Wanted<'a>) -> Option<Former<'a>> {
+    wanted.former.filter(|former| wanted.data.restore.is_none() && has_reverse_tasks(former.release))
 }
 
 /// The steps that turn the data back. `stopped` is what does not run any more; it does not run afterwards either.

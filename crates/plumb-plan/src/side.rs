@@ -127,8 +127,16 @@ pub fn side_for(observed: &Observed, release: &Release, config: Option<u64>) -> 
     if is_beside && !is_current { observed.side.other() } else { observed.side }
 }
 
+/// Whether an instance is there for tasks, and serves nobody.
+pub(crate) fn is_for_tasks(instance: &InstanceName) -> bool {
+    instance.as_str().ends_with("-0")
+}
+
 /// Whether an instance is of the set that serves: of its side, or of a machine whose data is there once.
 pub(crate) fn serves(observed: &Observed, instance: &InstanceName) -> bool {
+    if is_for_tasks(instance) {
+        return false;
+    }
     Side::of(instance) == observed.side || observed.volumes.keys().any(|volume| volume.instance == *instance)
 }
 

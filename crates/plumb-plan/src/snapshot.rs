@@ -223,7 +223,8 @@ impl Prologue {
             snapshot: snapshot.clone(),
             volumes,
             why,
-            release: observed.data_of.clone(),
+            // Nobody knows whose data it is.
+            release: observed.data_of.clone().filter(|_| observed.turned_back.is_none()),
             freeze_limit_ms: policy.freeze_limit_ms,
             pinned: data.pin.is_some(),
         });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plumb_model::release::{Release, ReleaseName};
+use plumb_model::release::{Release, When};
 use plumb_model::{InstanceName, SnapshotName};
 
 use super::Violation;
@@ -11,7 +11,7 @@ use crate::planner::Observed;
 use crate::snapshot::{Hold, InstanceVolume};
 
 /// The promises about data that a plan breaks.
-pub(super) fn check(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec<Violation> {
+pub(super) fn check<'o>(plan: &'o Plan, observed: &'o Observed, release: Option<&Release>) -> Vec<Violation> {
     let running = observed.instances.iter().filter(|(_, instance)| instance.running);
     let mut world = World {
         observed,
@@ -19,9 +19,7 @@ pub(super) fn check(plan: &Plan, observed: &Observed, release: Option<&Release>)
         kept: BTreeSet::new(),
         needed: BTreeSet::new(),
         // Another release begins to use the data.
-        to: plan.to.as_ref(),
-        reversed: plan.reversed.as_ref(),
-        turning: BTreeSet::new(),
+        turning: turning(plan),
         must_keep: matches!(plan.kind, PlanKind::Upgrade | PlanKind::Rollback)
             && release.is_some_and(|release| {
                 release.content.snapshots.before_upgrade && observed.data_of != Some(release.name())
@@ -29,7 +27,51 @@ pub(super) fn check(plan: &Plan, observed: &Observed, release: Option<&Release>)
         violations: Vec::new(),
     };
     plan.actions.iter().for_each(|action| world.act(action));
-    world.violations
+    let mut violations = world.violations;
+    violations.extend(whose_data(plan, observed, release));
+    violations
+}
+
+/// Instances that are there for tasks of another release than the one the plan leads to: they turn data back.
+pub(super) fn turning(plan: &Plan) -> BTreeSet<&InstanceName> {
+    let idle = plan.actions.iter().filter_map(|action| match action {
+        Action::Start { boot, spec, .. } if spec.idle && Some(&boot.release) != plan.to.as_ref() => {
+            Some(&boot.instance)
+        }
+        _ => None,
+    });
+    idle.collect()
+}
+
+/// Whether the data fits the release that the plan leads to, and the plan says what the next one must know of it.
+fn whose_data(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let turning = turning(plan);
+    let restores = plan.actions.iter().any(|action| matches!(action, Action::Restore { .. }));
+    let turns_back = !turning.is_empty();
+    let said = if turns_back { &observed.current } else { &observed.turned_back };
+    if plan.reversed != *said {
+        violations.push(Violation::TurnedBackUnsaid);
+    }
+    let (Some(to), Some(release)) = (&plan.to, release) else { return violations };
+    let is_below = observed
+        .current
+        .as_ref()
+        .is_some_and(|current| current.app == to.app && to.number < observed.fence.min(current.number));
+    let all_tasks = release.content.machines.values().flat_map(|machine| machine.tasks.values());
+    let again = all_tasks.filter(|task| task.when != When::Reverse).count();
+    let done = plan
+        .actions
+        .iter()
+        .filter(|action| matches!(action, Action::Task { instance, .. } if !turning.contains(instance)));
+    let is_made_new = restores || again == done.count();
+    let must_be_made_new = plan.settles() && observed.turned_back.as_ref() == Some(to);
+    let is_unreadable = is_below && !turns_back && !restores;
+    let is_of_two_times = turns_back && (restores || !is_below);
+    if is_unreadable || is_of_two_times || must_be_made_new && !is_made_new {
+        violations.push(Violation::DataOfAnother);
+    }
+    violations
 }
 
 struct World<'o> {
@@ -40,12 +82,8 @@ struct World<'o> {
     /// Snapshots that were made or used.
     needed: BTreeSet<SnapshotName>,
     must_keep: bool,
-    /// Where the plan leads.
-    to: Option<&'o ReleaseName>,
-    /// The release whose data it says is turned back.
-    reversed: Option<&'o ReleaseName>,
-    /// There for tasks of another release than the one it leads to: they turn data back.
-    turning: BTreeSet<InstanceName>,
+    /// There for tasks that turn data back.
+    turning: BTreeSet<&'o InstanceName>,
     violations: Vec<Violation>,
 }
 
@@ -58,14 +96,8 @@ impl World<'_> {
                 if !is_kept {
                     self.violations.push(Violation::NotKept(instance.clone()));
                 }
-                if self.reversed != self.observed.current.as_ref() {
-                    self.violations.push(Violation::TurnedBackUnsaid(instance.clone()));
-                }
             }
-            Action::Start { boot, spec, .. } => {
-                if spec.idle && Some(&boot.release) != self.to {
-                    self.turning.insert(boot.instance.clone());
-                }
+            Action::Start { boot, .. } => {
                 let lost = self.must_keep
                     && self
                         .observed

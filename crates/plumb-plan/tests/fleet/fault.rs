@@ -74,6 +74,9 @@ fn reversible() -> Host {
     let api = second.content.machines.get_mut(&"api".parse().expect("a name")).expect("there");
     let revert = Task { when: When::Reverse, timeout_ms: 60_000 };
     api.tasks.insert("revert".parse().expect("a name"), revert);
+    // Another machine with one: it comes first, as it needs the other.
+    let web = second.content.machines.get_mut(&"web".parse().expect("a name")).expect("there");
+    web.tasks.insert("forget".parse().expect("a name"), revert);
     host
 }
 

@@ -485,6 +485,7 @@ impl Host {
                 }
             }
             Action::Snapshot { snapshot, .. } => drop(self.shapes.insert(snapshot.clone(), self.shape)),
+            Action::Restore { snapshot, .. } => self.shape = self.shapes[snapshot],
             Action::Remove { instance } => drop(self.vms.remove(instance)),
             Action::Commit { number, side, other, .. } => self.commits(*number, *side, *other),
             Action::Teardown => {

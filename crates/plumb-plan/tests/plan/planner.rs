@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use expect_test::{Expect, expect};
 use plumb_model::config::{ConfigRef, Settings};
 use plumb_model::release::{
-    BlueGreen, Canary, FailedInstance, Publish, Release, ReleaseMachine, Rolling, Task, When,
+    BlueGreen, Canary, FailedInstance, Publish, Quiesce, Release, ReleaseMachine, Rolling, Task, VolumeSize,
+    When,
 };
-use plumb_model::{Digest, InstanceName};
+use plumb_model::{Digest, InstanceName, TaskName};
 use plumb_plan::{
-    Action, DataWish, Observed, ObservedInstance, OtherSet, Plan, PlanKind, Side, Violation, Wanted, check,
-    plan_down, plan_repair,
+    Action, DataWish, Former, InstanceVolume, Observed, ObservedInstance, OtherSet, Plan, PlanError,
+    PlanKind, Side, Violation, Wanted, check, plan_down, plan_repair, plan_up,
 };
 use proptest::prelude::*;
 
@@ -506,7 +507,60 @@ pub(crate) fn random_release(number: u64) -> impl Strategy<Value = Release> {
     })
 }
 
+/// A release with tasks of all kinds on machines without volumes, and a volume on the others.
+fn with_tasks(mut release: Release, kinds: u8) -> Release {
+    for (at, machine) in release.content.machines.values_mut().enumerate() {
+        if at % 3 == 0 {
+            let size = VolumeSize { size_bytes: 1 << 20, snapshot: [Quiesce::Freeze, Quiesce::Stop][at % 2] };
+            machine.volumes.insert("data".parse().expect("a name"), size);
+            continue;
+        }
+        for (bit, when) in [(1, When::Before), (2, When::After), (4, When::Reverse)] {
+            if kinds & bit != 0 {
+                machine.tasks.insert(when_name(when), Task { when, timeout_ms: 1000 });
+            }
+        }
+    }
+    release
+}
+
+fn when_name(when: When) -> TaskName {
+    format!("{when:?}").to_lowercase().parse().expect("a name")
+}
+
 proptest! {
+    #[test]
+    fn data_fits_whoever_gets_it(old in random_release(1), new in random_release(2), life in proptest::collection::vec(0u8..3, 20), kinds in 0u8..8, marked in any::<bool>(), back in any::<bool>()) {
+        let (old, mut new) = (with_tasks(old, kinds), with_tasks(new, kinds));
+        new.content.fence = 2;
+        let settings = Settings::default();
+        let mut observed = running(&new);
+        observed.turned_back = marked.then(|| new.name());
+        for (machine, of) in &new.content.machines {
+            for volume in of.volumes.keys() {
+                let instance: InstanceName = format!("{machine}-1").parse().expect("a name");
+                observed.volumes.insert(InstanceVolume { instance, volume: volume.clone() }, Quiesce::Freeze);
+            }
+        }
+        for (instance, life) in observed.instances.values_mut().zip(life) {
+            (instance.running, instance.ready) = (life > 0, life > 1);
+        }
+        let mut addresses = addresses_for(&new);
+        addresses.extend(addresses_for(&old).into_iter().filter(|(name, _)| !observed.instances.contains_key(name)));
+        let can = new.content.machines.values().any(|machine| machine.tasks.contains_key(&when_name(When::Reverse)));
+        let former = Some(Former { release: &new, settings: &settings, reaches: 0 });
+        let (release, kind) = if back { (&old, PlanKind::Rollback) } else { (&new, PlanKind::Up) };
+        let (side, data) = (Side::Blue, DataWish::default());
+        let wanted = Wanted { release, kind, side, addresses: &addresses, settings: &settings, data, former };
+        match plan_up(&name(), &observed, &wanted, None) {
+            Ok(plan) => prop_assert_eq!(check(&plan, &observed, Some(release)), vec![]),
+            Err(error) => {
+                let is_fenced = matches!(error, PlanError::Fenced { .. });
+                prop_assert!(back && !can && is_fenced, "{}", error);
+            }
+        }
+    }
+
     #[test]
     fn promises_hold_from_any_state(old in random_release(1), new in random_release(2), life in proptest::collection::vec(0u8..3, 20), policy in 0usize..3, beside in 0u8..8) {
         let (mut new, is) = (new, |bit| beside & bit != 0);
