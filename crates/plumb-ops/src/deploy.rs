@@ -538,6 +538,14 @@ impl Plumb<'_> {
         let mut observed =
             Observed { instances, current, config, side, kept, fence, turned_back, ..Observed::default() };
         self.observe_data(locked, &mut observed, &guests)?;
+        // Data stays where nothing runs, and so does its fence.
+        if let Some(holder) = observed.holder().filter(|_| observed.current.is_none()) {
+            observed.fence = match self.read_release(holder) {
+                Ok(release) => release.content.fence,
+                Err(OpsError::NoRelease { .. }) => 0,
+                Err(error) => return Err(error),
+            };
+        }
         Ok(observed)
     }
 

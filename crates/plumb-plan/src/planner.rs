@@ -29,7 +29,7 @@ pub struct Observed {
     pub side: Side,
     /// The other set, if it is kept for a time.
     pub kept: Option<Kept>,
-    /// Lowest release number that may follow the current one (its fence).
+    /// Lowest release number that may follow the one whose data it is (its fence).
     pub fence: u64,
     /// The release whose data it is: the current one, or the one that ran last before everything was stopped.
     pub data_of: Option<ReleaseName>,
@@ -43,6 +43,16 @@ pub struct Observed {
     pub snapshots: Vec<ObservedSnapshot>,
     /// The release whose data may have been turned back by a plan that did not come to its end.
     pub turned_back: Option<ReleaseName>,
+}
+
+impl Observed {
+    /// The release whose data it is, as far as there is data: the current one; or, where nothing runs and volumes are there,
+    /// the one that ran last. Its fence is [`Observed::fence`].
+    #[must_use]
+    pub fn holder(&self) -> Option<&ReleaseName> {
+        let ran = self.data_of.as_ref().filter(|_| !self.volumes.is_empty());
+        self.current.as_ref().or(ran)
+    }
 }
 
 /// One instance as observed.
@@ -149,7 +159,8 @@ pub fn plan_up(
     let order = start_order(&release.content.machines)?;
     let before = snapshot::prologue(observed, wanted, sequence.generation, &stop_order(observed, &order));
     let turning = reverse::steps(deployment, (observed, wanted), &before.stopped, sequence.generation)?;
-    let reversed = if turning.is_empty() { &observed.turned_back } else { &observed.current }.clone();
+    let reversed =
+        if turning.is_empty() { observed.turned_back.as_ref() } else { observed.holder() }.cloned();
     let observed = &without(observed, &before.stopped);
     let mut steps = Steps::new(observed, wanted);
     steps.prologue(&before);

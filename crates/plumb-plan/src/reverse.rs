@@ -35,7 +35,7 @@ pub struct Former<'a> {
 #[must_use]
 pub fn is_below_fence(observed: &Observed, wanted: &Wanted<'_>) -> bool {
     let number = wanted.release.number;
-    observed.current.as_ref().is_some_and(|current| {
+    observed.holder().is_some_and(|current| {
         current.app == wanted.release.app && number < observed.fence.min(current.number)
     }) && !wanted.data.restores_all(observed)
 }
@@ -49,7 +49,7 @@ pub fn has_reverse_tasks(release: &Release) -> bool {
 
 /// Refuses what data does not allow.
 pub(crate) fn refuse(observed: &Observed, wanted: &Wanted<'_>) -> Result<(), PlanError> {
-    let Some(current) = observed.current.as_ref().filter(|_| is_below_fence(observed, wanted)) else {
+    let Some(current) = observed.holder().filter(|_| is_below_fence(observed, wanted)) else {
         return Ok(());
     };
     let (from, to, fence) = (current.clone(), wanted.release.name(), observed.fence);

@@ -9,7 +9,7 @@ use super::Locked;
 use crate::Plumb;
 use crate::error::OpsError;
 
-/// The current release, if it can turn its data back.
+/// The release whose data it is, if it can turn that back.
 pub(crate) struct Reversible {
     pub(super) release: Release,
     settings: Settings,
@@ -23,14 +23,14 @@ impl Reversible {
 }
 
 impl Plumb<'_> {
-    /// The current release, if `wanted` is below its fence and it has tasks that turn its data back.
+    /// The release whose data it is, if `wanted` is below its fence and it has tasks that turn its data back.
     pub(super) fn reversible(
         &self,
         locked: &Locked,
         observed: &Observed,
         wanted: &Release,
     ) -> Result<Option<Reversible>, OpsError> {
-        let Some(current) = observed.current.as_ref().filter(|_| wanted.number < observed.fence) else {
+        let Some(current) = observed.holder().filter(|_| wanted.number < observed.fence) else {
             return Ok(None);
         };
         let release = self.read_release(current)?;

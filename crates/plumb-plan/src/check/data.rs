@@ -49,14 +49,13 @@ fn whose_data(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Ve
     let turning = turning(plan);
     let restores = plan.actions.iter().any(|action| matches!(action, Action::Restore { .. }));
     let turns_back = !turning.is_empty();
-    let said = if turns_back { &observed.current } else { &observed.turned_back };
-    if plan.reversed != *said {
+    let said = if turns_back { observed.holder() } else { observed.turned_back.as_ref() };
+    if plan.reversed.as_ref() != said {
         violations.push(Violation::TurnedBackUnsaid);
     }
     let (Some(to), Some(release)) = (&plan.to, release) else { return violations };
     let is_below = observed
-        .current
-        .as_ref()
+        .holder()
         .is_some_and(|current| current.app == to.app && to.number < observed.fence.min(current.number));
     let all_tasks = release.content.machines.values().flat_map(|machine| machine.tasks.values());
     let again = all_tasks.filter(|task| task.when != When::Reverse).count();

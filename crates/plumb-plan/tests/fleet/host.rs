@@ -142,7 +142,7 @@ impl Host {
             };
             (name.clone(), seen)
         });
-        let fence = self.current.as_ref().map_or(0, |current| self.releases[&current.number].content.fence);
+        let fence = self.data_of.as_ref().map_or(0, |current| self.releases[&current.number].content.fence);
         let volumes = self.volumes.iter().map(|name| {
             let (instance, volume) = name.split_once('/').expect("both");
             let (instance, volume) = (instance.parse().expect("a name"), volume.parse().expect("a name"));
@@ -182,7 +182,7 @@ impl Host {
         let observed = self.observed();
         let side = side_for(&observed, &release, None);
         self.addresses_for(&release, side);
-        let current = observed.current.as_ref().map(|current| self.releases[&current.number].clone());
+        let current = observed.holder().map(|current| self.releases[&current.number].clone());
         if let Some(current) = &current {
             self.addresses_for(current, self.side);
         }

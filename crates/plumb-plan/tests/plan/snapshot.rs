@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 
 use plumb_model::config::Settings;
-use plumb_model::release::{Quiesce, Release};
+use plumb_model::release::{Quiesce, Release, Task, When};
 use plumb_model::{MachineName, SnapshotName, VolumeName};
 use plumb_plan::{
-    Action, DataWish, Hold, InstanceVolume, Known, Observed, ObservedSnapshot, Plan, PlanError, PlanKind,
-    SnapshotReason, Violation, check, explain, is_given_by_plans, plan_at_rest, plan_snapshot,
-    snapshot_stops,
+    Action, DataWish, Former, Hold, InstanceVolume, Known, Observed, ObservedSnapshot, Plan, PlanError,
+    PlanKind, Side, SnapshotReason, Violation, Wanted, check, explain, is_given_by_plans, plan_at_rest,
+    plan_snapshot, plan_up, snapshot_stops,
 };
 use proptest::prelude::*;
 
 use super::planner::random_release;
-use super::world::{name, running, shop, up_wishing};
+use super::world::{addresses_for, name, running, shop, up_wishing};
 
 fn volume(instance: &str) -> InstanceVolume {
     InstanceVolume { instance: instance.parse().expect("name"), volume: "data".parse().expect("name") }
@@ -326,4 +326,50 @@ proptest! {
             prop_assert_eq!(copied, Some(observed.volumes.len()), "all of the set as of one moment");
         }
     }
+}
+
+/// Release 2 has a fence, and its web servers a task that turns the data of the database back.
+fn reversible() -> Release {
+    let mut second = shop(2, "2");
+    second.content.fence = 2;
+    let web = second.content.machines.get_mut(&"web".parse().expect("a name")).expect("there");
+    web.tasks.insert("revert".parse().expect("a name"), Task { when: When::Reverse, timeout_ms: 1000 });
+    second
+}
+
+#[test]
+fn data_is_turned_back_or_put_back_and_never_both() {
+    let (first, second) = (shop(1, "1"), reversible());
+    let mut observed = with_data(&second);
+    let settings = Settings::default();
+    let mut addresses = addresses_for(&second);
+    addresses.extend(addresses_for(&first));
+    let back = |observed: &Observed, data: DataWish<'_>| {
+        let former = Some(Former { release: &second, settings: &settings, reaches: 0 });
+        let (kind, side) = (PlanKind::Rollback, Side::Blue);
+        let wanted =
+            Wanted { release: &first, kind, side, addresses: &addresses, settings: &settings, data, former };
+        let plan = plan_up(&name(), observed, &wanted, None)?;
+        assert_eq!(check(&plan, observed, Some(&first)), []);
+        Ok::<Plan, PlanError>(plan)
+    };
+    let turned = |plan: &Plan| plan.actions.iter().any(|action| matches!(action, Action::Task { .. }));
+    let plan = back(&observed, DataWish::default()).expect("a plan");
+    assert_eq!((turned(&plan), &plan.reversed), (true, &Some(second.name())));
+    let old = snapshot("g1", &first, 1);
+    let put = DataWish { restore: Some(&old), ..DataWish::default() };
+    let plan = back(&observed, put).expect("a plan");
+    assert_eq!((turned(&plan), &plan.reversed), (false, &None));
+    // It was cut short: what is copied then is nobody's data.
+    let mut cut = observed.clone();
+    cut.turned_back = Some(second.name());
+    let plan = back(&cut, DataWish::default()).expect("a plan");
+    let copied = plan.actions.iter().find_map(|action| match action {
+        Action::Snapshot { release, .. } => Some(release),
+        _ => None,
+    });
+    assert_eq!(copied, Some(&None));
+    // A volume that the snapshot does not have: the data would be of two times.
+    observed.volumes.insert(volume("api-1"), Quiesce::Freeze);
+    assert!(matches!(back(&observed, put), Err(PlanError::Fenced { .. })));
 }
