@@ -5,6 +5,7 @@ mod catalogue;
 mod delta;
 mod fleet;
 mod fuzz;
+mod ring;
 mod tidy;
 mod unxz;
 
@@ -76,15 +77,13 @@ fn check(root: &Path) -> Result<()> {
 }
 
 /// One build for the product and all tests, always of the whole workspace: a selection of packages has other features of
-/// shared dependencies, so cargo would compile those again. Then the fast ring, then what runs real programs and machines,
-/// one test at a time, because two sets of virtual machines on two cores only slow each other down.
+/// shared dependencies, so cargo would compile those again. Then the fast ring, then what runs real programs and machines.
 fn test(root: &Path) -> Result<()> {
     const ALL: [&str; 4] = ["test", "--release", "--workspace", "--locked"];
     cargo(root, &[&ALL[..], &["--no-run"]].concat())?;
     cargo(root, &[&ALL[..], &["--no-fail-fast", "--lib", "--bins"]].concat())?;
     cargo(root, &[&ALL[..], &["--doc"]].concat())?;
-    // Half an hour of machines tells of everything that is wrong, not of the first.
-    cargo(root, &[&ALL[..], &["--no-fail-fast", "--test", "*", "--", "--test-threads=1"]].concat())
+    ring::run(root, &ALL)
 }
 
 /// The test of that name, for longer than CI has time.

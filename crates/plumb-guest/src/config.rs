@@ -128,7 +128,7 @@ impl Place {
             };
         }
         let folder = format!("{SECRETS_PATH}/{service}");
-        let spec = machine.services.iter().find(|spec| spec.name == service);
+        let spec = machine.services.iter().chain(&machine.checks).find(|spec| spec.name == service);
         let owner = spec.map(|spec| (spec.uid, spec.gid));
         Place { shown: folder.clone(), folder, owner, drop_in: None }
     }

@@ -81,22 +81,17 @@ impl Plumb<'_> {
         let sizes = there.iter().filter_map(|one| Some((parse_volume(&one.name)?, one.size_bytes)));
         observed.sizes = sizes.collect();
         let here: BTreeSet<InstanceVolume> = observed.sizes.keys().cloned().collect();
-        observed.data_of = match &observed.current {
+        let base = match &observed.current {
             Some(current) => Some(current.clone()),
             // After `down` nothing is current, and the data is that of what ran last.
             None => locked.state.healthy_releases(&locked.name)?.into_iter().next(),
         };
-        let declared = match &observed.data_of {
-            Some(release) => match self.read_release(release) {
-                Ok(release) => declared(&release)?,
-                // What it declared is not known any more; whatever is there is copied as is usual.
-                Err(OpsError::NoRelease { .. }) => {
-                    here.iter().map(|one| (one.clone(), Quiesce::Freeze)).collect()
-                }
-                Err(error) => return Err(error),
-            },
-            None => here.iter().map(|one| (one.clone(), Quiesce::Freeze)).collect(),
-        };
+        observed.touched = self.touched(locked, base.as_ref())?;
+        let mut declared = self.declared_by(base.as_ref(), &here)?;
+        if let Some(touched) = &observed.touched {
+            declared.extend(self.declared_by(Some(touched), &here)?);
+        }
+        observed.data_of = observed.touched.clone().or(base);
         observed.volumes = declared.into_iter().filter(|(volume, _)| here.contains(volume)).collect();
         // A guest that has not said hello yet may know how.
         let knows = |guest: &GuestRecord| guest.kernel.is_none() || guest.freezes;
@@ -104,6 +99,22 @@ impl Plumb<'_> {
             guests.iter().filter(|(_, guest)| !knows(guest)).map(|(name, _)| name.clone()).collect();
         observed.snapshots = locked.target.snapshots()?.iter().filter_map(self::observed).collect();
         Ok(())
+    }
+
+    /// Volumes of a release, and how they are kept from changing; without one, or if what it declared is not known any more,
+    /// whatever is here, as is usual.
+    fn declared_by(
+        &self,
+        release: Option<&ReleaseName>,
+        here: &BTreeSet<InstanceVolume>,
+    ) -> Result<BTreeMap<InstanceVolume, Quiesce>, OpsError> {
+        match release.map(|release| self.read_release(release)) {
+            Some(Ok(release)) => declared(&release),
+            None | Some(Err(OpsError::NoRelease { .. })) => {
+                Ok(here.iter().map(|one| (one.clone(), Quiesce::Freeze)).collect())
+            }
+            Some(Err(error)) => Err(error),
+        }
     }
 
     /// The snapshot to go back to: the one named, or the newest of the release's data.

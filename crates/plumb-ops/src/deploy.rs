@@ -234,7 +234,8 @@ impl Plumb<'_> {
         self.deploy(name, Errand::to(&release, Which::Wanted, origin, dry_run))
     }
 
-    /// Goes back to `release`, or to the one that ran healthily before the current one; with its data if that is wanted.
+    /// Goes back to `release`, or to the one that ran healthily before the current one; with its data if that is wanted. Where
+    /// nothing runs, the release must be said.
     ///
     /// # Errors
     /// [`OpsError`].
@@ -244,22 +245,23 @@ impl Plumb<'_> {
         (release, data): (Option<&ReleaseRef>, DataChoice<'_>),
         dry_run: bool,
     ) -> Result<UpOutcome, OpsError> {
-        let current =
-            self.known(name)?.current.ok_or_else(|| OpsError::NotRunning { deployment: name.clone() })?;
+        let current = self.known(name)?.current;
+        let not_running = || OpsError::NotRunning { deployment: name.clone() };
         let state = self.state()?;
         // A pair that never became healthy here is no place to go back to.
         let mut healthy = state.healthy_pairs(name)?.into_iter();
-        let (wanted, which) = match release {
-            Some(release) => {
+        let (wanted, which) = match (release, &current) {
+            (Some(release), _) => {
                 let release = self.named(release)?;
                 let ran = healthy.find(|(ran, _)| *ran == release);
                 (release, ran.map_or(Which::Wanted, |(_, config)| Which::Exactly(config)))
             }
+            (None, None) => return Err(not_running()),
             // What was begun and not finished is taken back.
-            None if self.is_begun(&state, name, &current)? => {
+            (None, Some(current)) if self.is_begun(&state, name, current)? => {
                 (current.clone(), Which::Exactly(state.configured(name)?.current))
             }
-            None => {
+            (None, Some(current)) => {
                 let now = (current.number, state.configured(name)?.current);
                 let before = healthy.find(|(release, config)| (release.number, *config) < now);
                 let (release, config) = before.ok_or_else(|| OpsError::NothingBefore {
@@ -277,7 +279,11 @@ impl Plumb<'_> {
         };
         let release = self.read_release(&wanted)?;
         let wish = Wish { restore, ..Wish::default() };
-        let kind = (wish.restore.is_some() && wanted == current).then_some(PlanKind::Restore);
+        let kind = match current {
+            None if wish.restore.is_none() => return Err(not_running()),
+            None => Some(PlanKind::Rollback),
+            Some(current) => (wish.restore.is_some() && wanted == current).then_some(PlanKind::Restore),
+        };
         let origin = Origin::Release;
         self.deploy(name, Errand { release: &release, which, kind, wish, origin, dry_run })
     }
@@ -519,10 +525,6 @@ impl Plumb<'_> {
     /// What the planner must know.
     pub(crate) fn observed(&self, locked: &Locked) -> Result<Observed, OpsError> {
         let current = locked.state.deployment(&locked.name)?.and_then(|record| record.current);
-        let fence = match &current {
-            Some(current) => self.read_release(current)?.content.fence,
-            None => 0,
-        };
         let (mut instances, mut guests) = (BTreeMap::new(), BTreeMap::new());
         for seen in locked.target.observe()? {
             let (Ok(name), Ok(machine)) = (seen.name.parse(), seen.machine.parse()) else { continue };
@@ -536,16 +538,15 @@ impl Plumb<'_> {
         let config = locked.state.configured(&locked.name)?.current;
         let turned_back = self.turned_back(locked)?;
         let mut observed =
-            Observed { instances, current, config, side, kept, fence, turned_back, ..Observed::default() };
+            Observed { instances, current, config, side, kept, turned_back, ..Observed::default() };
         self.observe_data(locked, &mut observed, &guests)?;
-        // Data stays where nothing runs, and so does its fence.
-        if let Some(holder) = observed.holder().filter(|_| observed.current.is_none()) {
-            observed.fence = match self.read_release(holder) {
-                Ok(release) => release.content.fence,
-                Err(OpsError::NoRelease { .. }) => 0,
-                Err(error) => return Err(error),
-            };
-        }
+        observed.fence = match observed.holder() {
+            Some(holder) if observed.current.as_ref() == Some(holder) => {
+                self.read_release(holder)?.content.fence
+            }
+            Some(holder) => self.fence_of(holder)?,
+            None => 0,
+        };
         Ok(observed)
     }
 

@@ -666,7 +666,7 @@ pub enum OpsError {
         /// What was wanted.
         to: ReleaseName,
         /// Why there is no way back.
-        why: String,
+        why: Box<OpsError>,
         /// Why it failed at first.
         #[source]
         source: Box<OpsError>,

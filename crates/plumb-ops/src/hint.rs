@@ -14,6 +14,7 @@ impl OpsError {
         let one = match self {
             OpsError::Uncovered { machine, packages, .. } => return script_choice(machine, packages),
             OpsError::Stopped { .. } | OpsError::NotWhole { .. } => return after_failure(self),
+            OpsError::Stranded { why, .. } if matches!(**why, OpsError::Plan(_)) => return why.hints(),
             OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => return source.hints(),
             OpsError::UnknownVulnerability { asked, .. } if asked.len() > 1 => {
                 Some("`plumb advisory update` takes what the feeds have now".to_owned())
@@ -177,12 +178,11 @@ impl OpsError {
             OpsError::NotRunning { deployment } => format!("`plumb ps {deployment}` shows what is there"),
             OpsError::NoInstance { known, .. } if !known.is_empty() => format!("there is {}", list(known)),
             OpsError::Ambiguous { known, .. } => format!("say which: {}", list(known)),
-            OpsError::Plan(plumb_plan::PlanError::Fenced { .. }) => {
-                "`plumb rollback DEPLOYMENT --with-data` goes back with the data as it was then: what was written since is no longer \
-                 in use, and is kept as a snapshot; or make a new release whose code reads the new data, or that has a \
+            OpsError::Plan(plumb_plan::PlanError::Fenced { deployment, to, .. }) => format!(
+                "`plumb rollback {deployment} {to} --with-data` goes back with the data as it was then: what was written since is no \
+                 longer in use, and is kept as a snapshot; or make a new release whose code reads the new data, or that has a \
                  `reverse` task, which turns it back"
-                    .to_owned()
-            }
+            ),
             OpsError::Plan(plumb_plan::PlanError::TooFarBack { reaches, from, .. }) => format!(
                 "go back to `{}@{reaches}` or later first, which may turn its own data back; or `--with-data`",
                 from.app

@@ -12,8 +12,9 @@ use plumb_image::rule::account::Accounts;
 use plumb_image::tree::{Objects, Tree};
 use plumb_image::unit::{self, ServiceInput, Severity, Sibling, TreeUnits, UnitError};
 use plumb_model::check::{ExecProbe, Probe};
-use plumb_model::definition::{Definition, Machine, Service, VolumeSnapshot};
+use plumb_model::definition::{Definition, Machine, Service, TaskCommand, VolumeSnapshot};
 use plumb_model::{AppName, MachineName, ServiceName};
+use serde::Serialize;
 
 use crate::error::OpsError;
 use crate::systemd;
@@ -34,12 +35,12 @@ pub(crate) struct Specified {
 pub(crate) fn specify(
     (app, name): (&AppName, &MachineName),
     machine: &Machine,
-    inside: &InsideChecks,
+    errands: &Errands,
     assembled: &Assembled,
     objects: &dyn Objects,
 ) -> Result<Specified, OpsError> {
     let resolve = |program: &str| unit::find_program(&assembled.tree, program);
-    let checks = checks(name, inside, assembled, &resolve)?;
+    let checks = checks(name, errands, assembled, &resolve)?;
     if !machine.init.is_plumb() {
         let services = systemd::services(name, machine, assembled, objects)?;
         let spec = MachineSpec {
@@ -55,48 +56,70 @@ pub(crate) fn specify(
     Ok(specified)
 }
 
-/// Checks and tasks that run in a machine, by name: the command, and how long it may take.
-pub(crate) type InsideChecks = BTreeMap<String, (ExecProbe, u64)>;
+/// A command that runs when the host says so, and at no other time.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Errand {
+    exec: String,
+    /// `None` is root.
+    pub(crate) user: Option<String>,
+    timeout_ms: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) environment: BTreeMap<String, String>,
+    /// Variables that are filled in at boot.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) settings: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<String>,
+}
+
+/// The checks and tasks that run in a machine, by name.
+pub(crate) type Errands = BTreeMap<String, Errand>;
 
 /// Those of `definition` for `machine`.
-pub(crate) fn inside(definition: &Definition, machine: &MachineName) -> InsideChecks {
-    let own = definition.checks.iter().filter_map(|(name, check)| match &check.probe {
-        Probe::Exec(exec) if exec.machine == *machine => {
-            Some((name.to_string(), (exec.clone(), check.timeout_ms)))
+pub(crate) fn errands(definition: &Definition, machine: &MachineName) -> Errands {
+    let checks = definition.checks.iter().filter_map(|(name, check)| match &check.probe {
+        Probe::Exec(ExecProbe { command, machine: of, user }) if of == machine => {
+            let (exec, user, timeout_ms) = (command.clone(), user.clone(), check.timeout_ms);
+            Some((name.to_string(), Errand { exec, user, timeout_ms, ..Errand::default() }))
         }
         _ => None,
     });
     let tasks = definition.machines.get(machine).into_iter().flat_map(|machine| &machine.tasks);
     let tasks = tasks.map(|(name, task)| {
-        let (command, user) = (task.exec.clone(), task.user.clone());
-        let probe = ExecProbe { command, machine: machine.clone(), user };
-        (task_check(name.as_str()), (probe, task.task.timeout_ms))
+        let TaskCommand { exec, user, environment, settings, directory, task } = task.clone();
+        let timeout_ms = task.timeout_ms;
+        (task_check(name.as_str()), Errand { exec, user, timeout_ms, environment, settings, directory })
     });
-    own.chain(tasks).collect()
+    checks.chain(tasks).collect()
 }
 
 /// Makes commands of the image out of checks: one-shots that nothing starts but the host's question.
 pub(crate) fn checks(
     machine: &MachineName,
-    inside: &InsideChecks,
+    errands: &Errands,
     assembled: &Assembled,
     resolve: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<ServiceSpec>, OpsError> {
-    let make = |(name, (exec, timeout_ms)): (&String, &(ExecProbe, u64))| {
-        let declared = (name.clone(), exec.command.clone(), exec.user.clone(), *timeout_ms);
-        oneshot(machine, declared, &assembled.accounts, resolve)
+    let make = |(name, errand): (&String, &Errand)| {
+        oneshot(machine, (name.clone(), errand), &assembled.accounts, resolve)
     };
-    inside.iter().map(make).collect()
+    errands.iter().map(make).collect()
 }
 
-/// A command that runs when the host says so: its name, what it is, as whom and for how long at most.
 fn oneshot(
     machine: &MachineName,
-    (name, command, user, timeout_ms): (String, String, Option<String>, u64),
+    (name, errand): (String, &Errand),
     accounts: &Accounts,
     resolve: &dyn Fn(&str) -> Option<String>,
 ) -> Result<ServiceSpec, OpsError> {
-    let input = ServiceInput { exec: Some(command), user, ..ServiceInput::new(name, resolve) };
+    let Errand { exec, user, timeout_ms, environment, directory, .. } = errand.clone();
+    let input = ServiceInput {
+        exec: Some(exec),
+        user,
+        environment,
+        working_directory: directory,
+        ..ServiceInput::new(name, resolve)
+    };
     let translated = unit::from_exec(&input, accounts).map_err(|error| untranslated(machine, error))?;
     Ok(ServiceSpec { kind: ServiceKind::Oneshot, start_timeout_ms: timeout_ms, ..translated.spec })
 }
@@ -234,8 +257,9 @@ fn volumes(
                 let Some(command) = command else { return Ok(None) };
                 // A dot is in no name of a check, so that a check and this do not meet.
                 let called = format!("{volume_name}.{when}-snapshot");
-                let declared = (called, command.clone(), user.clone(), MAX_HOOK_MS);
-                Ok(Some(Box::new(oneshot(name, declared, accounts, resolve)?)))
+                let (exec, user) = (command.clone(), user.clone());
+                let errand = Errand { exec, user, timeout_ms: MAX_HOOK_MS, ..Errand::default() };
+                Ok(Some(Box::new(oneshot(name, (called, &errand), accounts, resolve)?)))
             };
             (before, after) = (hook("before", first)?, hook("after", then)?);
         }

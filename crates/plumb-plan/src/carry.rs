@@ -2,7 +2,6 @@
 //! a simulation.
 
 use plumb_model::InstanceName;
-use plumb_model::release::{Release, ReleaseName};
 
 use crate::document::{Action, OnFailure, Plan};
 use crate::side::is_for_tasks;
@@ -98,34 +97,5 @@ fn take_away_tasks<H: Hands>(plan: &Plan, failed: usize, hands: &mut H) {
             let is_done = hands.act(action).is_ok();
             let _ = hands.record(plan, seq, is_done);
         }
-    }
-}
-
-/// Where a set goes whose plan failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WayBack {
-    /// Nowhere: it ran nothing before, or this very release.
-    None,
-    /// To what it ran before.
-    To(ReleaseName),
-    /// Nowhere: what it ran before cannot read what the failed release may have written.
-    Fenced {
-        /// What it ran before.
-        before: ReleaseName,
-        /// Lowest release that may follow the failed one.
-        fence: u64,
-    },
-}
-
-/// Where a set goes that failed to come to `failed`, having run `before`.
-#[must_use]
-pub fn way_back(failed: &Release, before: Option<&ReleaseName>) -> WayBack {
-    match before {
-        Some(before) if *before == failed.name() => WayBack::None,
-        Some(before) if failed.content.fence > before.number => {
-            WayBack::Fenced { before: before.clone(), fence: failed.content.fence }
-        }
-        Some(before) => WayBack::To(before.clone()),
-        None => WayBack::None,
     }
 }

@@ -38,6 +38,8 @@ pub enum Violation {
     NotKept(InstanceName),
     /// Data is, or may have been, turned back, and the plan does not say whose.
     TurnedBackUnsaid,
+    /// Another release was let at the data, and the plan does not say which.
+    TouchedUnsaid,
     /// It leads to a release whose data that is not, or may not be.
     DataOfAnother,
     /// A snapshot goes that has a name of its own, or that this plan needs or made.

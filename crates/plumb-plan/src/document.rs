@@ -191,6 +191,10 @@ pub struct Plan {
     /// did not come to its end. Until a plan that leads somewhere is through, nobody knows whose data it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reversed: Option<ReleaseName>,
+    /// The release that a plan before this one let at the data and did not bring to its end, although what ran before may not
+    /// read what it wrote. It holds until a plan that leads somewhere is through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touched: Option<ReleaseName>,
     /// The steps, in order.
     pub actions: Vec<Action>,
 }

@@ -14,6 +14,7 @@ use crate::carry::machine_of;
 use crate::document::{Action, OnFailure, Plan, PlanKind};
 use crate::order::start_order;
 use crate::planner::Observed;
+use crate::reverse::has_reverse_tasks;
 use crate::side::{OtherSet, Side, is_twice, serves};
 use crate::snapshot::{HeldVolume, Hold, InstanceVolume, SnapshotReason};
 
@@ -302,6 +303,7 @@ pub fn explain(plan: &Plan, known: Known<'_>) -> Explanation {
     if let (Some(before), Some(after)) = (known.before, known.after)
         && after.content.fence > known.observed.fence.min(before.number)
         && after.number >= before.number
+        && !has_reverse_tasks(after)
     {
         irreversible.push(Irreversible::Fence { lowest: after.content.fence });
     }

@@ -10,6 +10,7 @@ mod check;
 mod document;
 mod explain;
 mod failure;
+mod holder;
 mod keep;
 pub mod lease;
 mod order;
@@ -20,13 +21,14 @@ mod snapshot;
 mod task;
 
 pub use boot::{Addresses, BootSpec, allocate, boot_spec, mac_address};
-pub use carry::{Broken, Hands, LeftBehind, WayBack, carry_out, way_back};
+pub use carry::{Broken, Hands, LeftBehind, carry_out};
 pub use check::{Violation, check};
 pub use document::{Action, OnFailure, Plan, PlanKind, Published};
 pub use explain::{
     Beside, Effect, EffectCause, Explanation, FailureEffect, Irreversible, Known, Order, Outage,
     RestoreEffect, SnapshotEffect, TaskEffect, VolumeEffect, What, explain,
 };
+pub use holder::{Progress, touched};
 pub use keep::{Case, Deviation, Expected, Health, Life, Verdict, expected, judge};
 pub use order::{NeedsCycle, start_order};
 pub use planner::{

@@ -31,8 +31,11 @@ pub struct Observed {
     pub kept: Option<Kept>,
     /// Lowest release number that may follow the one whose data it is (its fence).
     pub fence: u64,
-    /// The release whose data it is: the current one, or the one that ran last before everything was stopped.
+    /// The release whose data it is: one that was let at it, the current one, or the one that ran last before everything was
+    /// stopped.
     pub data_of: Option<ReleaseName>,
+    /// The release that was let at the data by a plan that did not come to its end; see [`crate::touched`].
+    pub touched: Option<ReleaseName>,
     /// Volumes of the current release that hold something, and how they are kept from changing while they are copied.
     pub volumes: BTreeMap<InstanceVolume, Quiesce>,
     /// Sizes of the disks that are there, bytes.
@@ -43,16 +46,6 @@ pub struct Observed {
     pub snapshots: Vec<ObservedSnapshot>,
     /// The release whose data may have been turned back by a plan that did not come to its end.
     pub turned_back: Option<ReleaseName>,
-}
-
-impl Observed {
-    /// The release whose data it is, as far as there is data: the current one; or, where nothing runs and volumes are there,
-    /// the one that ran last. Its fence is [`Observed::fence`].
-    #[must_use]
-    pub fn holder(&self) -> Option<&ReleaseName> {
-        let ran = self.data_of.as_ref().filter(|_| !self.volumes.is_empty());
-        self.current.as_ref().or(ran)
-    }
 }
 
 /// One instance as observed.
@@ -95,7 +88,9 @@ pub enum PlanError {
         "`{from}` cannot be rolled back to `{to}`: its definition sets the fence at release {fence}, because data written by `{from}` is not readable below it"
     )]
     Fenced {
-        /// Current release.
+        /// Deployment.
+        deployment: DeploymentName,
+        /// The release whose data it is.
         from: ReleaseName,
         /// Wanted release.
         to: ReleaseName,
@@ -154,7 +149,7 @@ pub fn plan_up(
     parent: Option<&Plan>,
 ) -> Result<Plan, PlanError> {
     let release = wanted.release;
-    reverse::refuse(observed, wanted)?;
+    reverse::refuse(deployment, (observed, wanted))?;
     let sequence = next_in_sequence(parent);
     let order = start_order(&release.content.machines)?;
     let before = snapshot::prologue(observed, wanted, sequence.generation, &stop_order(observed, &order));
@@ -204,6 +199,7 @@ pub fn plan_up(
         config,
         stops_from,
         reversed,
+        touched: observed.touched.clone(),
         actions: steps.actions,
     })
 }
@@ -265,6 +261,7 @@ pub fn plan_repair(
         config,
         stops_from: Some(0),
         reversed: observed.turned_back.clone(),
+        touched: observed.touched.clone(),
         actions: steps.actions,
     }))
 }
@@ -297,6 +294,7 @@ pub fn plan_relieve(
         config: None,
         stops_from: Some(0),
         reversed: observed.turned_back.clone(),
+        touched: observed.touched.clone(),
         actions,
     })
 }
@@ -345,6 +343,7 @@ fn at_rest(
         config: None,
         stops_from: Some(0),
         reversed: observed.turned_back.clone(),
+        touched: observed.touched.clone(),
         actions,
     }
 }
@@ -407,6 +406,7 @@ pub fn plan_down(
         config: None,
         stops_from: Some(0),
         reversed: observed.turned_back.clone(),
+        touched: observed.touched.clone(),
         actions,
     }
 }

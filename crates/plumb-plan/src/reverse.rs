@@ -37,7 +37,7 @@ pub fn is_below_fence(observed: &Observed, wanted: &Wanted<'_>) -> bool {
     let number = wanted.release.number;
     observed.holder().is_some_and(|current| {
         current.app == wanted.release.app && number < observed.fence.min(current.number)
-    }) && !wanted.data.restores_all(observed)
+    }) && !wanted.data.restores_all(observed, wanted.release)
 }
 
 /// Whether a release can turn its data back.
@@ -48,13 +48,16 @@ pub fn has_reverse_tasks(release: &Release) -> bool {
 }
 
 /// Refuses what data does not allow.
-pub(crate) fn refuse(observed: &Observed, wanted: &Wanted<'_>) -> Result<(), PlanError> {
+pub(crate) fn refuse(
+    deployment: &DeploymentName,
+    (observed, wanted): (&Observed, &Wanted<'_>),
+) -> Result<(), PlanError> {
     let Some(current) = observed.holder().filter(|_| is_below_fence(observed, wanted)) else {
         return Ok(());
     };
     let (from, to, fence) = (current.clone(), wanted.release.name(), observed.fence);
     match able(wanted) {
-        None => Err(PlanError::Fenced { from, to, fence }),
+        None => Err(PlanError::Fenced { deployment: deployment.clone(), from, to, fence }),
         Some(former) if to.number < former.reaches => {
             Err(PlanError::TooFarBack { from, to, reaches: former.reaches })
         }

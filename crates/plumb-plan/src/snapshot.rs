@@ -107,11 +107,12 @@ pub struct DataWish<'a> {
 }
 
 impl DataWish<'_> {
-    /// Every volume that holds something gets other data.
-    pub(crate) fn restores_all(&self, observed: &Observed) -> bool {
+    /// Every volume that holds something, and that the release uses, gets other data.
+    pub(crate) fn restores_all(&self, observed: &Observed, release: &Release) -> bool {
         self.restore.is_some_and(|snapshot| {
             let restored = restored(snapshot, self.only);
-            observed.volumes.keys().all(|volume| restored.contains(volume))
+            let mut used = observed.volumes.keys().filter(|volume| declares(release, volume));
+            used.all(|volume| restored.contains(volume))
         })
     }
 }
@@ -146,11 +147,13 @@ fn reason(observed: &Observed, wanted: &Wanted<'_>) -> Option<SnapshotReason> {
     let name = wanted.release.name();
     let before = observed.data_of.as_ref().filter(|before| before.app == name.app && **before != name);
     // What is turned back cannot be had in another way.
-    let is_asked = wanted.release.content.snapshots.before_upgrade || reverse::is_due(observed, wanted);
+    let turns_back = reverse::is_due(observed, wanted);
+    let is_asked = wanted.release.content.snapshots.before_upgrade || turns_back;
     match (wanted.kind, before) {
         (PlanKind::Rollback, _) if wish.restore.is_some() => Some(SnapshotReason::BeforeRollback),
         _ if wish.restore.is_some() => Some(SnapshotReason::BeforeRestore),
         (PlanKind::Snapshot, _) => Some(SnapshotReason::ByHand),
+        (PlanKind::Return, Some(_)) if turns_back => Some(SnapshotReason::BeforeRollback),
         (PlanKind::Up | PlanKind::Upgrade | PlanKind::Rollback, Some(before)) if is_asked => {
             let is_newer = before.number < name.number;
             Some(if is_newer { SnapshotReason::BeforeUpgrade } else { SnapshotReason::BeforeRollback })
@@ -219,12 +222,13 @@ impl Prologue {
             hold: if is_frozen(instance) { Hold::Frozen } else { Hold::AtRest },
         });
         let volumes = volumes.collect();
+        let is_known = observed.turned_back.is_none() && observed.touched.is_none();
         self.actions.push(Action::Snapshot {
             snapshot: snapshot.clone(),
             volumes,
             why,
             // Nobody knows whose data it is.
-            release: observed.data_of.clone().filter(|_| observed.turned_back.is_none()),
+            release: observed.data_of.clone().filter(|_| is_known),
             freeze_limit_ms: policy.freeze_limit_ms,
             pinned: data.pin.is_some(),
         });
@@ -242,6 +246,14 @@ impl Prologue {
 /// The volumes that are put in place.
 pub(crate) fn restored(snapshot: &ObservedSnapshot, only: &[InstanceVolume]) -> Vec<InstanceVolume> {
     snapshot.volumes.iter().filter(|volume| only.is_empty() || only.contains(volume)).cloned().collect()
+}
+
+/// Whether a machine of the release has the volume.
+fn declares(release: &Release, volume: &InstanceVolume) -> bool {
+    let mut machines = release.content.machines.iter();
+    machines.any(|(name, machine)| {
+        name.as_str() == machine_of(&volume.instance) && machine.volumes.contains_key(&volume.volume)
+    })
 }
 
 fn runs(observed: &Observed, name: &InstanceName) -> bool {

@@ -27,7 +27,7 @@ pub fn task_instances(release: &Release) -> Result<Vec<InstanceName>, PlanError>
 fn are_due(observed: &Observed, wanted: &Wanted<'_>) -> bool {
     let name = wanted.release.name();
     let own = wanted.data.restore.filter(|snapshot| snapshot.release.as_ref() == Some(&name));
-    let is_restored = own.is_some() && wanted.data.restores_all(observed);
+    let is_restored = own.is_some() && wanted.data.restores_all(observed, wanted.release);
     let is_turned_back = observed.turned_back.as_ref() == Some(&name) && !is_restored;
     let comes = matches!(wanted.kind, PlanKind::Up | PlanKind::Upgrade);
     is_turned_back || (comes && observed.current.as_ref() != Some(&name))

@@ -147,7 +147,7 @@ impl Shop {
         let after = dice.time(self.undisturbed);
         let end = Instant::now() + after;
         while Instant::now() < end && command.try_wait()?.is_none() {
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(1));
         }
         let hit = self.happens(fault, &mut command, dice).with_context(|| format!("{fault:?}"))?;
         let code = self.end_of(&mut command)?;
@@ -207,7 +207,7 @@ impl Shop {
             signal(pid, "-STOP")?;
             let end = Instant::now() + pause;
             while Instant::now() < end {
-                std::thread::yield_now();
+                std::thread::sleep(Duration::from_millis(1));
             }
             signal(pid, "-CONT")?;
         } else {

@@ -1,4 +1,4 @@
-//! A real PostgreSQL keeps its rows: through snapshots, an upgrade, the way back with data, and a killed command.
+//! A real PostgreSQL keeps its rows: through snapshots, an upgrade, the ways back, and a killed command.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -17,6 +17,30 @@ const FREEZE_LIMIT: &str = "20s";
 
 /// Rows of 8 KiB that make 200 MB.
 const FILL_ROWS: u32 = 25_600;
+
+/// Of the deployment's user.
+const PASSWORD: &str = "not the one of anybody else";
+
+/// A machine that changes the table for its release, and changes it back for the one below the fence.
+const MIGRATION: &str = r#"
+[machine.client]
+middleware = ["postgresql-client-15", "busybox-static"]
+memory = "128MiB"
+needs = ["db"]
+service.idle = { exec = "/bin/busybox sleep 1000000" }
+
+[machine.client.task.expand]
+exec = "/usr/lib/postgresql/15/bin/psql --set=ON_ERROR_STOP=1 --command='ALTER TABLE row ADD COLUMN IF NOT EXISTS note text NOT NULL DEFAULT current_user'"
+environment = { PGHOST = "db", PGDATABASE = "app", PGUSER = "app", PGPASSWORD = "{secret.password}" }
+
+[machine.client.task.contract]
+exec = "/usr/lib/postgresql/15/bin/psql --set=ON_ERROR_STOP=1 --command='ALTER TABLE row DROP COLUMN IF EXISTS note'"
+environment = { PGHOST = "db", PGDATABASE = "app", PGUSER = "app", PGPASSWORD = "{secret.password}" }
+when = "reverse"
+"#;
+
+/// What makes the upgrade fail when the table is changed already.
+const BROKEN: &str = "\n[machine.client.task.verify]\nexec = \"/bin/busybox false\"\nwhen = \"after\"\n";
 
 /// A database of one machine, and a client that keeps on writing.
 struct Database {
@@ -41,9 +65,12 @@ impl Database {
         let app = folder.to_str().context("UTF-8")?.to_owned();
         world.ok(&["release", &app])?;
         world.share()?;
+        let secret = world.folder().join("password");
+        fs::write(&secret, PASSWORD)?;
+        world.ok(&["secret", "set", "pg", "password", "--file", secret.to_str().context("UTF-8")?])?;
         world.ok(&["up", "pg@1"])?;
         let rows = Rows::new(Table {
-            address: format!("host=127.0.0.1 port={port} user=app dbname=app password=change-me"),
+            address: format!("host=127.0.0.1 port={port} user=app dbname=app password='{PASSWORD}'"),
             insert: "INSERT INTO row (id) VALUES ($1)",
             pace: Duration::ZERO,
             select: "SELECT id FROM row ORDER BY id",
@@ -73,6 +100,7 @@ fn rows_survive_snapshots_upgrades_and_the_way_back() -> Result<()> {
     database.rows.write_during(|| {
         measured(&database)?;
         there_and_back(&database)?;
+        turned_back(&database)?;
         killed(&database)
     })?;
     database.world.end()
@@ -138,10 +166,52 @@ fn there_and_back(database: &Database) -> Result<()> {
     let rows = database.rows.stored()?;
     database.rows.ensure_held(&rows, before)?;
     ensure!(rows.binary_search(&after).is_err(), "a row of after the snapshot is gone from it");
+    database.rows.forget(&rows, rows.last().copied().unwrap_or_default());
     let seen = world.json(&["ps", "pg"])?[0].clone();
     assert_eq!((&seen["release"], &seen["state"]), (&"pg@1".into(), &"ready".into()), "{seen}");
     let kept = database.snapshot(&format!("g{}", name[1..].parse::<u64>()? + 1))?;
     assert_eq!(kept["why"], "before-rollback", "nothing is lost: {kept}");
+    Ok(())
+}
+
+/// An upgrade past a fence whose release can turn its data back: nothing that was written since is lost.
+fn turned_back(database: &Database) -> Result<()> {
+    let world = &database.world;
+    let definition = std::path::Path::new(&database.app).join("plumb.toml");
+    let text = fs::read_to_string(&definition)?.replace("fence = \"this\"\n", "fence = 2\n");
+    fs::write(&definition, format!("{text}{MIGRATION}{BROKEN}"))?;
+    world.ok(&["release", &database.app])?;
+    let failed = world.run(&["upgrade", "pg"])?;
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    ensure!(failed.stderr.contains("runs `pg@1` again"), "{}", failed.stderr);
+    is_as_before(database)?;
+
+    fs::write(&definition, format!("{text}{MIGRATION}"))?;
+    world.ok(&["release", &database.app])?;
+    world.ok(&["upgrade", "pg"])?;
+    database.rows.go_on()?;
+    let noted = database.rows.talk(async |client| {
+        Ok(client.query_one("SELECT count(*) FROM row WHERE note = 'app'", &[]).await?.get::<_, i64>(0))
+    })?;
+    ensure!(noted > 0, "the task has changed the table");
+    let planned = world.ok(&["rollback", "pg", "pg@1", "--dry-run"])?.stdout;
+    ensure!(planned.contains("turns the data of pg@4 back"), "{planned}");
+    world.ok(&["rollback", "pg", "pg@1"])?;
+    is_as_before(database)
+}
+
+/// The first release runs with the table that it knows, and no row is lost.
+fn is_as_before(database: &Database) -> Result<()> {
+    database.rows.go_on()?;
+    let last = database.rows.last();
+    database.rows.ensure_held(&database.rows.stored()?, last)?;
+    let columns = database.rows.talk(async |client| {
+        let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'row'";
+        Ok(client.query_one(columns, &[]).await?.get::<_, i64>(0))
+    })?;
+    assert_eq!(columns, 1);
+    let seen = database.world.json(&["ps", "pg"])?[0].clone();
+    assert_eq!((&seen["release"], &seen["state"]), (&"pg@1".into(), &"ready".into()), "{seen}");
     Ok(())
 }
 

@@ -1,4 +1,5 @@
--- Runs at every start.
+-- Runs at every start. The password stands between quotes: letters and digits.
 CREATE DATABASE IF NOT EXISTS app CHARACTER SET utf8mb4;
-CREATE USER IF NOT EXISTS app@'%' IDENTIFIED BY 'change-me';
+CREATE USER IF NOT EXISTS app@'%';
+ALTER USER app@'%' IDENTIFIED BY '{secret.password}';
 GRANT ALL ON app.* TO app@'%';

@@ -1,5 +1,6 @@
 //! What an entry of the catalogue is: a folder with `plumb.toml` (what a user copies) and `check.toml` (how it is tried).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,9 @@ pub struct Entry {
 pub struct Check {
     /// Debian packages of the programs that the commands use.
     pub clients: Vec<String>,
+    /// Secrets of the deployment, set before `plumb up`.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
     /// Before `plumb up`: what is not kept in git (a compiled program, a key pair).
     #[serde(default)]
     pub make: Vec<String>,

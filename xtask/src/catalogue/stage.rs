@@ -72,6 +72,7 @@ impl<'a> Stage<'a> {
         let check = &self.entry.check;
         check.make.iter().try_for_each(|line| self.client(line).map(drop))?;
         let built = self.json(&["build", "."])?;
+        self.set_secrets()?;
         self.plumb(&["up", "."])?;
         check.write.iter().try_for_each(|line| self.client(line).map(drop))?;
         self.read()?;
@@ -83,6 +84,21 @@ impl<'a> Stage<'a> {
         }
         let kept = if self.entry.has_volume { ", data kept" } else { "" };
         Ok(format!("{} in {} s{kept}", machines(&built, &memory), started.elapsed().as_secs()))
+    }
+
+    /// Before it has ever run, which a release must be there for.
+    fn set_secrets(&self) -> Result<()> {
+        if self.entry.check.secrets.is_empty() {
+            return Ok(());
+        }
+        self.plumb(&["release", "."])?;
+        for (name, secret) in &self.entry.check.secrets {
+            let file = self.folder.join("secret");
+            fs::write(&file, secret)?;
+            let file = file.to_str().context("UTF-8")?;
+            self.plumb(&["secret", "set", &self.entry.name, name, "--file", file])?;
+        }
+        Ok(())
     }
 
     fn read(&self) -> Result<()> {

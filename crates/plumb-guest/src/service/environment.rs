@@ -1,5 +1,28 @@
 //! `EnvironmentFile=`: the format of systemd.exec(5), which is not that of a shell.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use plumb_guest_proto::ServiceSpec;
+
+use crate::{file, limit};
+
+/// The variables of a command: its own, and those of its files, which are read now.
+///
+/// # Errors
+/// A sentence naming the file that cannot be read.
+pub fn of(spec: &ServiceSpec) -> Result<BTreeMap<String, String>, String> {
+    let mut environment = spec.environment.clone();
+    for (path, optional) in &spec.environment_files {
+        match file::read_bounded(Path::new(path), limit::SMALL_FILE_BYTES) {
+            Ok(bytes) => environment.extend(parse(&String::from_utf8_lossy(&bytes))),
+            Err(error) if *optional && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(format!("cannot read environment file `{path}`: {error}")),
+        }
+    }
+    Ok(environment)
+}
+
 /// The assignments of a file, in order. Lines that are none are ignored, as systemd does.
 pub fn parse(text: &str) -> Vec<(String, String)> {
     let mut parser = Parser { chars: text.chars(), pairs: Vec::new() };

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use plumb_guest_proto::{Command, Ready, ServiceKind, ServiceSpec};
 use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
@@ -117,14 +116,7 @@ impl Slot {
     pub fn begin(&mut self) -> Result<(), String> {
         self.main = None;
         self.control = None;
-        self.environment = self.spec.environment.clone();
-        for (path, optional) in &self.spec.environment_files {
-            match file::read_bounded(Path::new(path), limit::SMALL_FILE_BYTES) {
-                Ok(bytes) => self.environment.extend(environment::parse(&String::from_utf8_lossy(&bytes))),
-                Err(error) if *optional && error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(format!("cannot read environment file `{path}`: {error}")),
-            }
-        }
+        self.environment = environment::of(&self.spec)?;
         if let Some(socket) = &self.notify {
             self.environment.insert("NOTIFY_SOCKET".to_owned(), socket.path());
         }

@@ -10,6 +10,7 @@ use plumb_guest_proto::{CheckAnswer, Excerpt, MAX_CHECK_OUTPUT_BYTES, ServiceSpe
 use rustix::event::PollFlags;
 
 use super::cgroup::{Cgroup, send_signal};
+use super::environment;
 use super::restart::{Exit, describe};
 use super::spawn::{self, Child, Surroundings, verdict};
 use crate::error::Error;
@@ -105,9 +106,10 @@ impl Trials {
         let door = door.map_err(|error| told(&error))?;
         let (reader, writer) = std::io::pipe().map_err(|error| told(&error))?;
         rustix::io::ioctl_fionbio(&reader, true).map_err(|error| told(&error))?;
+        let environment = environment::of(spec)?;
         let around = Surroundings {
             spec,
-            environment: &spec.environment,
+            environment: &environment,
             door: &door,
             input: self.null.as_fd(),
             output: writer.as_fd(),

@@ -9,7 +9,7 @@ use super::content::{mode, source};
 use super::diagnostic::{DefinitionErrors, Report, Span, quoted};
 use super::machine::account;
 use super::table::{Field, Table};
-use super::{Definition, Machine, Service, Volume, value};
+use super::{Definition, Machine, Volume, value};
 use crate::VolumeName;
 use crate::config::{ConfigName, Key, Kind, Schema, Value, compiled};
 
@@ -307,20 +307,24 @@ fn read_file(target: String, field: &Field<'_>, report: &mut Report<'_>) -> Opti
     Some(ConfigTemplate { target, source: from?, owner, group, mode })
 }
 
-/// Checks what the environments of services refer to. Without `[config]` nothing is a reference but what could be nothing
-/// else.
+/// Checks what the environments of services and tasks refer to. Without `[config]` nothing is a reference but what could
+/// be nothing else.
 pub(super) fn check_environments(root: &Table<'_>, schema: &Schema, report: &mut Report<'_>) {
     for machine in fields_of(root.get("machine")).iter().filter_map(Field::peek_table) {
-        for service in fields_of(machine.get("service")).iter().filter_map(Field::peek_table) {
-            for variable in fields_of(service.get("environment")) {
-                let Some(text) = variable.peek_text() else { continue };
-                for reference in references(text) {
-                    let is_foreign = schema.is_empty() && !KINDS.contains(&reference.kind);
-                    if !is_foreign {
-                        check(&reference, schema, (&variable.span, &variable.what()), report);
-                    }
-                }
+        let commands = ["service", "task"].into_iter().flat_map(|key| fields_of(machine.get(key)));
+        for command in commands.filter_map(|field| field.peek_table()) {
+            for variable in fields_of(command.get("environment")) {
+                check_variable(&variable, schema, report);
             }
+        }
+    }
+}
+
+fn check_variable(variable: &Field<'_>, schema: &Schema, report: &mut Report<'_>) {
+    for reference in variable.peek_text().into_iter().flat_map(references) {
+        let is_foreign = schema.is_empty() && !KINDS.contains(&reference.kind);
+        if !is_foreign {
+            check(&reference, schema, (&variable.span, &variable.what()), report);
         }
     }
 }
@@ -416,7 +420,7 @@ impl Definition {
             report
                 .add(&place.map_or(0..0, |field| field.key), format!("`{name}` in `[config]` is used by nothing"))
                 .hint(format!(
-                    "Refer to it in `environment` of a service or in a file of `config`, like `{{config.{name}}}`, or remove it."
+                    "Refer to it in `environment` of a service or a task, or in a file of `config`, like `{{config.{name}}}`, or remove it."
                 ));
         }
         if report.is_empty() { Ok(()) } else { Err(report.into_errors()) }
@@ -424,23 +428,22 @@ impl Definition {
 }
 
 impl Machine {
-    /// What the environments of its services refer to.
+    /// What the environments of its services and tasks refer to.
     #[must_use]
     pub fn environment_names(&self) -> BTreeSet<ConfigName> {
-        let texts = self.services.values().flat_map(|service| service.settings.values());
+        let services = self.services.values().map(|service| &service.settings);
+        let texts = services.chain(self.tasks.values().map(|task| &task.settings)).flat_map(BTreeMap::values);
         texts.flat_map(|text| references(text)).filter_map(|reference| reference.name.parse().ok()).collect()
     }
 }
 
-impl Service {
-    /// Names of the secrets that it gets as files.
-    #[must_use]
-    pub fn secret_files(&self) -> BTreeSet<String> {
-        let all = self.settings.values().flat_map(|text| references(text));
-        all.filter(|reference| reference.kind == template::SECRET_FILE)
-            .map(|reference| reference.name.to_owned())
-            .collect()
-    }
+/// Names of the secrets that whoever has these variables gets as files.
+#[must_use]
+pub fn secret_files(settings: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let all = settings.values().flat_map(|text| references(text));
+    all.filter(|reference| reference.kind == template::SECRET_FILE)
+        .map(|reference| reference.name.to_owned())
+        .collect()
 }
 
 /// Whether a template holds a secret.
@@ -452,12 +455,13 @@ pub fn has_secret(text: &str) -> bool {
 /// Tells variables that refer to something from those that are text, and takes the braces away that keep a text from being
 /// a reference.
 pub(super) fn split(machine: &mut Machine) {
-    for service in machine.services.values_mut() {
-        let (settings, plain): (BTreeMap<_, _>, _) = std::mem::take(&mut service.environment)
-            .into_iter()
-            .partition(|(_, text)| references(text).next().is_some());
+    let services = machine.services.values_mut().map(|one| (&mut one.environment, &mut one.settings));
+    let tasks = machine.tasks.values_mut().map(|one| (&mut one.environment, &mut one.settings));
+    for (environment, settings) in services.chain(tasks) {
+        let (referring, plain): (BTreeMap<_, _>, _) =
+            std::mem::take(environment).into_iter().partition(|(_, text)| references(text).next().is_some());
         let unescaped = |text: String| template::fill(&text, &|_| None).map_or(text.clone(), |filled| filled);
-        service.environment = plain.into_iter().map(|(name, text)| (name, unescaped(text))).collect();
-        service.settings = settings;
+        *environment = plain.into_iter().map(|(name, text)| (name, unescaped(text))).collect();
+        *settings = referring;
     }
 }

@@ -54,7 +54,7 @@ use machine::Draft;
 use table::{Field, Table};
 
 pub use channel::{ChannelPolicy, Requirement};
-pub use config::{ConfigTemplate, check_template, has_secret};
+pub use config::{ConfigTemplate, check_template, has_secret, secret_files};
 pub use diagnostic::{DefinitionErrors, Diagnostic};
 pub use lease::{LeasePolicy, LeaseTerms, LeaseTime};
 pub use snapshot::VolumeSnapshot;
@@ -205,6 +205,12 @@ pub struct TaskCommand {
     pub exec: String,
     /// User it runs as; `None` is root.
     pub user: Option<String>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Environment variables that refer to configuration: templates, which are filled in at boot.
+    pub settings: BTreeMap<String, String>,
+    /// Working directory.
+    pub directory: Option<String>,
     /// When, and how long it may take.
     pub task: Task,
 }

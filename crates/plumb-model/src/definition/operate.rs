@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::diagnostic::{Report, quoted};
-use super::machine::account;
-use super::service::command_text;
+use super::machine::{absolute, account};
+use super::service::{command_text, read_environment};
 use super::table::Table;
 use super::{Fence, Machine, TaskCommand, value};
 use crate::release::{Canary, Repair, Rolling, Task, Watch, When};
@@ -148,7 +148,7 @@ pub(super) fn check_reverse(
 }
 
 fn read_task(table: &Table<'_>, report: &mut Report<'_>) -> Option<TaskCommand> {
-    table.allow(&["exec", "user", "when", "timeout"], report);
+    table.allow(&["directory", "environment", "exec", "timeout", "user", "when"], report);
     let exec = table.required("exec", "\"/srv/api/migrate\"", report);
     let exec = exec.and_then(|field| command_text(&field, report));
     let user = table.get("user").and_then(|field| account(&field, report));
@@ -171,5 +171,7 @@ fn read_task(table: &Table<'_>, report: &mut Report<'_>) -> Option<TaskCommand> 
     }
     let timeout = table.get("timeout").and_then(|field| value::duration_ms(&field, MAX_TASK_MS, report));
     let task = Task { when, timeout_ms: timeout.unwrap_or(DEFAULT_TASK_MS) };
-    Some(TaskCommand { exec: exec?, user, task })
+    let environment = read_environment(table, report);
+    let directory = table.get("directory").and_then(|field| absolute(&field, report));
+    Some(TaskCommand { exec: exec?, user, environment, settings: BTreeMap::new(), directory, task })
 }

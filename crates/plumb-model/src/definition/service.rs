@@ -148,7 +148,8 @@ pub(super) fn command_text(field: &Field<'_>, report: &mut Report<'_>) -> Option
     field.text("", report).map(str::to_owned)
 }
 
-fn read_environment(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
+/// `environment` of a service or a task.
+pub(super) fn read_environment(table: &Table<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
     let example = "environment = { LANG = \"C.UTF-8\" }";
     let Some(all) = table.get("environment").and_then(|field| field.table(example, report)) else {
         return BTreeMap::new();

@@ -350,7 +350,8 @@ impl Plumb<'_> {
         let mut notices = left_out(&assembled);
         notices.extend(ran.iter().flat_map(|ran| script::notices(&ran.effects)));
         add_links(&mut assembled, &files);
-        let specified = specify((&job.lock.app, job.name), job.machine, &job.inside(), &assembled, &objects)?;
+        let specified =
+            specify((&job.lock.app, job.name), job.machine, &job.errands(), &assembled, &objects)?;
         notices.extend(specified.notices.iter().cloned());
         Ok(Made { assembled, specified, notices, scripts: ran.map(|ran| ran.object) })
     }

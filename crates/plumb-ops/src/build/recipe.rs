@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::{self, Remote};
 use crate::guest::{GUEST, RULES};
-use crate::machine::{self, InsideChecks};
+use crate::machine::{self, Errands};
 use crate::project::{AppFile, AppFileKind, Project};
 
 /// Ids given to accounts: name to (uid, gid).
@@ -70,9 +70,9 @@ struct Recipe<'a> {
     remotes: &'a [Remote<'a>],
     /// A container image, and the port that tells when it is ready.
     oci: Option<(Digest, Option<u16>)>,
-    /// Checks that run inside.
+    /// Checks and tasks that run inside.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    checks: InsideChecks,
+    errands: Errands,
     /// Files that are filled in at boot.
     #[serde(skip_serializing_if = "<[ConfigTemplate]>::is_empty")]
     config: &'a [ConfigTemplate],
@@ -163,7 +163,7 @@ impl Job<'_> {
             files: &self.files,
             remotes: &self.remotes,
             oci: self.machine.oci.as_ref().map(|oci| (oci.digest, content::ready_port(self.machine))),
-            checks: self.inside(),
+            errands: self.errands(),
             config: &self.machine.config,
             choices: self.choices.iter().map(|(package, choice)| (package.as_str(), rule(choice))).collect(),
             date: self.newest_source(),
@@ -171,9 +171,9 @@ impl Job<'_> {
         serde_json::to_vec(&recipe).expect("strings, numbers, lists and maps")
     }
 
-    /// Checks that run in the machine.
-    pub(crate) fn inside(&self) -> InsideChecks {
-        machine::inside(&self.project.definition, self.name)
+    /// Checks and tasks that run in the machine.
+    pub(crate) fn errands(&self) -> Errands {
+        machine::errands(&self.project.definition, self.name)
     }
 
     pub(super) fn layer(&self, package: &LockedPackage) -> Layer {

@@ -10,7 +10,7 @@ use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{AppName, DeploymentName, Digest, Document as _};
 use plumb_plan::lease::Origin;
 use plumb_plan::{Explanation, Plan};
-use plumb_state::{RecipientRecord, State};
+use plumb_state::{DeploymentRecord, RecipientRecord, State};
 use serde::Serialize;
 
 use super::ConfigError;
@@ -150,7 +150,7 @@ impl Plumb<'_> {
         change: &ConfigChange,
         apply: Apply,
     ) -> Result<ConfigOutcome, OpsError> {
-        let record = self.known(name)?;
+        let record = self.to_configure(name, apply)?;
         let before = self.state()?.configured(name)?.wanted;
         let wanted = |state: &State| state.configured(name).map(|configured| configured.wanted);
         if let Some(current) = record.current.as_ref().filter(|_| apply != Apply::Later) {
@@ -183,6 +183,19 @@ impl Plumb<'_> {
             plan: None,
             steps: Vec::new(),
         })
+    }
+
+    /// The record of a deployment. What is set first may come before it ever ran: it is then one of the application of its name.
+    fn to_configure(&self, name: &DeploymentName, apply: Apply) -> Result<DeploymentRecord, OpsError> {
+        let unknown = match self.known(name) {
+            Err(error @ OpsError::NoDeployment { .. }) => error,
+            known => return known,
+        };
+        let Ok(app) = name.as_str().parse::<AppName>() else { return Err(unknown) };
+        if apply == Apply::DryRun || self.store.releases(&app)?.is_empty() {
+            return Err(unknown);
+        }
+        Ok(self.state()?.ensure_deployment(name, &app)?)
     }
 
     /// The configuration that a plan is to bring. A change is kept, unless the release cannot run with it.

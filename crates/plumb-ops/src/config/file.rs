@@ -9,7 +9,7 @@ use plumb_guest_proto::{
 use plumb_image::assemble::Assembled;
 use plumb_model::MachineName;
 use plumb_model::config::ConfigName;
-use plumb_model::definition::{ConfigTemplate, Machine, check_template, has_secret};
+use plumb_model::definition::{ConfigTemplate, check_template, has_secret, secret_files};
 use plumb_store::Store;
 
 use crate::build::Job;
@@ -109,8 +109,9 @@ pub(crate) fn add_specs(
         };
         spec.config.push(ConfigFile { path: template.target.clone(), mode, uid: user.uid, gid });
     }
-    for (name, settings) in settings(job.machine) {
-        if let Some(service) = spec.services.iter_mut().find(|service| service.name == name) {
+    for (name, settings) in settings(job) {
+        let mut runs = spec.services.iter_mut().chain(&mut spec.checks);
+        if let Some(service) = runs.find(|service| service.name == name) {
             service.environment_files.push((format!("{SETTINGS_PATH}/{name}.env"), false));
         }
         spec.settings.insert(name, settings);
@@ -130,12 +131,18 @@ fn kept_text(store: &Store, files: &[AppFile], template: &ConfigTemplate) -> Res
     String::from_utf8(bytes).map_err(|_| OpsError::NotUtf8 { path: target.into() })
 }
 
-/// Services whose environment refers to configuration.
-fn settings(machine: &Machine) -> impl Iterator<Item = (String, ServiceSettings)> {
-    machine.services.iter().filter(|(_, service)| !service.settings.is_empty()).map(|(name, service)| {
-        let secret_files = service.secret_files().into_iter().collect();
-        (name.to_string(), ServiceSettings { environment: service.settings.clone(), secret_files })
-    })
+/// Services and tasks whose environment refers to configuration.
+fn settings(job: &Job<'_>) -> Vec<(String, ServiceSettings)> {
+    let services =
+        job.machine.services.iter().map(|(name, service)| (name.to_string(), service.settings.clone()));
+    let errands = job.errands().into_iter().map(|(name, errand)| (name, errand.settings));
+    let referring = services.chain(errands).filter(|(_, environment)| !environment.is_empty());
+    referring
+        .map(|(name, environment)| {
+            let secret_files = secret_files(&environment).into_iter().collect();
+            (name, ServiceSettings { environment, secret_files })
+        })
+        .collect()
 }
 
 /// What systemd reads for a service: the environment that the guest wrote. Which secrets are set is known at boot, and

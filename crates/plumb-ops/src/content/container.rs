@@ -249,14 +249,14 @@ impl Plumb<'_> {
             as_in_a_container(service, written.map(|(_, service)| service), config, assembled)
                 .map_err(failed(name))?;
         }
-        let inside = job.inside();
-        let mut checks = machine::checks(name, &inside, assembled, &find)?;
+        let errands = job.errands();
+        let mut checks = machine::checks(name, &errands, assembled, &find)?;
         for check in &mut checks {
-            let user = inside.iter().find(|(name, _)| name.as_str() == check.name);
-            let user = user.and_then(|(_, (exec, _))| exec.user.clone());
-            let written = Service { exec: Some(String::new()), user, ..empty() };
+            let errand = errands.get(&check.name).cloned().unwrap_or_default();
+            let (user, environment) = (errand.user, errand.environment);
+            let written = Service { exec: Some(String::new()), user, environment, ..empty() };
             as_in_a_container(check, Some(&written), config, assembled).map_err(failed(name))?;
-            check.working_directory.clone_from(&config.directory);
+            check.working_directory = errand.directory.unwrap_or_else(|| config.directory.clone());
         }
         specified.spec.checks = checks;
         specified.notices.extend(notices(machine, config));

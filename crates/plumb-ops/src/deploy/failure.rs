@@ -2,7 +2,7 @@
 
 use plumb_model::release::{Release, ReleaseName};
 use plumb_model::{DeploymentName, InstanceName};
-use plumb_plan::{Action, Broken, LeftBehind, OnFailure, Plan, PlanKind, WayBack, way_back};
+use plumb_plan::{Action, Broken, LeftBehind, OnFailure, Plan, PlanKind};
 use plumb_state::{PlanStatus, State};
 use plumb_target::{InstanceState, Target as _};
 use serde::Serialize;
@@ -59,12 +59,14 @@ impl Plumb<'_> {
                 source: Box::new(error),
             },
             error => {
-                let way = match way_back(release, before) {
-                    // The same release ran with another configuration.
-                    WayBack::None if before.is_some() && config != ran => WayBack::To(release.name()),
-                    way => way,
-                };
-                self.go_back(locked, failure, way, error)
+                // The same release may have run with another configuration; what was stopped for its data comes back, too.
+                let is_at_rest = matches!(plan.kind, PlanKind::Snapshot | PlanKind::Restore);
+                let stays = is_at_rest || (before.is_some() && config != ran);
+                let own = release.name();
+                match before.filter(|before| **before != own).or(stays.then_some(&own)) {
+                    Some(back) => self.go_back(locked, failure, back, error),
+                    None => error,
+                }
             }
         }
     }
@@ -109,50 +111,38 @@ impl Plumb<'_> {
         Ok(leads_on && is_other && started && is_open)
     }
 
-    /// Returns the whole set to the pair it ran before, if there is a way. The result is the error to report.
+    /// Returns the whole set to the pair it ran before: `current` with the configuration of then. The result is the error to
+    /// report.
     fn go_back(
         &self,
         locked: &mut Locked,
         Failure { release: failed, plan, config, ran, .. }: Failure<'_>,
-        way: WayBack,
+        current: &ReleaseName,
         error: OpsError,
     ) -> OpsError {
         let deployment = locked.name.clone();
         let to = failed.name();
-        let stranded = |why: String, error: OpsError| OpsError::Stranded {
+        let stranded = |why: OpsError, error: OpsError| OpsError::Stranded {
             deployment: deployment.clone(),
             to: to.clone(),
-            why,
+            why: Box::new(why),
             source: Box::new(error),
         };
         let restore = match self.data_before(locked, failed, plan) {
             Ok(restore) => restore,
-            Err(second) => return stranded(second.to_string(), error),
-        };
-        let current = &match (way, &restore) {
-            (WayBack::Fenced { before, .. }, Some(_)) | (WayBack::To(before), _) => before,
-            // What was stopped for its data comes back, too.
-            (WayBack::None, _) if matches!(plan.kind, PlanKind::Snapshot | PlanKind::Restore) => {
-                failed.name()
-            }
-            (WayBack::None, _) => return error,
-            (WayBack::Fenced { before, fence }, None) => {
-                return stranded(
-                    format!("`{to}` sets the fence at release {fence}, above `{before}`"),
-                    error,
-                );
-            }
+            Err(second) => return stranded(second, error),
         };
         let told = |release: &ReleaseName, config: Option<u64>| match config {
             Some(config) if to == *current => format!("configuration {config}"),
             _ => release.to_string(),
         };
-        self.report(Progress::Returning { from: told(&to, config), to: told(current, ran) });
         let returned = self.read_release(current).and_then(|release| {
             let configuration = self.configuration(&locked.state, &locked.name, ran)?;
-            let told = self.fit(&locked.name, &release, configuration.as_ref())?;
+            let settings = self.fit(&locked.name, &release, configuration.as_ref())?;
             let wish = Wish { restore, ..Wish::default() };
-            let back = self.plan_from(locked, (&release, &told), PlanKind::Return, &wish)?;
+            // Where a fence is in between there may be none.
+            let back = self.plan_from(locked, (&release, &settings), PlanKind::Return, &wish)?;
+            self.report(Progress::Returning { from: told(&to, config), to: told(current, ran) });
             self.execute(locked, &back.plan)?;
             self.lease_returned(locked, &release)?;
             // What failed is not tried again by the next command.
@@ -172,7 +162,7 @@ impl Plumb<'_> {
                 from: current.clone(),
                 source: Box::new(error),
             },
-            Err(second) => stranded(second.to_string(), error),
+            Err(second) => stranded(second, error),
         }
     }
 }

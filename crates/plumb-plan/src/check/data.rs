@@ -53,6 +53,9 @@ fn whose_data(plan: &Plan, observed: &Observed, release: Option<&Release>) -> Ve
     if plan.reversed.as_ref() != said {
         violations.push(Violation::TurnedBackUnsaid);
     }
+    if plan.touched != observed.touched {
+        violations.push(Violation::TouchedUnsaid);
+    }
     let (Some(to), Some(release)) = (&plan.to, release) else { return violations };
     let is_below = observed
         .holder()

@@ -176,9 +176,10 @@ fn after_every_fault_the_set_is_whole_at_the_old_or_the_new_release() {
     beside_kept.go(2).expect("it is upgraded");
     let mut fenced = reversible();
     fenced.go(1).expect("it starts");
+    let below = fenced.clone();
     fenced.go(2).expect("it is upgraded");
     assert_eq!(fenced.shape, 2);
-    let wishes: [(&str, &Host, Wish); 10] = [
+    let wishes: [(&str, &Host, Wish); 11] = [
         ("up, from nothing", &nothing, Wish::Go(1)),
         ("upgrade, from release 1 to 2", &old, Wish::Go(2)),
         ("upgrade, with `failed_instance = \"stop\"`", &stop, Wish::Go(2)),
@@ -187,6 +188,7 @@ fn after_every_fault_the_set_is_whole_at_the_old_or_the_new_release() {
         ("upgrade, with `blue_green = { keep = \"none\" }`", &relieved, Wish::Go(2)),
         ("upgrade, with `blue_green`", &kept, Wish::Go(2)),
         ("rollback to the set that was kept", &beside_kept, Wish::Go(1)),
+        ("upgrade past a fence, with a `reverse` task", &below, Wish::Go(2)),
         ("rollback below the fence, with a `reverse` task", &fenced, Wish::Go(1)),
         ("down, from release 1", &old, Wish::Down),
     ];

@@ -7,9 +7,9 @@ use plumb_model::release::{Quiesce, Release, ReleaseName};
 use plumb_model::{DeploymentName, Digest, InstanceName, MachineName, SnapshotName, TaskName};
 use plumb_plan::{
     Action, Addresses, Broken, Former, Hands, Health, InstanceVolume, Kept, Life, Observed, ObservedInstance,
-    OnFailure, OtherSet, Plan, PlanError, PlanKind, Side, Verdict, Wanted, WayBack, allocate, boot_spec,
+    OnFailure, OtherSet, Plan, PlanError, PlanKind, Progress, Side, Verdict, Wanted, allocate, boot_spec,
     carry_out, check, expected, has_reverse_tasks, instances, judge, plan_down, plan_repair, plan_up,
-    side_for, task_instances, way_back,
+    side_for, task_instances, touched,
 };
 
 /// What a start takes, milliseconds of the simulated clock.
@@ -79,6 +79,8 @@ pub struct Host {
     side: Side,
     pub kept: Option<Kept>,
     last: Option<Plan>,
+    /// The last of its steps that was begun.
+    begun: usize,
     /// The last plan came to its end.
     is_through: bool,
     /// Releases from this number on, up to the next one with a fence, read the data.
@@ -114,6 +116,7 @@ impl Host {
             side: Side::Blue,
             kept: None,
             last: None,
+            begun: 0,
             is_through: true,
             shape: 0,
             shapes: BTreeMap::new(),
@@ -142,26 +145,31 @@ impl Host {
             };
             (name.clone(), seen)
         });
-        let fence = self.data_of.as_ref().map_or(0, |current| self.releases[&current.number].content.fence);
+        let fence_of = |name: &ReleaseName| Ok::<u64, ()>(self.releases[&name.number].content.fence);
+        let last =
+            self.last.as_ref().map(|plan| Progress { plan, done: self.begun, is_through: self.is_through });
+        let touched = touched(last, self.data_of.as_ref(), fence_of).expect("they are there");
         let volumes = self.volumes.iter().map(|name| {
             let (instance, volume) = name.split_once('/').expect("both");
             let (instance, volume) = (instance.parse().expect("a name"), volume.parse().expect("a name"));
             (InstanceVolume { instance, volume }, Quiesce::Freeze)
         });
-        Observed {
+        let mut observed = Observed {
             instances: instances.collect(),
             current: self.current.clone(),
             side: self.side,
             kept: self.kept,
-            data_of: self.data_of.clone(),
+            data_of: touched.clone().or_else(|| self.data_of.clone()),
+            touched,
             turned_back: self
                 .last
                 .as_ref()
                 .and_then(|last| last.reversed.clone().filter(|_| !(self.is_through && last.settles()))),
             volumes: volumes.collect(),
-            fence,
             ..Observed::default()
-        }
+        };
+        observed.fence = observed.holder().map_or(Ok(0), fence_of).expect("it is there");
+        observed
     }
 
     fn names(release: &Release, side: Side) -> Vec<(MachineName, InstanceName)> {
@@ -232,16 +240,15 @@ impl Host {
             }
             Err(Broken { error, .. }) => error,
         };
-        match way_back(&self.releases[&number], before.as_ref()) {
-            WayBack::None => self.say("there is no way back"),
-            WayBack::Fenced { before, fence } => {
-                self.say(&format!("no way back to {before}: the fence is at {fence}"));
-            }
-            WayBack::To(before) => {
-                self.say(&format!("back to {before}"));
-                let plan = self.plan(before.number, PlanKind::Return).expect("a way back");
-                self.carry(&plan).map_err(|broken| broken.error)?;
-            }
+        match before.filter(|before| before.number != number) {
+            None => self.say("there is no way back"),
+            Some(before) => match self.plan(before.number, PlanKind::Return) {
+                Ok(plan) => {
+                    self.say(&format!("back to {before}"));
+                    self.carry(&plan).map_err(|broken| broken.error)?;
+                }
+                Err(error) => self.say(&format!("no way back: {error}")),
+            },
         }
         Err(end)
     }
@@ -258,7 +265,7 @@ impl Host {
 
     /// With no step where the plan came to its end without some instances.
     fn carry(&mut self, plan: &Plan) -> Result<(), Broken<End>> {
-        self.step = 0;
+        (self.step, self.begun) = (0, 0);
         self.last = Some(plan.clone());
         self.is_through = false;
         let outcome = carry_out(plan, self);
@@ -577,7 +584,8 @@ impl Hands for Host {
         if fault == Some(Fault::KilledAfter) { Err(End::Killed) } else { outcome }
     }
 
-    fn record(&mut self, _plan: &Plan, _seq: usize, _is_done: bool) -> Result<(), End> {
+    fn record(&mut self, _plan: &Plan, seq: usize, _is_done: bool) -> Result<(), End> {
+        self.begun = seq;
         Ok(())
     }
 

@@ -196,6 +196,11 @@ fn data_that_is_turned_back() {
 }
 
 #[test]
+fn failed_upgrades_past_a_fence() {
+    tell("fence");
+}
+
+#[test]
 fn two_sets_beside_each_other() {
     tell("blue-green");
 }

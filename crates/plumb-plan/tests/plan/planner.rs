@@ -530,12 +530,16 @@ fn when_name(when: When) -> TaskName {
 
 proptest! {
     #[test]
-    fn data_fits_whoever_gets_it(old in random_release(1), new in random_release(2), life in proptest::collection::vec(0u8..3, 20), kinds in 0u8..8, marked in any::<bool>(), back in any::<bool>()) {
+    fn data_fits_whoever_gets_it(old in random_release(1), new in random_release(2), life in proptest::collection::vec(0u8..3, 20), kinds in 0u8..8, marked in any::<bool>(), begun in any::<bool>(), back in any::<bool>()) {
         let (old, mut new) = (with_tasks(old, kinds), with_tasks(new, kinds));
         new.content.fence = 2;
         let settings = Settings::default();
         let mut observed = running(&new);
         observed.turned_back = marked.then(|| new.name());
+        if begun {
+            // What runs is of both: it was let at the data, and is not current.
+            (observed.current, observed.touched) = (Some(old.name()), Some(new.name()));
+        }
         for (machine, of) in &new.content.machines {
             for volume in of.volumes.keys() {
                 let instance: InstanceName = format!("{machine}-1").parse().expect("a name");
@@ -549,7 +553,8 @@ proptest! {
         addresses.extend(addresses_for(&old).into_iter().filter(|(name, _)| !observed.instances.contains_key(name)));
         let can = new.content.machines.values().any(|machine| machine.tasks.contains_key(&when_name(When::Reverse)));
         let former = Some(Former { release: &new, settings: &settings, reaches: 0 });
-        let (release, kind) = if back { (&old, PlanKind::Rollback) } else { (&new, PlanKind::Up) };
+        let kind_back = if begun { PlanKind::Return } else { PlanKind::Rollback };
+        let (release, kind) = if back { (&old, kind_back) } else { (&new, PlanKind::Up) };
         let (side, data) = (Side::Blue, DataWish::default());
         let wanted = Wanted { release, kind, side, addresses: &addresses, settings: &settings, data, former };
         match plan_up(&name(), &observed, &wanted, None) {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use plumb_model::config::Settings;
-use plumb_model::release::{Quiesce, Release, Task, When};
+use plumb_model::release::{Quiesce, Release, ReleaseName, Task, When};
 use plumb_model::{MachineName, SnapshotName, VolumeName};
 use plumb_plan::{
     Action, DataWish, Former, Hold, InstanceVolume, Known, Observed, ObservedSnapshot, Plan, PlanError,
-    PlanKind, Side, SnapshotReason, Violation, Wanted, check, explain, is_given_by_plans, plan_at_rest,
-    plan_snapshot, plan_up, snapshot_stops,
+    PlanKind, Progress, Side, SnapshotReason, Violation, Wanted, check, explain, is_given_by_plans,
+    plan_at_rest, plan_down, plan_snapshot, plan_up, snapshot_stops, touched,
 };
 use proptest::prelude::*;
 
@@ -369,7 +369,71 @@ fn data_is_turned_back_or_put_back_and_never_both() {
         _ => None,
     });
     assert_eq!(copied, Some(&None));
-    // A volume that the snapshot does not have: the data would be of two times.
+    // A volume that the older one does not use is nothing to it.
     observed.volumes.insert(volume("api-1"), Quiesce::Freeze);
+    assert!(back(&observed, put).is_ok());
+    // One that it uses and the snapshot does not have: the data would be of two times.
+    let empty = ObservedSnapshot { volumes: BTreeSet::new(), ..old.clone() };
+    let put = DataWish { restore: Some(&empty), ..DataWish::default() };
     assert!(matches!(back(&observed, put), Err(PlanError::Fenced { .. })));
+}
+
+/// Release 2 was let at the data and did not come to its end: it is what the fence speaks of, although 1 is current.
+#[test]
+fn what_was_begun_has_the_data() {
+    let (first, second) = (shop(1, "1"), reversible());
+    let mut fenced = second.clone();
+    fenced.content.machines.values_mut().for_each(|machine| machine.tasks.clear());
+    let (settings, side) = (Settings::default(), Side::Blue);
+    let mut addresses = addresses_for(&second);
+    addresses.extend(addresses_for(&first));
+    let to = |observed: &Observed, (release, newer): (&Release, &Release), kind, data: DataWish<'_>| {
+        let former = Some(Former { release: newer, settings: &settings, reaches: 0 });
+        let wanted = Wanted { release, kind, side, addresses: &addresses, settings: &settings, data, former };
+        let plan = plan_up(&name(), observed, &wanted, None)?;
+        assert_eq!(check(&plan, observed, Some(release)), []);
+        Ok::<Plan, PlanError>(plan)
+    };
+    let before = with_data(&first);
+    let keep = DataWish::default();
+    let begun = to(&before, (&fenced, &fenced), PlanKind::Upgrade, keep).expect("a plan");
+    let starts = |action: &Action| matches!(action, Action::Start { .. });
+    let first_start = begun.actions.iter().position(starts).expect("one starts");
+    let seen = |done: usize, plan: &Plan| {
+        let last = Progress { plan, done, is_through: false };
+        let fence_of = |name: &ReleaseName| Ok::<u64, ()>(if name.number == 2 { 2 } else { 0 });
+        let mut observed = before.clone();
+        observed.touched = touched(Some(last), Some(&first.name()), fence_of).expect("they are there");
+        observed.data_of = observed.touched.clone().or(observed.data_of);
+        observed.fence = if observed.touched.is_some() { 2 } else { 0 };
+        observed
+    };
+    // Nothing was started yet.
+    let whole = seen(first_start - 1, &begun);
+    assert_eq!(whole.touched, None);
+    assert!(to(&whole, (&first, &fenced), PlanKind::Return, keep).is_ok());
+    // From then on the way back is with the data of then, by its task, or not at all.
+    let cut = seen(first_start, &begun);
+    for kind in [PlanKind::Return, PlanKind::Up] {
+        let refused = to(&cut, (&first, &fenced), kind, keep);
+        assert!(matches!(refused, Err(PlanError::Fenced { .. })), "{refused:?}");
+        let turned = to(&cut, (&first, &second), kind, keep).expect("a plan");
+        let position = |is: fn(&Action) -> bool| turned.actions.iter().position(is);
+        let copied = position(|action| matches!(action, Action::Snapshot { release: None, .. }));
+        let task = position(|action| matches!(action, Action::Task { .. }));
+        assert!(copied.is_some() && copied < task, "{turned:?}");
+        assert_eq!((&turned.reversed, &turned.touched), (&Some(second.name()), &Some(second.name())));
+    }
+    let old = snapshot("g1", &first, 1);
+    let put = DataWish { restore: Some(&old), ..keep };
+    let back = to(&cut, (&first, &fenced), PlanKind::Rollback, put).expect("a plan");
+    // It was cut short, too, or everything was stopped: that is not forgotten.
+    assert_eq!(seen(0, &back).touched, Some(second.name()));
+    let down = plan_down(&name(), &cut, &[], Some(&begun));
+    assert_eq!(seen(down.actions.len(), &down).touched, Some(second.name()));
+    // Going on needs no other copy: there is one of before.
+    let on = to(&cut, (&fenced, &fenced), PlanKind::Upgrade, keep).expect("a plan");
+    assert!(!on.actions.iter().any(|action| matches!(action, Action::Snapshot { .. })));
+    let through = Progress { plan: &on, done: on.actions.len(), is_through: true };
+    assert_eq!(touched(Some(through), Some(&first.name()), |_| Ok::<u64, ()>(2)), Ok(None));
 }

@@ -1,7 +1,7 @@
 <?php
 define('DB_NAME', 'wordpress');
 define('DB_USER', 'wordpress');
-define('DB_PASSWORD', 'change-me');
+define('DB_PASSWORD', '{secret.db_password}');
 define('DB_HOST', 'db');
 define('DB_CHARSET', 'utf8mb4');
 

@@ -22,7 +22,11 @@ config."/etc/app.conf" = "api/app.conf.in"
 config."/etc/app.key" = { from = "key.in", owner = "api", mode = "0400" }
 [machine.api.service.api]
 exec = "api"
-environment = { LEVEL = "{config.log_level}", PASSWORD_FILE = "{secret-file.db_password}", SESSION = "{secret.session_key}", OTHER = "{} ${X} {{config.x}" }
+environment = { LEVEL = "{config.log_level}", SESSION = "{secret.session_key}", OTHER = "{} ${X} {{config.x}" }
+[machine.api.task.migrate]
+exec = "api migrate"
+directory = "/srv/api"
+environment = { PASSWORD_FILE = "{secret-file.db_password}", STEPS = "all" }
 "#;
     let definition = Definition::parse(text, "plumb.toml").expect("good");
     let told: Vec<String> = definition.config.iter().map(|(name, key)| format!("{name}: {key}")).collect();
@@ -46,7 +50,9 @@ environment = { LEVEL = "{config.log_level}", PASSWORD_FILE = "{secret-file.db_p
     assert_eq!(names, ["db_password", "log_level", "session_key"]);
     let service = &api.services[&"api".parse().expect("a name")];
     assert_eq!(service.environment["OTHER"], "{} ${X} {config.x}");
-    assert_eq!(service.secret_files().into_iter().collect::<Vec<_>>(), ["db_password"]);
+    let task = &api.tasks[&"migrate".parse().expect("a name")];
+    assert_eq!(secret_files(&task.settings).into_iter().collect::<Vec<_>>(), ["db_password"]);
+    assert_eq!((task.environment["STEPS"].as_str(), task.directory.as_deref()), ("all", Some("/srv/api")));
 
     // Those that only templates name are known by whoever read the templates.
     let used = check_template(
@@ -61,7 +67,7 @@ environment = { LEVEL = "{config.log_level}", PASSWORD_FILE = "{secret-file.db_p
           |
         7 | note = { type = "string", required = false, pattern = "[a-z ]*", max_length = 20 }
           | ^^^^
-        hint: Refer to it in `environment` of a service or in a file of `config`, like `{config.note}`, or remove it."#]]
+        hint: Refer to it in `environment` of a service or a task, or in a file of `config`, like `{config.note}`, or remove it."#]]
     .assert_eq(&unused.to_string());
     let wrong = check_template(
         "a\n  b = {config.worker}; {secret-file.db_password}",
