@@ -14,8 +14,7 @@ impl OpsError {
         let one = match self {
             OpsError::Uncovered { machine, packages, .. } => return script_choice(machine, packages),
             OpsError::Stopped { .. } | OpsError::NotWhole { .. } => return after_failure(self),
-            OpsError::Stranded { why, .. } if matches!(**why, OpsError::Plan(_)) => return why.hints(),
-            OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => return source.hints(),
+            OpsError::Returned { .. } | OpsError::Stranded { .. } => return after_failure(self),
             OpsError::UnknownVulnerability { asked, .. } if asked.len() > 1 => {
                 Some("`plumb advisory update` takes what the feeds have now".to_owned())
             }
@@ -244,6 +243,9 @@ fn after_failure(error: &OpsError) -> Vec<String> {
             });
             logs.into_iter().chain(back).collect()
         }
+        // What is in the way back is the operator's to clear.
+        OpsError::Stranded { why, .. } if matches!(**why, OpsError::Plan(_)) => why.hints(),
+        OpsError::Returned { source, .. } | OpsError::Stranded { source, .. } => source.hints(),
         _ => Vec::new(),
     }
 }
