@@ -76,6 +76,12 @@ impl Dice {
     }
 }
 
+/// A little time on the way to a random moment, without a processor for it.
+fn rest() {
+    #[expect(clippy::disallowed_methods, reason = "it is time that is waited for, and nothing else")]
+    std::thread::sleep(Duration::from_millis(1));
+}
+
 /// The shop with two healthy releases, between which every machine changes, and a broken one.
 struct Shop {
     world: World,
@@ -147,7 +153,7 @@ impl Shop {
         let after = dice.time(self.undisturbed);
         let end = Instant::now() + after;
         while Instant::now() < end && command.try_wait()?.is_none() {
-            std::thread::sleep(Duration::from_millis(1));
+            rest();
         }
         let hit = self.happens(fault, &mut command, dice).with_context(|| format!("{fault:?}"))?;
         let code = self.end_of(&mut command)?;
@@ -207,7 +213,7 @@ impl Shop {
             signal(pid, "-STOP")?;
             let end = Instant::now() + pause;
             while Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(1));
+                rest();
             }
             signal(pid, "-CONT")?;
         } else {
